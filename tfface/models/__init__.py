@@ -1,0 +1,1 @@
+"""Face embedders: one file an architecture, each with its presets."""

@@ -1,0 +1,163 @@
+"""Presets: one frozen record of all facts about a weight file, and how a name becomes a model.
+
+An architecture's file defines `PRESETS` (in the order they are tried), `build(preset)`, which
+returns a `keras.Model` with fresh weights, and `load_weights(model, path)`, which fills it from
+the published file of its kind.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tfface import registry, weights
+from tfface.console import note
+from tfface.errors import Unavailable, UserError
+from tfface.files import read_json
+
+if TYPE_CHECKING:
+    import keras
+
+SAVED_MODELS = Path(__file__).parents[2] / "saved_models"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """All facts about one weight file.
+
+    Attributes:
+        name: `architecture/training`, as `--model` takes it.
+        sources: where the weights come from, tried in order.
+        file_name: the file's name in the cache.
+        sha256: the published hash; None where nobody published one (recorded at first use).
+        input_size: side of the square input, in pixels.
+        embedding_size: length of the embedding.
+        recipe: the crop recipe that it is evaluated with unless another is asked for.
+        metric: `cosine` or `euclidean`: the metric of `threshold`.
+        threshold: distances up to it mean "same person".
+        threshold_source: where that threshold was measured.
+        training_data: what it was trained on, and what is known of overlap with test sets.
+        licence: of the weights.
+        config: arguments of the architecture's `build` that differ between its presets.
+        other_thresholds: (metric, threshold, source) of further published thresholds.
+        identities_seen: the people it was trained on, where the project knows them.
+    """
+
+    name: str
+    sources: tuple[weights.Source, ...]
+    file_name: str
+    sha256: str | None
+    input_size: int
+    embedding_size: int
+    recipe: str
+    metric: str
+    threshold: float
+    threshold_source: str
+    training_data: str
+    licence: str
+    config: dict[str, Any] = field(default_factory=dict, hash=False)
+    other_thresholds: tuple[tuple[str, float, str], ...] = ()
+    identities_seen: frozenset[str] = frozenset()
+
+    @property
+    def architecture(self) -> str:
+        return self.name.split("/")[0]
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """A loaded model with the record of its weights: (N, H, W, 3) in [0, 1] to (N, D) unit vectors."""
+
+    preset: Preset
+    sha256: str
+    model: "keras.Model"
+
+
+def presets(architecture: str) -> tuple[Preset, ...]:
+    """The presets of an architecture: those in its file, then those in `saved_models/`."""
+    return tuple(registry.load("models", architecture).PRESETS) + tuple(_bundled(architecture))
+
+
+def all_presets() -> Iterator[Preset]:
+    """Every preset, by architecture."""
+    for architecture in registry.names("models"):
+        yield from presets(architecture)
+
+
+def candidates(name: str) -> tuple[Preset, ...]:
+    """The presets that a `--model` name may mean, in order.
+
+    A bare architecture means those of its presets that may be chosen without being named; a
+    full name means that preset alone.
+
+    Raises:
+        UserError: no such architecture or preset.
+    """
+    architecture, _, training = name.partition("/")
+    if architecture not in registry.names("models"):
+        raise registry.unknown("model", name, registry.names("models") + ["deepface:<Name>"])
+    found = presets(architecture)
+    if not training:
+        return tuple(preset for preset in found if not preset.config.get("by_name_only"))
+    for preset in found:
+        if preset.name == name:
+            return (preset,)
+    raise registry.unknown("preset", name, [preset.name for preset in found])
+
+
+def locate(name: str, *, offline: bool = False) -> tuple[Preset, weights.WeightsFile]:
+    """The first preset of a name whose weights can be had, and its weights file.
+
+    Where that is not the first of the list, stderr says why.
+
+    Raises:
+        UserError: none can be had; says for each why, and how to supply it.
+    """
+    reasons = []
+    for preset in candidates(name):
+        try:
+            file = weights.obtain(preset.name, preset.file_name, preset.sources, preset.sha256, offline=offline)
+        except Unavailable as error:
+            reasons.append(str(error))
+            continue
+        if reasons:
+            note(f"--model {name} falls to {preset.name}, since {'; '.join(reasons)}")
+        return preset, file
+    raise Unavailable("; ".join(reasons) or f"{name} has no presets yet: train one, or name another model")
+
+
+def load(preset: Preset, file: weights.WeightsFile) -> Embedder:
+    """Builds a preset's network and fills it.
+
+    Raises:
+        UserError: the file does not hold this network's weights.
+    """
+    module = registry.load("models", preset.architecture)
+    model = module.build(preset)
+    try:
+        module.load_weights(model, file.path)
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"{file.path} does not hold the weights of {preset.name}: {error}") from error
+    model.trainable = False
+    return Embedder(preset, file.sha256, model)
+
+
+def load_by_name(name: str, *, offline: bool = False) -> Embedder:
+    """`locate` and `load` in one."""
+    return load(*locate(name, offline=offline))
+
+
+def _bundled(architecture: str) -> Iterator[Preset]:
+    for path in sorted(SAVED_MODELS.glob(f"{architecture}/*/preset.json")):
+        record = read_json(path)
+        known = {entry.name for entry in dataclasses.fields(Preset)}
+        if unknown := set(record) - known - {"format"}:
+            raise UserError(f"{path} has unknown fields {sorted(unknown)}: it was written by a newer version")
+        file = path.with_name(record["file_name"])
+        yield Preset(**{
+            **{key: value for key, value in record.items() if key in known},
+            "sources": (weights.BundledSource(file),),
+            "other_thresholds": tuple(tuple(row) for row in record.get("other_thresholds", ())),
+            "identities_seen": frozenset(record.get("identities_seen", ())),
+        })
