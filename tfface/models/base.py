@@ -42,6 +42,7 @@ class Preset:
         config: arguments of the architecture's `build` that differ between its presets.
         other_thresholds: (metric, threshold, source) of further published thresholds.
         identities_seen: the people it was trained on, where the project knows them.
+        by_name_only: never chosen by the bare architecture name.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Preset:
     config: dict[str, Any] = field(default_factory=dict, hash=False)
     other_thresholds: tuple[tuple[str, float, str], ...] = ()
     identities_seen: frozenset[str] = frozenset()
+    by_name_only: bool = False
 
     @property
     def architecture(self) -> str:
@@ -99,7 +101,7 @@ def candidates(name: str) -> tuple[Preset, ...]:
         raise registry.unknown("model", name, registry.names("models") + ["deepface:<Name>"])
     found = presets(architecture)
     if not training:
-        return tuple(preset for preset in found if not preset.config.get("by_name_only"))
+        return tuple(preset for preset in found if not preset.by_name_only)
     for preset in found:
         if preset.name == name:
             return (preset,)
