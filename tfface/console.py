@@ -55,4 +55,5 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title:
         table.add_row(*row)
     # A pipe has no width: give the table all it needs instead of folding it at 80.
     width = None if sys.stdout.isatty() else 200
-    Console(width=width, highlight=False).print(table)
+    # A cell is text as it stands: a file called `me[red].jpg` is not markup.
+    Console(width=width, highlight=False, markup=False, emoji=False).print(table)

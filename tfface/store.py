@@ -77,7 +77,7 @@ class Store:
         for part in self.ranges():
             path = self._shard(part)
             try:
-                table = pq.read_table(path, partitioning=None)
+                table = pq.read_table(path, partitioning=None, page_checksum_verification=True)
             except (OSError, pa.ArrowException) as error:
                 raise UserError(f"cannot read {path}: delete it and run again ({error})") from error
             if table.num_rows != part[1] - part[0]:
@@ -92,7 +92,7 @@ class Store:
         if table.num_rows != part[1] - part[0]:
             raise ValueError(f"{table.num_rows} rows for the range {part}")
         with atomic_write(self._shard(part)) as temporary:
-            pq.write_table(table, temporary)
+            pq.write_table(table, temporary, write_page_checksum=True)
 
 
 def read_fingerprint(folder: Path) -> dict[str, Any]:

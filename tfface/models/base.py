@@ -6,10 +6,13 @@ the published file of its kind.
 """
 
 import dataclasses
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tfface import registry, weights
 from tfface.console import note
@@ -69,11 +72,37 @@ class Preset:
 
 @dataclass(frozen=True)
 class Embedder:
-    """A loaded model with the record of its weights: (N, H, W, 3) in [0, 1] to (N, D) unit vectors."""
+    """A preset with its weights at hand; the network is built when first needed.
+
+    So an answer that is all in the cache needs neither TensorFlow nor the network.
+    """
 
     preset: Preset
     sha256: str
-    model: "keras.Model"
+    build: Callable[[], "keras.Model"]
+
+    @functools.cached_property
+    def model(self) -> "keras.Model":
+        """(N, H, W, 3) float32 RGB in [0, 1] to (N, D) float32 unit vectors."""
+        return self.build()
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        """Embeds one batch.
+
+        Args:
+            images: (N, H, W, 3) float32 in [0, 1], at the preset's input size.
+
+        Returns:
+            (N, D) float32 unit vectors.
+        """
+        return self._compiled(images).numpy()
+
+    @functools.cached_property
+    def _compiled(self):
+        import tensorflow as tf
+
+        model = self.model  # built before the trace: inside it, its weights would never be assigned
+        return tf.function(lambda images: model(images, training=False), reduce_retracing=True)
 
 
 def presets(architecture: str) -> tuple[Preset, ...]:
@@ -98,7 +127,7 @@ def candidates(name: str) -> tuple[Preset, ...]:
     """
     architecture, _, training = name.partition("/")
     if architecture not in registry.names("models"):
-        raise registry.unknown("model", name, registry.names("models") + ["deepface:<Name>"])
+        raise registry.unknown("model", name, [*registry.names("models"), "deepface:<Name>"])
     found = presets(architecture)
     if not training:
         return tuple(preset for preset in found if not preset.by_name_only)
@@ -130,23 +159,35 @@ def locate(name: str, *, offline: bool = False) -> tuple[Preset, weights.Weights
 
 
 def load(preset: Preset, file: weights.WeightsFile) -> Embedder:
-    """Builds a preset's network and fills it.
+    """An embedder whose network is built and filled when first needed.
 
-    Raises:
-        UserError: the file does not hold this network's weights.
+    Using its `model` raises UserError when the file does not hold this network's weights.
     """
-    module = registry.load("models", preset.architecture)
-    model = module.build(preset)
-    try:
-        module.load_weights(model, file.path)
-    except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{file.path} does not hold the weights of {preset.name}: {error}") from error
-    model.trainable = False
-    return Embedder(preset, file.sha256, model)
+
+    def build() -> "keras.Model":
+        module = registry.load("models", preset.architecture)
+        model = module.build(preset)
+        try:
+            module.load_weights(model, file.path)
+        except (OSError, KeyError, ValueError) as error:
+            raise UserError(f"{file.path} does not hold the weights of {preset.name}: {error}") from error
+        model.trainable = False
+        return model
+
+    return Embedder(preset, file.sha256, build)
 
 
 def load_by_name(name: str, *, offline: bool = False) -> Embedder:
-    """`locate` and `load` in one."""
+    """The embedder that a `--model` name means: one of ours, or one of the `deepface` package.
+
+    Raises:
+        UserError: no such model, or none of its weights can be had.
+    """
+    package, _, model = name.partition(":")
+    if model and package == "deepface":
+        from tfface.models import external
+
+        return external.load(model, offline=offline)
     return load(*locate(name, offline=offline))
 
 

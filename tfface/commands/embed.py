@@ -1,0 +1,51 @@
+"""`python cli.py embed FOLDER --out x.npz`: the embeddings of a folder of photographs."""
+
+from pathlib import Path
+
+import click
+
+from tfface.commands import base
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@base.model
+@base.recipe
+@base.flip
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.npz",
+              help="Where the arrays go.")
+@click.option("--strict", is_flag=True, help="Stop if a photograph fails, instead of counting it.")
+@base.offline
+def command(folder: Path, model_name: str, recipe_name: str | None, flip: bool, out: Path, strict: bool, offline: bool
+            ) -> None:
+    """Embeds every photograph under FOLDER into one .npz file.
+
+    Its arrays: keys (paths below FOLDER), embeddings (N, D), failed_keys and failed_reasons,
+    preset, weights_sha256, recipe. Plain arrays: numpy.load reads it with allow_pickle=False.
+    """
+    import numpy as np
+
+    from tfface.data import load_photographs
+    from tfface.embeddings import embed_dataset, report_failures
+    from tfface.errors import UserError
+    from tfface.files import atomic_write
+    from tfface.images import recipe
+    from tfface.models.base import load_by_name
+
+    if out.suffix != ".npz":
+        raise UserError(f"--out {out} must end in .npz")
+    embedder = load_by_name(model_name, offline=offline)
+    chosen = recipe(recipe_name or embedder.preset.recipe)
+    photographs = load_photographs(folder)
+    embeddings = embed_dataset(photographs, embedder, chosen, flip=flip)
+    report_failures(embeddings.failed, len(photographs.keys), strict=strict)
+    keys = np.array(photographs.keys)
+    with atomic_write(out) as temporary, temporary.open("wb") as file:
+        np.savez(
+            file, keys=keys[embeddings.ok], embeddings=embeddings.vectors[embeddings.ok],
+            failed_keys=np.array([key for key, _ in embeddings.failed], dtype=str),
+            failed_reasons=np.array([reason for _, reason in embeddings.failed], dtype=str),
+            preset=embedder.preset.name, weights_sha256=embedder.sha256, recipe=chosen.name,
+        )
+    click.echo(f"wrote {out}: {embeddings.ok.sum()} embeddings of {embeddings.vectors.shape[1]} values by "
+               f"{embedder.preset.name}, {len(embeddings.failed)} photographs failed")

@@ -1,0 +1,117 @@
+"""`python cli.py evaluate --model facenet`: how well a face embedder tells people apart."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tfface.commands import base
+
+if TYPE_CHECKING:
+    from tfface.data import FaceDataset
+    from tfface.evaluation import Evaluation
+
+
+@click.command()
+@base.models
+@click.option("--dataset", "dataset_names", multiple=True, default=("five_faces",), show_default=True, metavar="NAME",
+              help="A data set, or a folder with one subfolder per person; repeats.")
+@click.option("--protocol", default="all-pairs", show_default=True, metavar="NAME",
+              help="all-pairs; of LFW view1 and view2.")
+@click.option("--pairs", "pairs_file", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+              help="Judge the pairs of this file (LFW's format, or a CSV a,b,same[,fold]) instead of a protocol's.")
+@click.option("--recipe", "recipe_names", multiple=True, metavar="NAME",
+              help="Crop recipe: whole, center-140, mtcnn-v1-margin0.25 ...; the preset's if absent; repeats.")
+@base.flip
+@click.option("--threshold", type=click.FloatRange(min=0), help="Fixed threshold instead of the preset's, in its metric.")
+@click.option("--groups", "group_files", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              metavar="FILE", help="Image or person to group: error rates by group; repeats.")
+@click.option("--images-per-person", type=click.IntRange(min=1), help="A seeded sample of so many images a person.")
+@click.option("--strict", is_flag=True, help="Stop if a photograph fails, instead of counting it.")
+@base.manual_dir
+@base.seed
+@base.offline
+@base.out
+def command(model_names: tuple[str, ...], dataset_names: tuple[str, ...], protocol: str, pairs_file: Path | None,
+            recipe_names: tuple[str, ...], flip: bool, threshold: float | None, group_files: tuple[Path, ...],
+            images_per_person: int | None, strict: bool, manual_dir: Path | None, seed: int, offline: bool,
+            out: Path | None) -> None:
+    """Measures how well face embedders tell people apart.
+
+    Several models, data sets or recipes are compared in one table. The default data set,
+    five_faces, and FaceNet's weights come from a package registry.
+    """
+    from tfface.data import load, read_groups_file, read_pairs_file
+    from tfface.embeddings import embed_dataset, report_failures
+    from tfface.evaluation import evaluate
+    from tfface.images import recipe
+    from tfface.models.base import load_by_name
+    from tfface.report.records import Clock, head
+
+    recipes = {name: recipe(name) for name in recipe_names}
+    embedders = [load_by_name(name, offline=offline) for name in model_names]
+    runs: list[tuple[dict[str, Any], Evaluation]] = []
+    for dataset in _at_hand(dataset_names, lambda name: load(
+            name, manual_dir=manual_dir, offline=offline, images_per_person=images_per_person, seed=seed)):
+        pairs = read_pairs_file(pairs_file, dataset) if pairs_file else None
+        groups = read_groups_file(list(group_files), dataset) if group_files else None
+        for embedder in embedders:
+            for chosen in recipes.values() or [recipe(embedder.preset.recipe)]:
+                clock = Clock()
+                embeddings = embed_dataset(dataset, embedder, chosen, flip=flip)
+                report_failures(embeddings.failed, len(dataset), strict=strict)
+                evaluation = evaluate(dataset, embeddings, embedder.preset, protocol=protocol, pairs=pairs,
+                                      threshold=threshold, groups=groups, seed=seed)
+                record = head("evaluate", embedder, chosen.name, dataset, seed, clock)
+                runs.append(({**record, "flip": flip, **evaluation.metrics}, evaluation))
+    _show(runs)
+    if out:
+        _write(out, runs)
+
+
+def _at_hand(names: tuple[str, ...], load: Any) -> "list[FaceDataset]":
+    """The data sets; of several, one that cannot be had is said and passed over."""
+    from tfface.console import note
+    from tfface.errors import Unavailable, UserError
+
+    datasets = []
+    for name in names:
+        try:
+            datasets.append(load(name))
+        except Unavailable as error:
+            if len(names) == 1:
+                raise
+            note(f"{name} is not at hand and is left out: {error}")
+    if not datasets:
+        raise UserError(f"none of {', '.join(names)} is at hand: see python cli.py datasets list")
+    return datasets
+
+
+def _show(runs: "list[tuple[dict[str, Any], Evaluation]]") -> None:
+    from tfface.report.evaluation_tables import print_comparison, print_evaluation, print_paper_table
+
+    objects = [record for record, _ in runs]
+    if len(objects) == 1:
+        print_evaluation(objects[0])
+        return
+    print_comparison(objects)
+    settings = {(record["dataset"], record["recipe"]) for record in objects}
+    if len(settings) == 1:
+        print_paper_table(objects)
+
+
+def _write(out: Path, runs: "list[tuple[dict[str, Any], Evaluation]]") -> None:
+    from tfface.files import write_json
+    from tfface.report.evaluation_plots import plot_histogram, plot_roc
+    from tfface.report.evaluation_tables import title
+    from tfface.report.records import whole
+
+    labels = [" ".join([record["preset"], record["dataset"], record["recipe"]]) for record, _ in runs]
+    plot_roc(out / "roc.png", [(label, evaluation) for label, (_, evaluation) in zip(labels, runs, strict=True)])
+    written = ["roc.png"]
+    for label, (record, evaluation) in zip(labels, runs, strict=True):
+        name = "distances.png" if len(runs) == 1 else f"distances-{label.replace('/', '-').replace(' ', '-')}.png"
+        plot_histogram(out / name, title(record), evaluation)
+        written.append(name)
+    write_json(out / "metrics.json", whole([record for record, _ in runs]))
+    click.echo(f"wrote {', '.join([*written, 'metrics.json'])} in {out}")

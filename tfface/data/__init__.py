@@ -1,0 +1,21 @@
+"""A data set's name -> images, identities, pairs, as `tf.data`.
+
+Importing this imports neither TensorFlow nor TensorFlow Datasets; preparing a data set does.
+"""
+
+from tfface.data.catalogue import describe, load, names, prepare
+from tfface.data.faces import FaceDataset, FolderFaces, TfdsFaces
+from tfface.data.lists import Pairs, read_groups_file, read_pairs_file
+
+__all__ = [
+    "FaceDataset",
+    "FolderFaces",
+    "Pairs",
+    "TfdsFaces",
+    "describe",
+    "load",
+    "names",
+    "prepare",
+    "read_groups_file",
+    "read_pairs_file",
+]

@@ -1,0 +1,138 @@
+"""What `--dataset` takes: the name of a data set, or a folder of one's own."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from tfface import registry
+from tfface.data import prepared
+from tfface.data.faces import FaceDataset, TfdsFaces, open_folder
+from tfface.errors import UserError
+
+
+def names() -> list[str]:
+    """The names of the data sets that the project knows, sorted."""
+    return prepared.names()
+
+
+def load(
+    name: str,
+    *,
+    manual_dir: Path | None = None,
+    offline: bool = False,
+    images_per_person: int | None = None,
+    seed: int = 0,
+) -> FaceDataset:
+    """A data set by name (`five_faces`, `lfw`, `lfw/funneled`) or by the path of a folder.
+
+    A named one is prepared on first use, and opened without TensorFlow from then on.
+
+    Args:
+        name: the data set; a folder has one subfolder per person.
+        manual_dir: the folder of archives at hand, or one archive (also `TFFACE_LFW` and the like).
+        offline: never touch a network.
+        images_per_person: draw so many images of each person.
+        seed: of that draw.
+
+    Raises:
+        UserError: no such data set, or it cannot be had.
+    """
+    dataset = _open(name, manual_dir, offline=offline)
+    return dataset if images_per_person is None else dataset.sample(images_per_person, seed)
+
+
+def prepare(name: str, *, manual_dir: Path | None = None, offline: bool = False) -> FaceDataset:
+    """Prepares a named data set, unless it is.
+
+    Raises:
+        UserError: no such data set, or it cannot be had.
+    """
+    _split(name)
+    return _open(name, manual_dir, offline=offline)
+
+
+def describe(name: str) -> dict[str, Any]:
+    """What is known of a data set, without preparing it; counts are the published ones until it is.
+
+    Raises:
+        UserError: no such data set.
+    """
+    if _is_folder(name):
+        return {**_counts(open_folder(Path(name).expanduser())), "source": "a folder of yours"}
+    base, config = _split(name)
+    builder = prepared.builder_class(base)
+    images, people = builder.expected(config)
+    found = prepared.open_if_prepared(base, config)
+    counts = (
+        _counts(found)
+        if found
+        else {
+            "name": "/".join(filter(None, [base, config])),
+            "version": str(builder.VERSION),
+            "images": images,
+            "people": people,
+            "people_with_two_or_more": None,
+            "pair_sets": dict.fromkeys(builder.PAIR_LISTS),
+        }
+    )
+    return {
+        **counts,
+        "configs": prepared.configs(base),
+        "prepared": found is not None,
+        "folder": str(found.folder) if found else None,
+        "source": builder.SOURCE,
+        "licence": builder.LICENCE,
+        "homepage": builder.HOMEPAGE,
+        "citation": (prepared.BUILDERS / base / "CITATIONS.bib").read_text().strip(),
+    }
+
+
+def _open(name: str, manual_dir: Path | None, *, offline: bool) -> FaceDataset:
+    if _is_folder(name):
+        return open_folder(Path(name).expanduser())
+    base, config = _split(name)
+    return prepared.open_prepared(base, config, manual_dir, offline=offline)
+
+
+def _is_folder(name: str) -> bool:
+    """A path, unless it begins with a known name: `./lfw` is the folder of that name."""
+    if name.split("/")[0] in names():
+        return False
+    return name.startswith((".", "/", "~")) or Path(name).is_dir()
+
+
+def _split(name: str) -> tuple[str, str]:
+    """A data set's name and configuration.
+
+    Raises:
+        UserError: there is no such data set or configuration.
+    """
+    base, _, config = name.partition("/")
+    if base not in names():
+        raise registry.unknown("data set", name, [*names(), "or the path of a folder with one subfolder per person"])
+    return base, prepared.resolve(base, config)
+
+
+def _counts(dataset: FaceDataset) -> dict[str, Any]:
+    images_of = Counter(dataset.identities)
+    return {
+        "name": dataset.name,
+        "version": dataset.version,
+        "images": len(dataset),
+        "people": len(images_of),
+        "people_with_two_or_more": sum(count > 1 for count in images_of.values()),
+        "pair_sets": {name: _pair_counts(dataset, name) for name in _pair_lists(dataset)},
+    }
+
+
+def _pair_lists(dataset: FaceDataset) -> tuple[str, ...]:
+    return dataset.pair_lists if isinstance(dataset, TfdsFaces) else ()
+
+
+def _pair_counts(dataset: FaceDataset, name: str) -> dict[str, int] | None:
+    """How many pairs in how many folds; None for a list that is not at hand."""
+    try:
+        pairs = dataset.pairs(name)
+    except UserError:
+        return None
+    return {"pairs": len(pairs), "folds": int(pairs.fold.max()) + 1}

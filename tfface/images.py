@@ -1,0 +1,183 @@
+"""One image space: decoding, crop recipes, resizing.
+
+Every reader sees RGB float32 in [0, 1]. One decoder (OpenCV's, whose JPEG is the accurate
+integer transform and which applies EXIF orientation) and one antialiased resize (a triangle
+filter that crops and scales in a single step, as `tf.image.resize(antialias=True)`) serve all.
+"""
+
+import io
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from PIL import Image as PillowImage
+
+from tfface.errors import ImageError, UserError
+
+MAX_PIXELS = 2**27
+"""More than a phone's sensor has; a header that claims more is taken for a decompression bomb."""
+MIN_SIDE = 16
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_CHUNK = struct.Struct(">I4s")  # the length of a chunk's content and its kind; 4 bytes of checksum follow
+
+RECIPES = ("whole", "center-140", "mtcnn-v1-margin0.25", "given-margin0.30")
+"""Examples of each kind; the number in a name is a parameter of it."""
+
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # a bad image is ours to report
+
+
+def read_size(data: bytes) -> tuple[int, int]:
+    """(height, width) from an image file's header alone, without decoding.
+
+    Raises:
+        ImageError: empty, no image, too small to hold a face, or a decompression bomb.
+    """
+    if not data:
+        raise ImageError("is empty (0 bytes)")
+    limit, PillowImage.MAX_IMAGE_PIXELS = PillowImage.MAX_IMAGE_PIXELS, None
+    try:
+        with PillowImage.open(io.BytesIO(data)) as header:
+            width, height = header.size
+    except Exception as error:  # Pillow's parsers raise what they please on broken headers
+        raise ImageError("is no image that can be read") from error
+    finally:
+        PillowImage.MAX_IMAGE_PIXELS = limit
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"claims {width}x{height} pixels, more than {MAX_PIXELS // 10**6} million: refused unread")
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(f"is {width}x{height} pixels, too small for a face (at least {MIN_SIDE} a side)")
+    return height, width
+
+
+def decode(data: bytes) -> np.ndarray:
+    """Decodes an image file to uint8 RGB (H, W, 3).
+
+    Grey, CMYK, 16-bit and palette images are converted, alpha is dropped, EXIF orientation is
+    applied, the first frame of an animation is taken.
+
+    Raises:
+        ImageError: the header is refused (see `read_size`), or the data is cut short or damaged.
+    """
+    read_size(data)
+    if data.startswith(_PNG) and not _is_whole_png(data):
+        raise ImageError("is cut short or damaged")
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error as error:
+        raise ImageError("cannot be decoded") from error
+    if pixels is None:
+        raise ImageError("is cut short or damaged")
+    return pixels
+
+
+def _is_whole_png(data: bytes) -> bool:
+    """Whether all chunks are there and undamaged: its decoder would complain on our stderr in words of its own."""
+    position = len(_PNG)
+    while position + _PNG_CHUNK.size <= len(data):
+        length, kind = _PNG_CHUNK.unpack_from(data, position)
+        end = position + _PNG_CHUNK.size + length
+        checksum = zlib.crc32(memoryview(data)[position + 4:end])
+        if data[end:end + 4] != checksum.to_bytes(4, "big"):
+            return False
+        if kind == b"IEND":
+            return True
+        position = end + 4
+    return False
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """Encodes uint8 RGB (H, W, 3) as a PNG file's bytes."""
+    _, data = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+    return data.tobytes()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a photograph becomes a model's input; its name is part of every cache key and result.
+
+    - `whole`: the whole photograph, stretched to the square input.
+    - `center-N`: the central square of N/250 of the shorter side (N pixels of LFW's 250).
+    - `mtcnn-v1-marginM`: the box of the largest, most central MTCNN face, both sides grown by
+      the fraction M in total, clipped to the photograph, stretched. No face found: the image
+      counts as failed (a failure to enrol) and takes part in no pair.
+    - `given-marginM`: the same from the boxes that the data set gives (VGGFace2's).
+
+    Attributes:
+        name: as `--recipe` takes it.
+        source: where the box comes from: `image`, `mtcnn` or `given`.
+        fraction: `center`: part of the shorter side.
+        margin: growth of the box's sides.
+    """
+
+    name: str
+    source: str
+    fraction: float = 1.0
+    margin: float = 0.0
+
+    def box(self, height: int, width: int, face: np.ndarray | None = None) -> np.ndarray:
+        """The box to cut out, float32 (x0, y0, x1, y1) in pixels of the photograph.
+
+        Args:
+            height: of the photograph.
+            width: of the photograph.
+            face: (x, y, width, height) of the face, for recipes that need one.
+        """
+        if self.source == "image":
+            if self.name == "whole":
+                return np.array([0, 0, width, height], np.float32)
+            side = self.fraction * min(height, width)
+            x0, y0 = (width - side) / 2, (height - side) / 2
+            return np.array([x0, y0, x0 + side, y0 + side], np.float32)
+        assert face is not None, "a detector recipe needs a face"
+        x, y, w, h = (float(value) for value in face)
+        grow_x, grow_y = w * self.margin / 2, h * self.margin / 2
+        grown = [x - grow_x, y - grow_y, x + w + grow_x, y + h + grow_y]
+        return np.clip(grown, 0, [width, height, width, height]).astype(np.float32)
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of a name.
+
+    Raises:
+        UserError: the name is none; lists the forms.
+    """
+    if name == "whole":
+        return Recipe(name, "image")
+    if match := re.fullmatch(r"center-(\d+)", name):
+        size = int(match[1])
+        if 16 <= size <= 250:
+            return Recipe(name, "image", fraction=size / 250)
+    if match := re.fullmatch(r"(mtcnn-v1|given)-margin(\d+\.\d+)", name):
+        margin = float(match[2])
+        if margin <= 2:
+            return Recipe(name, "mtcnn" if match[1] == "mtcnn-v1" else "given", margin=margin)
+    raise UserError(
+        f"unknown recipe {name!r}; valid: whole, center-N (16 to 250), mtcnn-v1-marginM, given-marginM (M 0.0 to 2.0), "
+        f"as in {', '.join(RECIPES)}"
+    )
+
+
+def crop_resize(image, box, size: int):
+    """Cuts a box out of an image and scales it to a square, antialiased, in one step.
+
+    Args:
+        image: tensor (H, W, 3), uint8 or float32 on a 0..255 scale.
+        box: tensor float32 (4,): x0, y0, x1, y1, inside the image; fractions of a pixel count.
+        size: side of the result.
+
+    Returns:
+        Tensor float32 (size, size, 3) in [0, 1].
+    """
+    import tensorflow as tf
+
+    corner = tf.stack([box[1], box[0]])
+    extent = tf.maximum(tf.stack([box[3] - box[1], box[2] - box[0]]), 1.0)
+    scale = tf.cast(size, tf.float32) / extent
+    pixels = tf.raw_ops.ScaleAndTranslate(
+        images=tf.cast(image, tf.float32)[None], size=[size, size], scale=scale, translation=-corner * scale,
+        kernel_type="triangle", antialias=True,
+    )[0]
+    return tf.clip_by_value(tf.ensure_shape(pixels, (size, size, 3)) / 255.0, 0.0, 1.0)

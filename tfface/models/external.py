@@ -1,0 +1,130 @@
+"""Embedders of the `deepface` package, judged through the same protocols as ours.
+
+`deepface:Facenet` feeds crops as the package's `represent` does by default: BGR, [0, 1], no
+further normalisation. `deepface:Facenet:Facenet2018` names another of its normalisations. What
+is cropped and how stays our recipe's business.
+"""
+
+import importlib.metadata
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from tfface import registry
+from tfface.errors import Unavailable, UserError
+from tfface.files import sha256_of
+from tfface.models.base import Embedder, Preset
+from tfface.weights import ANSWER_SECONDS
+
+NORMALIZATIONS = ("base", "raw", "Facenet", "Facenet2018", "VGGFace", "VGGFace2", "ArcFace")
+
+
+@dataclass(frozen=True)
+class PackageEmbedder(Embedder):
+    """A client of the `deepface` package in the shape of our embedders; it has no Keras model of ours.
+
+    Attributes:
+        client: the package's model object.
+        normalization: one of the package's.
+    """
+
+    client: Any = None
+    normalization: str = "base"
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        from deepface.modules import preprocessing
+
+        prepared = [
+            preprocessing.normalize_input(
+                preprocessing.resize_image(image[:, :, ::-1].copy(), self.client.input_shape), self.normalization
+            )
+            for image in np.asarray(images)
+        ]
+        vectors = np.asarray(self.client.forward(np.concatenate(prepared)), np.float32).reshape(len(prepared), -1)
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def names() -> list[str]:
+    """The package's face recognition models."""
+    from deepface.modules.modeling import AVAILABLE_MODELS
+
+    return sorted(AVAILABLE_MODELS["facial_recognition"])
+
+
+def load(name: str, *, offline: bool = False) -> PackageEmbedder:
+    """Builds a model of the package, whose own code fetches its weights.
+
+    Args:
+        name: as the package spells it, and after a colon one of its normalisations.
+        offline: never touch a network.
+
+    Raises:
+        UserError: the package is not installed, or has no such model or normalisation.
+        Unavailable: its weights cannot be had, or the model refuses this environment.
+    """
+    name, _, normalization = name.partition(":")
+    normalization = normalization or "base"
+    try:
+        from deepface.commons import folder_utils, weight_utils
+        from deepface.config.threshold import thresholds
+        from deepface.modules import modeling
+    except ImportError as error:
+        raise UserError(f"--model deepface:{name} needs the deepface package: pip install deepface") from error
+    if name not in names():
+        raise registry.unknown("deepface model", name, names())
+    if normalization not in NORMALIZATIONS:
+        raise registry.unknown("deepface normalization", normalization, list(NORMALIZATIONS))
+    files: list[str] = []
+    with (
+        mock.patch.object(weight_utils, "ensure_source_is_reachable", _refuse if offline else _probe),
+        mock.patch.object(weight_utils, "download_weights_if_necessary",
+                          _remember(weight_utils.download_weights_if_necessary, files)),
+    ):
+        try:
+            folder_utils.initialize_folder()
+            # Not by its `build_model`: that keeps clients, and would not tell the weights file a second time.
+            client = modeling.get_model_class("facial_recognition", name)()
+        except Exception as error:  # the package raises what it pleases; the reason is in the words
+            raise Unavailable(f"deepface:{name} cannot be built by the deepface package: {error}") from error
+    sha256 = sha256_of(files[0]) if files and Path(files[0]).is_file() else "unknown"
+    preset = _preset(name, normalization, client, thresholds.get(name, {}).get("cosine", 0.4), sha256)
+    return PackageEmbedder(preset, sha256, _no_keras_model, client, normalization)
+
+
+def _preset(name: str, normalization: str, client: Any, threshold: float, sha256: str) -> Preset:
+    suffix = "" if normalization == "base" else f":{normalization}"
+    version = importlib.metadata.version("deepface")
+    return Preset(
+        name=f"deepface:{name}{suffix}", sources=(), file_name="", sha256=sha256,
+        input_size=max(client.input_shape), embedding_size=int(client.output_shape),
+        recipe=registry.load("models", "facenet").PRESETS[0].recipe, metric="cosine", threshold=float(threshold),
+        threshold_source=f"the deepface package {version}",
+        training_data="see the deepface package", licence="see the deepface package",
+    )
+
+
+def _no_keras_model() -> Any:
+    raise UserError("a model of the deepface package can be evaluated, but it has no Keras model of ours to use here")
+
+
+def _refuse(url: str) -> None:
+    raise Unavailable(f"{url} is not in the package's cache and --offline forbids fetching it")
+
+
+def _probe(url: str) -> None:
+    with urllib.request.urlopen(url, timeout=ANSWER_SECONDS):
+        pass
+
+
+def _remember(fetch: Callable[..., str], files: list[str]) -> Callable[..., str]:
+    def wrapped(*args: Any, **options: Any) -> str:
+        path = fetch(*args, **options)
+        files.append(path)
+        return path
+
+    return wrapped

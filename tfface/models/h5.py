@@ -1,0 +1,126 @@
+"""Weights from HDF5 files into a built model: by name and shape, nothing unpickled.
+
+Two layouts are read: that of Keras 2 (`save_weights('x.h5')`, and whole-model files, whose weights
+stand under `model_weights`), in which the published files are, and that of Keras 3
+(`save_weights('x.weights.h5')`), in which presets trained by this project are. Keras 3's own reader
+is not used: it goes by the order of layers and may leave some at their fresh weights with a warning.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+if TYPE_CHECKING:
+    import keras
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+def fill(model: "keras.Model", path: str | Path, *, unused: tuple[str, ...] = ()) -> None:
+    """Fills a built model from a weights file; a model is filled wholly or left as it was.
+
+    Args:
+        model: its layers bear the saved layers' names, with `_` for the `/` that Keras 3 forbids.
+        path: the weights file.
+        unused: saved layers that the model does not have and need not.
+
+    Raises:
+        OSError: the file cannot be opened.
+        ValueError: the file is cut short or no weights file, or its layers are not the model's.
+    """
+    path = Path(path)
+    _check_whole(path)
+    try:
+        with h5py.File(path) as file:
+            matched = list(_match(model, _saved_layers(file), unused))
+            values = [(variable, np.asarray(dataset, "float32")) for variable, dataset in matched]
+    except RuntimeError as error:  # how h5py reports some kinds of damage
+        raise ValueError(f"it is damaged ({error})") from error
+    for variable, value in values:
+        variable.assign(value)
+
+
+def _check_whole(path: Path) -> None:
+    with open(path, "rb") as file:
+        start = file.read(64)
+    if not start.startswith(_SIGNATURE):
+        kind = "a web page" if start.lstrip().lower().startswith((b"<!doctype", b"<html")) else "no HDF5 file"
+        raise ValueError(f"it is {kind if start else 'empty'}")
+    try:
+        h5py.File(path).close()
+    except OSError as error:
+        raise ValueError(f"it is cut short or damaged ({error})") from error
+
+
+def _saved_layers(file: h5py.File) -> dict[str, dict[str, h5py.Dataset]]:
+    """The saved layers that have weights: {layer: {variable: dataset}}."""
+    root = file["model_weights"] if "model_weights" in file else file
+    found = _keras_3_layers(file) if "layers" in file else _keras_2_layers(root)
+    return {name: weights for name, weights in found if weights}
+
+
+def _keras_2_layers(root: h5py.Group) -> Iterator[tuple[str, dict[str, h5py.Dataset]]]:
+    """Layers listed in `layer_names`; `conv1/kernel:0` of `weight_names` is the variable `kernel`."""
+    for name in _names(root, "layer_names"):
+        group = _member(root, name, h5py.Group)
+        yield name.replace("/", "_"), {
+            entry.rsplit("/", 1)[-1].split(":")[0]: _member(group, entry, h5py.Dataset)
+            for entry in _names(group, "weight_names")
+        }
+
+
+def _keras_3_layers(root: h5py.Group) -> Iterator[tuple[str, dict[str, h5py.Dataset]]]:
+    """`layers/<class>_<count>/vars` with the layer's name as an attribute; variables are `0`, `1`, ..."""
+    layers = _member(root, "layers", h5py.Group)
+    for key in layers:
+        variables = _member(_member(layers, key, h5py.Group), "vars", h5py.Group)
+        name = str(variables.attrs.get("name", key))
+        yield name, {entry: _member(variables, entry, h5py.Dataset) for entry in variables}
+
+
+def _names(group: h5py.Group, attribute: str) -> list[str]:
+    """A list of names among a group's attributes; Keras splits a long one over `name0`, `name1`, ..."""
+    found = [group.attrs[attribute]] if attribute in group.attrs else []
+    while f"{attribute}{len(found)}" in group.attrs:
+        found.append(group.attrs[f"{attribute}{len(found)}"])
+    if not found:
+        raise ValueError(f"it is HDF5 but no Keras weights file: {group.name} has no {attribute}")
+    return [name.decode() if isinstance(name, bytes) else str(name) for part in found for name in part]
+
+
+def _member(group: h5py.Group, name: str, kind: type) -> Any:
+    # A link out of the file would read whatever it names on the user's disk.
+    if isinstance(group.get(name, getlink=True), h5py.ExternalLink) or not isinstance(group.get(name), kind):
+        raise ValueError(f"{name} is listed in {group.name} but is not there")
+    return group[name]
+
+
+def _match(
+    model: "keras.Model", saved: dict[str, dict[str, h5py.Dataset]], unused: tuple[str, ...]
+) -> Iterator[tuple[Any, h5py.Dataset]]:
+    """Yields (variable of the model, its dataset); every saved layer is used or named in `unused`."""
+    layers = [layer for layer in model.layers if layer.weights]
+    for layer in layers:
+        if layer.name not in saved:
+            raise ValueError(f"layer {layer.name} is missing")
+        yield from _match_layer(layer, saved[layer.name])
+    extra = set(saved) - {layer.name for layer in layers} - set(unused)
+    if extra:
+        raise ValueError(f"layer {min(extra)} is none of this network's")
+
+
+def _match_layer(
+    layer: "keras.layers.Layer", saved: dict[str, h5py.Dataset]
+) -> Iterator[tuple[Any, h5py.Dataset]]:
+    wanted = {variable.name: variable for variable in layer.weights}
+    if set(saved) == {str(index) for index in range(len(wanted))}:  # Keras 3 saves them without a name, in order
+        saved = {name: saved[str(index)] for index, name in enumerate(wanted)}
+    if set(wanted) != set(saved):
+        raise ValueError(f"layer {layer.name} has {', '.join(sorted(saved))}, not {', '.join(sorted(wanted))}")
+    for name, variable in wanted.items():
+        if tuple(variable.shape) != saved[name].shape:
+            raise ValueError(f"layer {layer.name}: {name} has shape {saved[name].shape}, not {tuple(variable.shape)}")
+        yield variable, saved[name]

@@ -1,0 +1,170 @@
+"""Layers that the zoo shares, in `keras.ops` alone, so that they run on every Keras backend."""
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+_register = keras.saving.register_keras_serializable(package="tfface")
+
+
+@_register
+class UnitNorm(keras.layers.Layer):
+    """Scales each vector to length 1; a zero vector stays zero, with a gradient of zero.
+
+    Keras's own `UnitNormalization` divides by a square root, whose gradient at zero is not a
+    number; one dead image would spoil a whole attack or training batch.
+    """
+
+    epsilon = 1e-12
+
+    def call(self, inputs: Any) -> Any:
+        squares = ops.sum(ops.square(inputs), axis=-1, keepdims=True)
+        return inputs * ops.rsqrt(ops.maximum(squares, self.epsilon))
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return input_shape
+
+
+@_register
+class PerImageStandardization(keras.layers.Layer):
+    """Each image of [0, 255] to mean 0 and standard deviation 1, over all of its pixels and channels.
+
+    The deviation is at least 1/sqrt(size), so that a constant image becomes zero. The input is
+    in [0, 1]: `scale` brings it to the range that the bound is meant for.
+    """
+
+    def __init__(self, scale: float = 255.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.scale = scale
+
+    def call(self, inputs: Any) -> Any:
+        pixels = inputs * self.scale
+        centred = pixels - ops.mean(pixels, axis=(1, 2, 3), keepdims=True)
+        variance = ops.mean(ops.square(centred), axis=(1, 2, 3), keepdims=True)
+        # The bound stands inside the root: its gradient stays finite where an image is constant.
+        return centred * ops.rsqrt(ops.maximum(variance, 1.0 / math.prod(inputs.shape[1:])))
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "scale": self.scale}
+
+
+@_register
+class BlueGreenRedMinusMean(keras.layers.Layer):
+    """RGB in [0, 1] to BGR in [0, 255] minus a mean for each channel, as networks from Caffe want it."""
+
+    def __init__(self, mean: tuple[float, float, float], **kwargs: Any) -> None:
+        """
+        Args:
+            mean: of blue, green and red, in [0, 255].
+            **kwargs: of every Keras layer.
+        """
+        super().__init__(**kwargs)
+        self.mean = tuple(mean)
+
+    def call(self, inputs: Any) -> Any:
+        return ops.flip(inputs, axis=-1) * 255.0 - ops.convert_to_tensor(self.mean, dtype=inputs.dtype)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "mean": self.mean}
+
+
+@_register
+class LocallyConnected2D(keras.layers.Layer):
+    """A convolution whose kernel differs from place to place; padding `valid`, channels last.
+
+    Keras 3 dropped this layer. The weights have the shapes of Keras 2's first implementation,
+    so that its files load: kernel (rows * columns, height * width * channels, filters), bias
+    (rows, columns, filters).
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | tuple[int, int],
+        *,
+        strides: int = 1,
+        activation: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.kernel_size = (kernel_size, kernel_size) if isinstance(kernel_size, int) else tuple(kernel_size)
+        self.strides = strides
+        self.activation = keras.activations.get(activation)
+
+    def build(self, input_shape: tuple) -> None:
+        _, rows, columns, _ = self.compute_output_shape(input_shape)
+        if rows < 1 or columns < 1:
+            raise ValueError(f"{self.name}: an input of {input_shape[1:3]} is smaller than {self.kernel_size}")
+        patch = math.prod(self.kernel_size) * input_shape[-1]
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(rows * columns, patch, self.filters),
+            # He's rule for one place; Keras's initialisers would count every place as fan-in.
+            initializer=keras.initializers.TruncatedNormal(stddev=math.sqrt(2.0 / patch)),
+        )
+        self.bias = self.add_weight(name="bias", shape=(rows, columns, self.filters), initializer="zeros")
+
+    def call(self, inputs: Any) -> Any:
+        _, rows, columns, _ = self.compute_output_shape(inputs.shape)
+        patches = _patches(inputs, self.kernel_size, self.strides, (rows, columns))
+        patches = ops.reshape(patches, (rows * columns, -1, self.kernel.shape[1]))
+        places = ops.transpose(ops.matmul(patches, self.kernel), (1, 0, 2))
+        return self.activation(ops.reshape(places, (-1, rows, columns, self.filters)) + self.bias)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        rows, columns = ((side - size) // self.strides + 1
+                         for side, size in zip(input_shape[1:3], self.kernel_size, strict=True))
+        return input_shape[0], rows, columns, self.filters
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "activation": keras.activations.serialize(self.activation),
+        }
+
+
+def _patches(images: Any, size: tuple[int, int], stride: int, places: tuple[int, int]) -> Any:
+    """Every patch of a batch, with the places in front: (rows, columns, N, height * width * channels).
+
+    Keras's `extract_patches` convolves with an identity matrix, at many times the cost of the
+    layer itself. Here windows along the columns are joined first and then windows along the
+    rows, so that what is copied is long; images are split by their place modulo the stride
+    beforehand, so that all slices are without a step.
+    """
+    phases = _split_phases(images, stride)
+    strips = [
+        ops.concatenate([_slice(phases[row, column % stride], 1, column // stride, places[1])
+                         for column in range(size[1])], axis=-1)
+        for row in range(stride)
+    ]
+    return ops.concatenate([_slice(strips[row % stride], 0, row // stride, places[0]) for row in range(size[0])],
+                           axis=-1)
+
+
+def _split_phases(images: Any, stride: int) -> Any:
+    """(N, H, W, C) to (stride, stride, ceil(H / stride), ceil(W / stride), N, C)."""
+    height, width, channels = images.shape[1:]
+    rows, columns = -(-height // stride), -(-width // stride)
+    if stride > 1:
+        images = ops.pad(images, ((0, 0), (0, rows * stride - height), (0, columns * stride - width), (0, 0)))
+    images = ops.reshape(images, (-1, rows, stride, columns, stride, channels))
+    return ops.transpose(images, (2, 4, 1, 3, 0, 5))
+
+
+def _slice(tensor: Any, axis: int, start: int, length: int) -> Any:
+    """A run along one axis. Its gradient is one padding, several times faster than that of `tensor[...]`."""
+    starts, shape = [0] * len(tensor.shape), list(ops.shape(tensor))
+    starts[axis], shape[axis] = start, length
+    return ops.slice(tensor, starts, shape)

@@ -1,0 +1,70 @@
+"""Pictures of an evaluation: ROC curves and distance histograms with their thresholds."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from tfface.evaluation import Evaluation
+from tfface.files import atomic_write
+
+_GENUINE, _IMPOSTOR = "#2a9d6f", "#c8553d"
+
+
+def plot_roc(target: Path, evaluations: Sequence[tuple[str, Evaluation]]) -> None:
+    """ROC curves: true match rate against false match rate, the latter on a logarithmic axis.
+
+    Args:
+        target: the PNG's path.
+        evaluations: (label, evaluation) of each curve.
+    """
+    figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
+    lowest = 1.0
+    for label, evaluation in evaluations:
+        curve = evaluation.curve
+        far, tar = curve.impostor_accepted / curve.impostors, curve.genuine_accepted / curve.genuine
+        lowest = min(lowest, 1 / curve.impostors)
+        shown = far > 0
+        axes.step(far[shown], tar[shown], where="post", label=f"{label} (AUC {evaluation.metrics['auc']:.4f})")
+    axes.set(xscale="log", xlim=(lowest, 1), ylim=(0, 1.01), xlabel="false accept rate (impostor pairs taken for one person)",
+             ylabel="true accept rate (genuine pairs recognised)", title="ROC")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(loc="lower right")
+    _save(figure, target)
+
+
+def plot_histogram(target: Path, title: str, evaluation: Evaluation) -> None:
+    """Distances of genuine and impostor pairs, each scaled to area one, with the thresholds.
+
+    Args:
+        target: the PNG's path.
+        title: whose distances.
+        evaluation: what to show.
+    """
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    edges, genuine, impostor = evaluation.histogram
+    widths = np.diff(edges)
+    for counts, colour, kind in ((genuine, _GENUINE, "genuine"), (impostor, _IMPOSTOR, "impostor")):
+        if counts.sum():
+            axes.stairs(counts / counts.sum() / widths, edges, fill=True, alpha=0.55, color=colour,
+                        label=f"{kind} ({counts.sum():,} pairs)")
+    metrics = evaluation.metrics
+    axes.axvline(metrics["fixed"]["threshold"], color="#333333", linestyle="--",
+                 label=f"fixed threshold {metrics['fixed']['threshold']:.3f}")
+    if metrics["calibrated"]:
+        axes.axvline(metrics["calibrated"]["threshold"], color="#3355cc",
+                     label=f"calibrated threshold {metrics['calibrated']['threshold']:.3f}")
+    axes.set(xlabel=f"{metrics['metric']} distance", ylabel="density", title=title)
+    axes.legend()
+    _save(figure, target)
+
+
+def _save(figure: plt.Figure, target: Path) -> None:
+    with atomic_write(target) as temporary:
+        figure.savefig(temporary, dpi=120)
+    plt.close(figure)

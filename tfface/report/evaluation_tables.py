@@ -1,0 +1,131 @@
+"""The tables of `evaluate`, from the objects that `metrics.json` holds."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tfface.console import print_table
+from tfface.report.paper import TABLE_1
+
+Metrics = dict[str, Any]
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    """A rate as a percentage; a dash where there is none."""
+    return "-" if value is None else f"{100 * value:.{digits}f}%"
+
+
+def interval(bounds: Sequence[float] | None, digits: int = 2) -> str:
+    """A 95% interval of a rate."""
+    return "-" if bounds is None else f"{100 * bounds[0]:.{digits}f} to {100 * bounds[1]:.{digits}f}"
+
+
+def print_evaluation(metrics: Metrics) -> None:
+    """One model on one data set: thresholds, distances, rates."""
+    print_table(["threshold", "metric", "value", "accuracy", "95% interval", "FAR", "FRR"], _threshold_rows(metrics),
+                title=title(metrics))
+    print_table(["pairs", "count", "cosine mean", "variance", "Euclidean mean", "variance"], _distance_rows(metrics))
+    rates = [["AUC", _number(metrics["auc"]), "-"], ["EER", percent(metrics["eer"]), "-"]]
+    rates += [[f"TAR at FAR {percent(float(far), 4).rstrip('0').rstrip('.%')}%", percent(entry["value"]),
+               interval(entry["ci95"])] for far, entry in metrics["tar_at_far"].items()]
+    print_table(["rate", "value", "95% interval"], rates)
+    if metrics.get("groups"):
+        print_groups(metrics["groups"])
+    for remark in metrics["remarks"]:
+        print(f"Note: {remark}")
+
+
+def title(metrics: Metrics) -> str:
+    """What was measured, in one line."""
+    failed = f", {metrics['failed_images']} failed" if metrics["failed_images"] else ""
+    flip = ", mirrored added" if metrics["flip"] else ""
+    return (f"{metrics['preset']} ({metrics['weights_sha256'][:8]}) on {metrics['dataset']}: {metrics['images']:,} images of "
+            f"{metrics['identities']:,} people{failed}; {metrics['protocol']}, {metrics['recipe']}{flip}")
+
+
+def print_groups(groups: Metrics) -> None:
+    """Error rates within each group at one threshold."""
+    rows = [[name, f"{entry['genuine']['count']:,}", percent(entry["fnmr"]["value"]), interval(entry["fnmr"]["ci95"]),
+             f"{entry['impostor']['count']:,}", percent(entry["fmr"]["value"], 3), interval(entry["fmr"]["ci95"], 3)]
+            for name, entry in groups["rates"].items()]
+    print_table(["group", "genuine", "false non-match", "95% interval", "impostor", "false match", "95% interval"], rows,
+                title=f"By group, pairs within it, at {groups['metric']} distance {groups['threshold']:.4f}")
+
+
+def print_comparison(objects: Sequence[Metrics]) -> None:
+    """Several runs side by side; one data set and recipe makes it the paper's Table 1."""
+    rows = []
+    for metrics in objects:
+        calibrated = metrics["calibrated"] or {}
+        far = "0.001" if "0.001" in metrics["tar_at_far"] else next(reversed(metrics["tar_at_far"]), None)
+        rows.append([
+            metrics["preset"], metrics["dataset"], metrics["recipe"] + ("+flip" if metrics["flip"] else ""),
+            f"{metrics['images'] - metrics['failed_images']:,} of {metrics['images']:,}",
+            percent(metrics["fixed"]["accuracy"]), f"{metrics['fixed']['threshold']:.3f}",
+            percent(calibrated.get("accuracy")), _number(calibrated.get("threshold"), 3), _number(metrics["auc"]),
+            percent(metrics["eer"]),
+            "-" if far is None else f"{percent(metrics['tar_at_far'][far]['value'])} at {float(far):g}",
+        ])
+    print_table(["preset", "data set", "recipe", "images", "accuracy, fixed", "threshold", "accuracy, calibrated",
+                 "threshold", "AUC", "EER", "TAR at FAR"], rows)
+
+
+def print_paper_table(objects: Sequence[Metrics]) -> None:
+    """The paper's Table 1 and ours beside it; Euclidean distances of unit vectors, as its figures are."""
+    rows = []
+    for metrics in objects:
+        paper = TABLE_1.get(metrics["model"])
+        euclidean = next(row for row in metrics["rows"] if row["metric"] == "euclidean")
+        rows.append([
+            metrics["preset"],
+            f"{paper.threshold:.2f}" if paper else "-", paper.accuracy if paper else "-",
+            percent(_accuracy_at(metrics, paper.threshold) if paper else None),
+            percent((metrics["calibrated"] or {}).get("accuracy")),
+            _moments(paper.genuine if paper else None), _moments(_pair(euclidean["genuine"])),
+            _moments(paper.impostor if paper else None), _moments(_pair(euclidean["impostor"])),
+        ])
+    print_table(["model", "paper: threshold", "paper: accuracy", "ours at it", "ours calibrated", "paper: genuine",
+                 "ours", "paper: impostor", "ours"], rows,
+                title="The paper's Table 1 (distances: mean/variance, Euclidean)")
+
+
+def _accuracy_at(metrics: Metrics, threshold: float) -> float | None:
+    """The accuracy at the paper's threshold, in whichever metric a row has it."""
+    for row in [{"metric": metrics["metric"], **metrics["fixed"]}, *metrics["rows"]]:
+        if abs(row["threshold"] - threshold) < 1e-9:
+            return row["accuracy"]
+    return None
+
+
+def _threshold_rows(metrics: Metrics) -> list[list[str]]:
+    fixed = {"threshold_source": f"fixed: {metrics['fixed']['threshold_source']}", "metric": metrics["metric"],
+             **metrics["fixed"]}
+    entries = [fixed]
+    if metrics["calibrated"]:
+        entries.append({"threshold_source": f"calibrated: {metrics['calibrated']['threshold_source']}",
+                        "metric": metrics["metric"], **metrics["calibrated"]})
+    entries += metrics["rows"]
+    return [[entry["threshold_source"], entry["metric"], f"{entry['threshold']:.4f}", percent(entry["accuracy"]),
+             interval(entry.get("ci95")), percent(entry.get("far"), 3), percent(entry.get("frr"))] for entry in entries]
+
+
+def _distance_rows(metrics: Metrics) -> list[list[str]]:
+    other = next(row for row in metrics["rows"] if row["metric"] != metrics["metric"])
+    by_metric = {metrics["metric"]: metrics, other["metric"]: other}
+    rows = []
+    for kind in ("genuine", "impostor"):
+        cosine, euclidean = by_metric["cosine"][kind], by_metric["euclidean"][kind]
+        rows.append([kind, f"{cosine['count']:,}", _number(cosine["mean"]), _number(cosine["variance"]),
+                     _number(euclidean["mean"]), _number(euclidean["variance"])])
+    return rows
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _pair(entry: Metrics) -> tuple[float, float] | None:
+    return None if entry["mean"] is None else (entry["mean"], entry["variance"])
+
+
+def _moments(values: tuple[float, float] | None) -> str:
+    return "-" if values is None else f"{values[0]:.2f}/{values[1]:.3f}".rstrip("0")
