@@ -6,12 +6,9 @@ Each command is a file in `tfface/commands/`, found by its name and imported whe
 import os
 import sys
 
-# Before anything imports TensorFlow: its start-up chatter is not the user's.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import click
 
-from tfface import __version__, registry
+from tfface import __version__, quiet, registry
 from tfface.errors import UserError
 
 
@@ -34,6 +31,7 @@ def cli() -> None:
 
 def main() -> int:
     """Runs the command line; what a user can mend is one line on stderr and exit code 2."""
+    quiet.install()
     try:
         cli(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -41,7 +41,7 @@ def progress(items: Iterable[T], *, total: int, label: str, unit: str = "images"
     last = time.monotonic()
     for count, item in enumerate(items, start=done + 1):
         yield item
-        if time.monotonic() - last > _SECONDS_BETWEEN_LINES:
+        if count < total and time.monotonic() - last > _SECONDS_BETWEEN_LINES:
             last = time.monotonic()
             note(f"{label}: {count} of {total} {unit}")
 

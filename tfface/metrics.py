@@ -241,6 +241,9 @@ def kfold(distances: np.ndarray, same: np.ndarray, fold: np.ndarray, *, threshol
     names = np.unique(fold)
     if len(names) < 2:
         raise UserError(f"the pairs are in {len(names)} folds: choosing a threshold on the others takes two")
+    for name in names:
+        if len(set(same[fold == name])) < 2:
+            raise UserError(f"fold {name} has pairs of one kind only: each takes genuine and impostor pairs")
     thresholds, accuracies = [], []
     for name in names:
         held = fold == name

@@ -59,6 +59,18 @@ class BundledSource:
         return "bundled with tfface"
 
 
+class WeightsUnavailable(Unavailable):
+    """No source of a preset's weights could be had.
+
+    Attributes:
+        reason: which preset, and why for each source.
+    """
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"{reason}; {remedy}")
+        self.reason = reason
+
+
 Source = UrlSource | PackageSource | BundledSource
 
 
@@ -99,7 +111,7 @@ def obtain(name: str, file_name: str, sources: Sequence[Source], sha256: str | N
 
     Raises:
         UserError: the file at hand is not the one the hash names.
-        Unavailable: no source could be had; says why for each, and how to supply the file.
+        WeightsUnavailable: no source could be had; says why for each, and how to supply the file.
     """
     for source in sources:
         if isinstance(source, BundledSource) and source.path.exists():
@@ -120,9 +132,9 @@ def obtain(name: str, file_name: str, sources: Sequence[Source], sha256: str | N
                 return _checked(name, path, _record(path, sha256))
             except Unavailable as error:
                 reasons.append(f"{source.describe()}: {error}")
-    raise Unavailable(
-        f"the weights of {name} cannot be had ({'; '.join(reasons)}); supply the file {file_name} with: "
-        f"python cli.py weights fetch {name} --from FILE"
+    raise WeightsUnavailable(
+        f"the weights of {name} cannot be had ({'; '.join(reasons)})",
+        f"supply the file {file_name} with: python cli.py weights fetch {name} --from FILE",
     )
 
 
@@ -222,6 +234,7 @@ def download(url: str, folder: Path, *, sha256: str | None = None) -> Path:
     host = _host(url)
     if ask(url) == "text/html":
         raise Unavailable(f"{host} sent a web page, not the file")
+    note(f"fetching {url}")
     from keras.utils import get_file
 
     before = socket.getdefaulttimeout()

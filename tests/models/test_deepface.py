@@ -69,6 +69,18 @@ def test_number_of_weights_at_the_published_size_by_hand():
     each place: L4 55*55*(9*9*16*16 + 16), L5 25*25*(7*7*16*16 + 16), L6 21*21*(5*5*16*16 + 16);
     F7 7056*4096 + 4096.
     """
-    by_hand = {
-        "C1": 11_648, "C3": 41_488, "L4": 62_775_...,
+    model = deepface.deepface()
+    counts = {layer.name: layer.count_params() for layer in model.layers if layer.weights}
+    assert counts == {
+        "C1": 11_648,
+        "C3": 41_488,
+        "L4": 62_774_800,
+        "L5": 7_850_000,
+        "L6": 2_829_456,
+        "F7": 28_905_472,
     }
+    assert model.count_params() == 102_412_864
+
+
+def test_projection():
+    assert deepface.deepface(input_size=72, projection=16).output_shape == (None, 16)

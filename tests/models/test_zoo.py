@@ -19,9 +19,18 @@ PRESETS = [preset for name in ARCHITECTURES for preset in registry.load("models"
 
 def preset_of(architecture: str) -> base.Preset:
     any_preset = base.Preset(
-        name=f"{architecture}/test", sources=(), file_name="test.weights.h5", sha256=None, input_size=160,
-        embedding_size=128, recipe="center-140", metric="cosine", threshold=0.4, threshold_source="",
-        training_data="", licence="",
+        name=f"{architecture}/test",
+        sources=(),
+        file_name="test.weights.h5",
+        sha256=None,
+        input_size=160,
+        embedding_size=128,
+        recipe="center-140",
+        metric="cosine",
+        threshold=0.4,
+        threshold_source="",
+        training_data="",
+        licence="",
     )
     found = next(iter(registry.load("models", architecture).PRESETS), any_preset)
     return dataclasses.replace(found, input_size=SIZES.get(architecture, found.input_size))
@@ -88,9 +97,12 @@ def test_loads_weights_that_training_here_writes(preset, model, make_images, tmp
 def test_can_be_built_without_a_preset(architecture):
     module = registry.load("models", architecture)
     constructors = [
-        function for name, function in inspect.getmembers(module, inspect.isfunction)
-        if function.__module__ == module.__name__ and not name.startswith("_")
-        and name not in ("build", "load_weights") and function.__annotations__.get("return") is keras.Model
+        function
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__
+        and not name.startswith("_")
+        and name not in ("build", "load_weights")
+        and function.__annotations__.get("return") is keras.Model
     ]
     assert len(constructors) == 1
     for parameter in inspect.signature(constructors[0]).parameters.values():

@@ -71,7 +71,9 @@ def _models() -> list[list[str]]:
 def _datasets() -> list[list[str]]:
     from tfface.data import describe, names
 
-    return [[name, "prepared" if describe(name)["prepared"] else "prepared on first use"] for name in names()]
+    facts = {name: describe(name) for name in names()}
+    return [[name, f"prepared in {known['folder']}" if known["prepared"] else f"prepared on first use: {known['source']}"]
+            for name, known in facts.items()]
 
 
 def _sources() -> list[list[str]]:

@@ -25,7 +25,7 @@ def command(folder: Path, model_name: str, recipe_name: str | None, flip: bool, 
     """
     import numpy as np
 
-    from tfface.data import load_photographs
+    from tfface.data import open_photographs
     from tfface.embeddings import embed_dataset, report_failures
     from tfface.errors import UserError
     from tfface.files import atomic_write
@@ -36,7 +36,7 @@ def command(folder: Path, model_name: str, recipe_name: str | None, flip: bool, 
         raise UserError(f"--out {out} must end in .npz")
     embedder = load_by_name(model_name, offline=offline)
     chosen = recipe(recipe_name or embedder.preset.recipe)
-    photographs = load_photographs(folder)
+    photographs = open_photographs(folder)
     embeddings = embed_dataset(photographs, embedder, chosen, flip=flip)
     report_failures(embeddings.failed, len(photographs.keys), strict=strict)
     keys = np.array(photographs.keys)

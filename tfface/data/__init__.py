@@ -4,7 +4,7 @@ Importing this imports neither TensorFlow nor TensorFlow Datasets; preparing a d
 """
 
 from tfface.data.catalogue import describe, load, names, prepare
-from tfface.data.faces import FaceDataset, FolderFaces, TfdsFaces
+from tfface.data.faces import FaceDataset, FolderFaces, TfdsFaces, open_photographs
 from tfface.data.lists import Pairs, read_groups_file, read_pairs_file
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "describe",
     "load",
     "names",
+    "open_photographs",
     "prepare",
     "read_groups_file",
     "read_pairs_file",

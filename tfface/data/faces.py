@@ -231,6 +231,24 @@ def open_folder(path: Path) -> FolderFaces:
         raise UserError(f"{path} holds {found}: put each person's images into a subfolder of their own")
     if loose:
         note(f"{path}: {loose} images lie outside of any person's subfolder and are left out")
+    return _folder_faces(path, keys)
+
+
+def open_photographs(path: Path) -> FolderFaces:
+    """Every image below a folder, whoever is on it: the person is the first folder, or nobody ("").
+
+    Raises:
+        UserError: no such folder, or no image in it.
+    """
+    if not path.is_dir():
+        raise UserError(f"{path} is not a folder: give a folder of images")
+    keys = [file.relative_to(path).as_posix() for file in _images_below(path)]
+    if not keys:
+        raise UserError(f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return _folder_faces(path, keys)
+
+
+def _folder_faces(path: Path, keys: list[str]) -> FolderFaces:
     keys.sort(key=_checked_key)
     stats = [(path / key).stat() for key in keys]
     facts = [[key, stat.st_size, stat.st_mtime_ns] for key, stat in zip(keys, stats, strict=True)]
@@ -238,7 +256,7 @@ def open_folder(path: Path) -> FolderFaces:
         name=f"folder:{path.resolve().name}",
         version=f"files-{digest_of(facts)}",
         keys=keys,
-        identities=[key.split("/")[0] for key in keys],
+        identities=[key.split("/")[0] if "/" in key else "" for key in keys],
         boxes=None,
         folder=path,
     )

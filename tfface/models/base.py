@@ -145,17 +145,17 @@ def locate(name: str, *, offline: bool = False) -> tuple[Preset, weights.Weights
     Raises:
         UserError: none can be had; says for each why, and how to supply it.
     """
-    reasons = []
+    refused: list[weights.WeightsUnavailable] = []
     for preset in candidates(name):
         try:
             file = weights.obtain(preset.name, preset.file_name, preset.sources, preset.sha256, offline=offline)
-        except Unavailable as error:
-            reasons.append(str(error))
+        except weights.WeightsUnavailable as error:
+            refused.append(error)
             continue
-        if reasons:
-            note(f"--model {name} falls to {preset.name}, since {'; '.join(reasons)}")
+        if refused:
+            note(f"--model {name} falls to {preset.name}: {'; '.join(error.reason for error in refused)}")
         return preset, file
-    raise Unavailable("; ".join(reasons) or f"{name} has no presets yet: train one, or name another model")
+    raise Unavailable("; ".join(map(str, refused)) or f"{name} has no presets yet: train one, or name another model")
 
 
 def load(preset: Preset, file: weights.WeightsFile) -> Embedder:

@@ -6,6 +6,8 @@ is cropped and how stays our recipe's business.
 """
 
 import importlib.metadata
+import logging
+import os
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from unittest import mock
 import numpy as np
 
 from tfface import registry
+from tfface.console import note
 from tfface.errors import Unavailable, UserError
 from tfface.files import sha256_of
 from tfface.models.base import Embedder, Preset
@@ -69,6 +72,10 @@ def load(name: str, *, offline: bool = False) -> PackageEmbedder:
     """
     name, _, normalization = name.partition(":")
     normalization = normalization or "base"
+    # Its log says at length what our one error line says.
+    os.environ.setdefault("DEEPFACE_LOG_LEVEL", str(logging.CRITICAL))
+    # Its log goes to stdout, which is for results; read when it is first imported.
+    os.environ.setdefault("DEEPFACE_LOG_LEVEL", str(logging.ERROR))
     try:
         from deepface.commons import folder_utils, weight_utils
         from deepface.config.threshold import thresholds
@@ -90,7 +97,8 @@ def load(name: str, *, offline: bool = False) -> PackageEmbedder:
             # Not by its `build_model`: that keeps clients, and would not tell the weights file a second time.
             client = modeling.get_model_class("facial_recognition", name)()
         except Exception as error:  # the package raises what it pleases; the reason is in the words
-            raise Unavailable(f"deepface:{name} cannot be built by the deepface package: {error}") from error
+            reason = error.__cause__ if isinstance(error.__cause__, Unavailable) else error
+            raise Unavailable(f"deepface:{name} cannot be built by the deepface package: {reason}") from error
     sha256 = sha256_of(files[0]) if files and Path(files[0]).is_file() else "unknown"
     preset = _preset(name, normalization, client, thresholds.get(name, {}).get("cosine", 0.4), sha256)
     return PackageEmbedder(preset, sha256, _no_keras_model, client, normalization)
@@ -113,12 +121,15 @@ def _no_keras_model() -> Any:
 
 
 def _refuse(url: str) -> None:
-    raise Unavailable(f"{url} is not in the package's cache and --offline forbids fetching it")
+    from deepface.commons.folder_utils import get_deepface_home
+
+    folder = Path(get_deepface_home(), ".deepface", "weights")
+    raise Unavailable(f"{url.rsplit('/', 1)[-1]} is not in {folder} and --offline forbids fetching it from {url}")
 
 
 def _probe(url: str) -> None:
     with urllib.request.urlopen(url, timeout=ANSWER_SECONDS):
-        pass
+        note(f"the deepface package fetches {url}")
 
 
 def _remember(fetch: Callable[..., str], files: list[str]) -> Callable[..., str]:

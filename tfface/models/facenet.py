@@ -100,9 +100,7 @@ _MIXED_7A = (
 
 def build(preset: Preset) -> keras.Model:
     """The network of a preset, with fresh weights."""
-    return inception_resnet_v1(
-        input_size=preset.input_size, embedding_size=preset.embedding_size, **preset.config
-    )
+    return inception_resnet_v1(input_size=preset.input_size, embedding_size=preset.embedding_size, **preset.config)
 
 
 def load_weights(model: keras.Model, path: str | Path) -> None:

@@ -57,7 +57,7 @@ def _check_whole(path: Path) -> None:
 
 def _saved_layers(file: h5py.File) -> dict[str, dict[str, h5py.Dataset]]:
     """The saved layers that have weights: {layer: {variable: dataset}}."""
-    root = file["model_weights"] if "model_weights" in file else file
+    root = file.get("model_weights", file)
     found = _keras_3_layers(file) if "layers" in file else _keras_2_layers(root)
     return {name: weights for name, weights in found if weights}
 
@@ -66,10 +66,13 @@ def _keras_2_layers(root: h5py.Group) -> Iterator[tuple[str, dict[str, h5py.Data
     """Layers listed in `layer_names`; `conv1/kernel:0` of `weight_names` is the variable `kernel`."""
     for name in _names(root, "layer_names"):
         group = _member(root, name, h5py.Group)
-        yield name.replace("/", "_"), {
-            entry.rsplit("/", 1)[-1].split(":")[0]: _member(group, entry, h5py.Dataset)
-            for entry in _names(group, "weight_names")
-        }
+        yield (
+            name.replace("/", "_"),
+            {
+                entry.rsplit("/", 1)[-1].split(":")[0]: _member(group, entry, h5py.Dataset)
+                for entry in _names(group, "weight_names")
+            },
+        )
 
 
 def _keras_3_layers(root: h5py.Group) -> Iterator[tuple[str, dict[str, h5py.Dataset]]]:
@@ -112,9 +115,7 @@ def _match(
         raise ValueError(f"layer {min(extra)} is none of this network's")
 
 
-def _match_layer(
-    layer: "keras.layers.Layer", saved: dict[str, h5py.Dataset]
-) -> Iterator[tuple[Any, h5py.Dataset]]:
+def _match_layer(layer: "keras.layers.Layer", saved: dict[str, h5py.Dataset]) -> Iterator[tuple[Any, h5py.Dataset]]:
     wanted = {variable.name: variable for variable in layer.weights}
     if set(saved) == {str(index) for index in range(len(wanted))}:  # Keras 3 saves them without a name, in order
         saved = {name: saved[str(index)] for index, name in enumerate(wanted)}

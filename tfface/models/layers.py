@@ -29,18 +29,14 @@ class UnitNorm(keras.layers.Layer):
 
 @_register
 class PerImageStandardization(keras.layers.Layer):
-    """Each image of [0, 255] to mean 0 and standard deviation 1, over all of its pixels and channels.
+    """Gives each image mean 0 and standard deviation 1, over all of its pixels and channels.
 
-    The deviation is at least 1/sqrt(size), so that a constant image becomes zero. The input is
-    in [0, 1]: `scale` brings it to the range that the bound is meant for.
+    The deviation is taken to be at least 1/sqrt(size), on the scale of [0, 255], as FaceNet does,
+    so that a constant image becomes zero. The input is in [0, 1].
     """
 
-    def __init__(self, scale: float = 255.0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.scale = scale
-
     def call(self, inputs: Any) -> Any:
-        pixels = inputs * self.scale
+        pixels = inputs * 255.0
         centred = pixels - ops.mean(pixels, axis=(1, 2, 3), keepdims=True)
         variance = ops.mean(ops.square(centred), axis=(1, 2, 3), keepdims=True)
         # The bound stands inside the root: its gradient stays finite where an image is constant.
@@ -48,9 +44,6 @@ class PerImageStandardization(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "scale": self.scale}
 
 
 @_register
@@ -121,8 +114,9 @@ class LocallyConnected2D(keras.layers.Layer):
         return self.activation(ops.reshape(places, (-1, rows, columns, self.filters)) + self.bias)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
-        rows, columns = ((side - size) // self.strides + 1
-                         for side, size in zip(input_shape[1:3], self.kernel_size, strict=True))
+        rows, columns = (
+            (side - size) // self.strides + 1 for side, size in zip(input_shape[1:3], self.kernel_size, strict=True)
+        )
         return input_shape[0], rows, columns, self.filters
 
     def get_config(self) -> dict[str, Any]:
@@ -135,7 +129,7 @@ class LocallyConnected2D(keras.layers.Layer):
         }
 
 
-def _patches(images: Any, size: tuple[int, int], stride: int, places: tuple[int, int]) -> Any:
+def _patches(images: Any, size: tuple[int, ...], stride: int, places: tuple[int, int]) -> Any:
     """Every patch of a batch, with the places in front: (rows, columns, N, height * width * channels).
 
     Keras's `extract_patches` convolves with an identity matrix, at many times the cost of the
@@ -145,12 +139,14 @@ def _patches(images: Any, size: tuple[int, int], stride: int, places: tuple[int,
     """
     phases = _split_phases(images, stride)
     strips = [
-        ops.concatenate([_slice(phases[row, column % stride], 1, column // stride, places[1])
-                         for column in range(size[1])], axis=-1)
+        ops.concatenate(
+            [_slice(phases[row, column % stride], 1, column // stride, places[1]) for column in range(size[1])], axis=-1
+        )
         for row in range(stride)
     ]
-    return ops.concatenate([_slice(strips[row % stride], 0, row // stride, places[0]) for row in range(size[0])],
-                           axis=-1)
+    return ops.concatenate(
+        [_slice(strips[row % stride], 0, row // stride, places[0]) for row in range(size[0])], axis=-1
+    )
 
 
 def _split_phases(images: Any, stride: int) -> Any:

@@ -86,7 +86,8 @@ def _bottleneck(x: Any, name: str, filters: int, *, strides: int, project: bool)
 
 
 def _conv(x: Any, name: str, filters: int, size: int, *, strides: int = 1, activation: bool = True) -> Any:
-    x = layers.Conv2D(filters, size, strides=strides, padding="same", use_bias=False,
-                      kernel_initializer="he_normal", name=name)(x)
+    x = layers.Conv2D(
+        filters, size, strides=strides, padding="same", use_bias=False, kernel_initializer="he_normal", name=name
+    )(x)
     x = layers.BatchNormalization(epsilon=1e-3, name=f"{name}_bn")(x)
     return layers.Activation("relu", name=f"{name}_relu")(x) if activation else x

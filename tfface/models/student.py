@@ -18,9 +18,7 @@ _CONVOLUTIONS = ((32, 8, 4), (64, 6, 4), (128, 8, 1))
 
 def build(preset: Preset) -> keras.Model:
     """The network of a preset, with fresh weights."""
-    return inception_resnet_simple(
-        input_size=preset.input_size, embedding_size=preset.embedding_size, **preset.config
-    )
+    return inception_resnet_simple(input_size=preset.input_size, embedding_size=preset.embedding_size, **preset.config)
 
 
 def load_weights(model: keras.Model, path: str | Path) -> None:
@@ -44,8 +42,9 @@ def inception_resnet_simple(*, input_size: int = 160, embedding_size: int = 128)
     inputs = keras.Input((input_size, input_size, 3), name="image")
     x = layers.Rescaling(2.0, -1.0, name="standardization")(inputs)
     for index, (filters, size, strides) in enumerate(_CONVOLUTIONS, start=1):
-        x = layers.Conv2D(filters, size, strides=strides, use_bias=False, kernel_initializer="he_normal",
-                          name=f"conv{index}")(x)
+        x = layers.Conv2D(
+            filters, size, strides=strides, use_bias=False, kernel_initializer="he_normal", name=f"conv{index}"
+        )(x)
         x = layers.BatchNormalization(epsilon=1e-3, name=f"conv{index}_bn")(x)
         x = layers.Activation("relu", name=f"conv{index}_relu")(x)
     x = layers.Flatten(name="flatten")(x)

@@ -1,0 +1,145 @@
+"""Fixtures for all tests: a cache of one's own, a tiny model, tiny faces, the command line in-process."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+# So that `pytest` alone finds the project, as `python -m pytest` does.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tfface import files, quiet
+from tfface.models.base import Embedder, Preset
+
+quiet.install()
+
+# Read before the fixtures below hide it.
+OWN = {name: value for name, value in os.environ.items() if name.startswith("TFFACE_") and value}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch) -> Path:
+    """Each test has a cache of its own, and sees none of the user's settings and archives."""
+    folder = tmp_path_factory.mktemp("cache")
+    for name in OWN:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("TFFACE_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def registry_cache(cache) -> Path:
+    """The test's own cache, with the packages and weights of the user's, so that they are fetched once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("TFFACE_CACHE")
+        for name, value in OWN.items():
+            patch.setenv(name, value)
+        for part in ("packages", "weights"):
+            (cache / part).symlink_to(files.cache_dir(part))
+    return cache
+
+
+@pytest.fixture(scope="session")
+def lfw_dir() -> Path:
+    """The folder of the real LFW archive and pair list."""
+    folder = Path(OWN.get("TFFACE_LFW", ""))
+    missing = [name for name in ("lfw-deepfunneled.tgz", "pairs.txt") if not (folder / name).is_file()]
+    if "TFFACE_LFW" not in OWN or missing:
+        pytest.skip(f"TFFACE_LFW names no folder with {' and '.join(missing)}")
+    return folder
+
+
+TINY = Preset(
+    name="tiny/random", sources=(), file_name="tiny.h5", sha256=None, input_size=32, embedding_size=16,
+    recipe="whole", metric="cosine", threshold=0.2, threshold_source="chosen for the tests", training_data="none",
+    licence="none",
+)
+
+
+def build_tiny():
+    """A fixed random convolution, pooled to a 3x3 grid and projected; deterministic, needs no weights."""
+    import keras
+    from keras import initializers, layers
+
+    inputs = keras.Input((32, 32, 3))
+    x = layers.Conv2D(8, 5, strides=3, activation="relu", kernel_initializer=initializers.GlorotUniform(seed=1))(inputs)
+    x = layers.Flatten()(layers.AveragePooling2D(3)(x))
+    x = layers.Dense(16, kernel_initializer=initializers.GlorotUniform(seed=2),
+                     bias_initializer=initializers.RandomUniform(seed=3))(x)
+    model = keras.Model(inputs, layers.UnitNormalization()(x))
+    model.trainable = False
+    return model
+
+
+@pytest.fixture(scope="session")
+def tiny_embedder() -> Embedder:
+    """An embedder of 32 px crops that needs no weights file."""
+    return Embedder(TINY, "0" * 64, build_tiny)
+
+
+@pytest.fixture
+def tiny_model(tiny_embedder, monkeypatch) -> Embedder:
+    """Whatever `--model` a command names is the tiny embedder."""
+    monkeypatch.setattr("tfface.models.base.load_by_name", lambda name, offline=False: tiny_embedder)
+    return tiny_embedder
+
+
+def photo(person: int, number: int, height: int = 80, width: int = 64) -> np.ndarray:
+    """uint8 RGB: the coloured pattern of a person under the noise of a photograph."""
+    pattern = np.random.default_rng(person).integers(0, 256, (4, 4, 3)).astype(np.uint8)
+    pattern = cv2.resize(pattern, (width, height), interpolation=cv2.INTER_NEAREST)
+    noise = np.random.default_rng([person, number]).normal(0, 6, pattern.shape)
+    return np.clip(pattern + noise, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def make_photo() -> Callable[..., np.ndarray]:
+    return photo
+
+
+PEOPLE = {"Ann Ames": 3, "Bob_Burn": 3, "Zoë Žák": 3, "cid": 1}
+
+
+@pytest.fixture
+def tiny_faces(tmp_path) -> Path:
+    """A folder of four people, one with one photograph only, named with spaces and other letters too."""
+    root = tmp_path / "tiny faces"
+    for person, (name, count) in enumerate(PEOPLE.items()):
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            data = cv2.imencode(".jpg", photo(person, number, 80 + 8 * number)[:, :, ::-1])[1]
+            (root / name / f"{name} {number}.jpg").write_bytes(data.tobytes())
+    return root
+
+
+@pytest.fixture
+def run_cli(monkeypatch, capfd) -> Callable[..., SimpleNamespace]:
+    """Runs `cli.py` with these arguments in this process: its exit code, and all that stdout and stderr got."""
+    import cli
+
+    def run(*arguments: object) -> SimpleNamespace:
+        monkeypatch.setattr(sys, "argv", ["cli.py", *map(str, arguments)])
+        capfd.readouterr()
+        code = cli.main()
+        return SimpleNamespace(code=code, **capfd.readouterr()._asdict())
+
+    return run
+
+
+@pytest.fixture
+def refused(run_cli) -> Callable[..., str]:
+    """Runs a command that must fail as bad input does; returns the one line that stderr got."""
+
+    def run(*arguments: object) -> str:
+        result = run_cli(*arguments)
+        assert result.code == 2
+        assert result.err.count("\n") == 1, result.err
+        assert result.err.startswith("error: ")
+        return result.err.strip()
+
+    return run
