@@ -19,8 +19,17 @@ from tfface.metrics import ErrorCurve, kfold
 from tfface.models.base import load_by_name
 from tfface.similarity import cosine_distance
 
-CANDIDATES = ("whole", "center-140", "mtcnn-v1-margin0.10", "mtcnn-v1-margin0.15", "mtcnn-v1-margin0.20",
-              "mtcnn-v1-margin0.25", "mtcnn-v1-margin0.30", "mtcnn-v1-margin0.35", "mtcnn-v1-margin0.40")
+CANDIDATES = (
+    "whole",
+    "center-140",
+    "mtcnn-v1-margin0.10",
+    "mtcnn-v1-margin0.15",
+    "mtcnn-v1-margin0.20",
+    "mtcnn-v1-margin0.25",
+    "mtcnn-v1-margin0.30",
+    "mtcnn-v1-margin0.35",
+    "mtcnn-v1-margin0.40",
+)
 
 
 def main() -> None:
@@ -47,12 +56,20 @@ def main() -> None:
         distances = cosine_distance(found.vectors[first], found.vectors[second])
         folds = kfold(distances, same, fold)
         curve = ErrorCurve.from_scores(distances, same)
-        results[name] = {"accuracy": folds.mean, "standard_error": folds.standard_error, "eer": curve.eer()[0],
-                         "tar_at_far_0.01": curve.tar_at_far(0.01), "tar_at_far_0.002": curve.tar_at_far(0.002),
-                         "failed": len(found.failed)}
-        print(f"{name:24s} {100 * folds.mean:.2f}% +- {100 * folds.standard_error:.2f}  EER {100 * curve.eer()[0]:.2f}%  "
-              f"TAR at 1% {100 * curve.tar_at_far(0.01):.2f}%, at 0.2% {100 * curve.tar_at_far(0.002):.2f}%  "
-              f"failed {len(found.failed)}", flush=True)
+        results[name] = {
+            "accuracy": folds.mean,
+            "standard_error": folds.standard_error,
+            "eer": curve.eer()[0],
+            "tar_at_far_0.01": curve.tar_at_far(0.01),
+            "tar_at_far_0.002": curve.tar_at_far(0.002),
+            "failed": len(found.failed),
+        }
+        print(
+            f"{name:24s} {100 * folds.mean:.2f}% +- {100 * folds.standard_error:.2f}  EER {100 * curve.eer()[0]:.2f}%  "
+            f"TAR at 1% {100 * curve.tar_at_far(0.01):.2f}%, at 0.2% {100 * curve.tar_at_far(0.002):.2f}%  "
+            f"failed {len(found.failed)}",
+            flush=True,
+        )
     print(json.dumps(results))
 
 

@@ -44,12 +44,12 @@ def main() -> None:
     plain = [decode(photographs.read(key))[55:195, 55:195] for key in photographs.keys]
     peer = _keras_facenet(embedder)
     ways: dict[str, Callable[[], object]] = {
-        "bare": lambda: [embedder.embed(ready[start:start + BATCH]) for start in range(0, len(ready), BATCH)],
+        "bare": lambda: [embedder.embed(ready[start : start + BATCH]) for start in range(0, len(ready), BATCH)],
         "end_to_end": lambda: _into_empty_cache(photographs, embedder),
         "keras_facenet": lambda: peer.embeddings(plain),
     }
     rates: dict[str, list[float]] = {name: [] for name in ways}
-    for name, way in ways.items():
+    for way in ways.values():
         way()  # compiles
     for _ in range(options.rounds):
         for name, way in ways.items():
@@ -59,11 +59,15 @@ def main() -> None:
     medians = {name: statistics.median(values) for name, values in rates.items()}
     for name, rate in medians.items():
         print(f"{name:14s} {rate:6.1f} images/s   (rounds: {', '.join(f'{value:.1f}' for value in rates[name])})")
-    print(json.dumps({
-        "images": len(ready),
-        "end_to_end_to_bare": round(medians["end_to_end"] / medians["bare"], 3),
-        "end_to_end_to_keras_facenet": round(medians["end_to_end"] / medians["keras_facenet"], 3),
-    }))
+    print(
+        json.dumps(
+            {
+                "images": len(ready),
+                "end_to_end_to_bare": round(medians["end_to_end"] / medians["bare"], 3),
+                "end_to_end_to_keras_facenet": round(medians["end_to_end"] / medians["keras_facenet"], 3),
+            }
+        )
+    )
 
 
 def _photographs(count: int) -> FaceDataset:
@@ -87,7 +91,7 @@ def _into_empty_cache(photographs: FaceDataset, embedder: Embedder) -> None:
                 os.environ["TFFACE_CACHE"] = before
 
 
-def _keras_facenet(embedder: Embedder):  # noqa: ANN202
+def _keras_facenet(embedder: Embedder):
     """The package's own wrapper and network, filled with our weights instead of a download."""
     from keras_facenet import FaceNet
     from keras_facenet.inception_resnet_v1 import InceptionResNetV1

@@ -11,8 +11,18 @@ from tfface.evaluation import evaluate
 from tfface.models.base import Preset
 
 PRESET = Preset(
-    name="test/one", sources=(), file_name="", sha256=None, input_size=8, embedding_size=2, recipe="whole",
-    metric="cosine", threshold=0.4, threshold_source="made up", training_data="nothing", licence="none",
+    name="test/one",
+    sources=(),
+    file_name="",
+    sha256=None,
+    input_size=8,
+    embedding_size=2,
+    recipe="whole",
+    metric="cosine",
+    threshold=0.4,
+    threshold_source="made up",
+    training_data="nothing",
+    licence="none",
     other_thresholds=(("euclidean", 1.0, "the paper"),),
 )
 
@@ -68,11 +78,14 @@ def test_all_pairs_by_hand():
     """
     preset = dataclasses.replace(PRESET, other_thresholds=(("euclidean", 1.01, "the paper"),))
     metrics = evaluate(faces("aabb"), at_angles(0, 60, 180, 240), preset).metrics
-    assert metrics["genuine"] == {"count": 2, "mean": pytest.approx(0.5, abs=1e-6), "variance": pytest.approx(0, abs=1e-6)}
+    assert metrics["genuine"]["count"] == 2
+    assert metrics["genuine"]["mean"] == pytest.approx(0.5, abs=1e-6)
+    assert metrics["genuine"]["variance"] == pytest.approx(0, abs=1e-6)
     assert metrics["impostor"]["mean"] == pytest.approx(1.75, abs=1e-6)
     assert metrics["impostor"]["variance"] == pytest.approx(0.0625, abs=1e-6)
     assert (metrics["fixed"]["accuracy"], metrics["fixed"]["far"], metrics["fixed"]["frr"]) == (0.5, 0.0, 1.0)
-    (row,) = metrics["rows"]
+    row, same = metrics["rows"]
+    assert (same["metric"], same["threshold"]) == ("euclidean", pytest.approx(0.8**0.5))
     assert (row["metric"], row["accuracy"]) == ("euclidean", 1.0)
     assert row["impostor"]["mean"] == pytest.approx((2 + 3**0.5) / 2, abs=1e-6)
     assert metrics["calibrated"] is None, "two people leave one in each half: no impostor pair to calibrate on"
@@ -115,8 +128,10 @@ def test_folds_are_judged_at_the_threshold_of_the_others():
 
 def test_view1_takes_its_threshold_from_the_training_list_alone():
     """Training: genuine 0.5, impostor 1.5, so 1.0. Test: a genuine pair at 1.5 is wrong, though 1.8 would suit it."""
-    lists = {"view1-train": pair_list([(0, 1, True, 0), (0, 2, False, 0)]),
-             "view1-test": pair_list([(0, 3, True, 0), (0, 4, False, 0)])}
+    lists = {
+        "view1-train": pair_list([(0, 1, True, 0), (0, 2, False, 0)]),
+        "view1-test": pair_list([(0, 3, True, 0), (0, 4, False, 0)]),
+    }
     metrics = evaluate(faces("aabac", lists), at_angles(0, 60, 120, 120, 180), PRESET, protocol="view1").metrics
     assert metrics["calibrated"]["threshold"] == pytest.approx(1.0, abs=1e-6)
     assert metrics["calibrated"]["accuracy"] == 0.5
@@ -171,12 +186,15 @@ def test_people_seen_in_training_are_said():
     assert any("trained on 1 of these 2 people" in remark for remark in remarks)
 
 
-@pytest.mark.parametrize(("people", "protocol", "message"), [
-    ("abc", "all-pairs", "no genuine pairs"),
-    ("aaa", "all-pairs", "no impostor pairs"),
-    ("aab", "view2", "no pair list 'view2'"),
-    ("aab", "half", "valid: all-pairs, view1, view2"),
-])
+@pytest.mark.parametrize(
+    ("people", "protocol", "message"),
+    [
+        ("abc", "all-pairs", "no genuine pairs"),
+        ("aaa", "all-pairs", "no impostor pairs"),
+        ("aab", "view2", "no pair list 'view2'"),
+        ("aab", "half", "valid: all-pairs, view1, view2"),
+    ],
+)
 def test_what_cannot_be_judged_says_why(people, protocol, message):
     with pytest.raises(UserError, match=message):
         evaluate(faces(people), at_angles(0, 60, 180), PRESET, protocol=protocol)

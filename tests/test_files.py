@@ -171,7 +171,7 @@ class TestLock:
         files.lock(tmp_path / "x").acquire(timeout=0)
 
     def test_is_freed_when_its_holder_is_killed(self, tmp_path):
-        code = f"from tfface.files import lock\nimport time\nlock({str(tmp_path / 'x')!r}).acquire()\ntime.sleep(60)"
+        code = f"import time\nfrom tfface.files import lock\nwith lock({str(tmp_path / 'x')!r}): time.sleep(60)"
         holder = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
         guard = files.lock(tmp_path / "x")
         try:

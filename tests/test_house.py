@@ -16,7 +16,7 @@ HOUSE = ROOT / "tfface"
 ROOMS = (
     "errors", "files", "console", "quiet", "store", "registry", "packages", "weights",
     "images", "alignment", "data", "embeddings",
-    "similarity", "pair_tiles", "verification", "confidence", "metrics", "evaluation", "mining",
+    "similarity", "pair_tiles", "verification", "confidence", "metrics", "judges", "evaluation", "mining",
     "models", "attacks", "defenses", "training", "export",
     "report", "commands",
 )

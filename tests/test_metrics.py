@@ -12,7 +12,6 @@ from tfface.metrics import (
     ErrorCurve,
     FoldResult,
     calibrate_halves,
-    group_error_rates,
     kfold,
     supported_fars,
 )
@@ -251,23 +250,3 @@ def test_halves_without_pairs_of_a_kind_are_not_calibrated():
     embeddings, _ = made(8, 2)
     assert calibrate_halves(all_pairs(embeddings, [0, 0, 0, 0, 1, 1, 1, 1], seed=0)) is None
     assert calibrate_halves(all_pairs(embeddings, range(8), seed=0)) is None
-
-
-def test_group_rates_by_hand():
-    """Group f: genuine 0.1 and 0.6, impostors 0.2, at 0.5: half rejected, all accepted. Group m: one impostor pair,
-    rejected, no genuine. The mixed pair counts for neither.
-    """
-    rates = group_error_rates(
-        np.array([0.1, 0.6, 0.2, 0.9, 0.1]),
-        np.array([1, 1, 0, 0, 0], bool),
-        ["f", "f", "f", "m", "f"],
-        ["f", "f", "f", "m", "m"],
-        0.5,
-    )
-    assert list(rates) == ["f", "m"]
-    assert rates["f"].false_non_match.value == 0.5
-    assert rates["f"].false_match.value == 1
-    assert rates["m"].false_match.value == 0
-    assert rates["m"].false_non_match is None
-    # One trial, no error: the upper end is z^2 / (1 + z^2) = 0.793.
-    assert rates["m"].false_match.ci95 == pytest.approx([0, 0.793455], abs=1e-5)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -180,10 +181,9 @@ def test_of_two_processes_one_computes(tmp_path):
 
 
 def test_the_one_that_waits_says_so(capsys):
-    store, guard = make_store(), lock(make_store().folder / "rows")
+    store = make_store()
+    guard = lock(store.folder / "rows")
     guard.acquire()
-    import threading
-
     worker = threading.Thread(target=fill, args=(store,))
     worker.start()
     end = time.monotonic() + 10

@@ -24,6 +24,8 @@ from tfface.images import decode
 from tfface.store import Store
 
 if TYPE_CHECKING:
+    from mtcnn import MTCNN
+
     from tfface.data import FaceDataset
 
 DETECTOR = "mtcnn-1.0-side640"
@@ -75,8 +77,12 @@ class FaceTable:
 
 def find_faces(dataset: "FaceDataset") -> FaceTable:
     """The faces of all photographs of a data set, from the cache where they were found before."""
-    store = Store("boxes", {"detector": DETECTOR, "dataset": dataset.name, "version": dataset.version},
-                  len(dataset.keys), shard_rows=_SHARD_ROWS)
+    store = Store(
+        "boxes",
+        {"detector": DETECTOR, "dataset": dataset.name, "version": dataset.version},
+        len(dataset.keys),
+        shard_rows=_SHARD_ROWS,
+    )
 
     def compute(missing: Sequence[tuple[int, int]], save: Callable[[tuple[int, int], pa.Table], None]) -> None:
         done = len(store.ranges()) - len(missing)
@@ -148,28 +154,32 @@ def _face_rows(dataset: "FaceDataset", start: int, stop: int) -> pa.Table:
     nothing = Faces(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
     faces = [nothing if reason else next(found) for reason in failed]
     flat = pa.list_(pa.float32())
-    return pa.table({
-        "failed": pa.array(failed, pa.string()),
-        "height": pa.array([size[0] for size in sizes], pa.int32()),
-        "width": pa.array([size[1] for size in sizes], pa.int32()),
-        "boxes": pa.array([face.boxes.ravel() for face in faces], flat),
-        "confidences": pa.array([face.confidences for face in faces], flat),
-        "landmarks": pa.array([face.landmarks.ravel() for face in faces], flat),
-    })
+    return pa.table(
+        {
+            "failed": pa.array(failed, pa.string()),
+            "height": pa.array([size[0] for size in sizes], pa.int32()),
+            "width": pa.array([size[1] for size in sizes], pa.int32()),
+            "boxes": pa.array([face.boxes.ravel() for face in faces], flat),
+            "confidences": pa.array([face.confidences for face in faces], flat),
+            "landmarks": pa.array([face.landmarks.ravel() for face in faces], flat),
+        }
+    )
 
 
 def _face_table(table: pa.Table) -> FaceTable:
     def arrays(column: str, *shape: int) -> list[np.ndarray]:
         return [np.asarray(value.values, np.float32).reshape(shape) for value in table[column]]
 
-    faces = [Faces(*parts) for parts in zip(arrays("boxes", -1, 4), arrays("confidences", -1),
-                                            arrays("landmarks", -1, 5, 2), strict=True)]
+    faces = [
+        Faces(*parts)
+        for parts in zip(arrays("boxes", -1, 4), arrays("confidences", -1), arrays("landmarks", -1, 5, 2), strict=True)
+    ]
     sizes = np.stack([table["height"].to_numpy(), table["width"].to_numpy()], axis=1)
     return FaceTable(table["failed"].to_pylist(), sizes, faces)
 
 
 def _batches(indices: list[int]) -> Iterator[list[int]]:
-    return (indices[start:start + _BATCH] for start in range(0, len(indices), _BATCH))
+    return (indices[start : start + _BATCH] for start in range(0, len(indices), _BATCH))
 
 
 def _scale_down(pixels: np.ndarray) -> tuple[np.ndarray, float]:
@@ -199,13 +209,16 @@ def _run(photographs: list[np.ndarray]) -> np.ndarray:
 
 
 @functools.cache
-def _detector():
+def _detector() -> "MTCNN":
     from mtcnn import MTCNN
     from mtcnn.stages import StageONet, StagePNet, StageRNet
 
     # By bare name the package would first unpickle a file of that name in the working folder.
     folder = importlib.resources.files("mtcnn.assets.weights")
-    return MTCNN(stages=[
-        StagePNet(weights=str(folder / "pnet.lz4")), StageRNet(weights=str(folder / "rnet.lz4")),
-        StageONet(weights=str(folder / "onet.lz4")),
-    ])
+    return MTCNN(
+        stages=[
+            StagePNet(weights=str(folder / "pnet.lz4")),
+            StageRNet(weights=str(folder / "rnet.lz4")),
+            StageONet(weights=str(folder / "onet.lz4")),
+        ]
+    )

@@ -76,8 +76,13 @@ def embed_images(embedder: "Embedder", images: np.ndarray, *, flip: bool = False
 
 def _embed_once(dataset: FaceDataset, embedder: "Embedder", recipe: Recipe, *, mirrored: bool) -> Embeddings:
     fingerprint = {
-        "format": _FORMAT, "preset": embedder.preset.name, "weights_sha256": embedder.sha256, "recipe": recipe.name,
-        "detector": DETECTOR if recipe.source == "mtcnn" else None, "mirrored": mirrored, "dataset": dataset.name,
+        "format": _FORMAT,
+        "preset": embedder.preset.name,
+        "weights_sha256": embedder.sha256,
+        "recipe": recipe.name,
+        "detector": DETECTOR if recipe.source == "mtcnn" else None,
+        "mirrored": mirrored,
+        "dataset": dataset.name,
         "version": dataset.version,
     }
     store = Store("embeddings", fingerprint, len(dataset.keys))
@@ -101,8 +106,15 @@ def _add_units(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), np.float32(1e-12))
 
 
-def crops(dataset: FaceDataset, recipe: Recipe, size: int, *, start: int = 0, stop: int | None = None,
-          boxes: Sequence[np.ndarray | str] | None = None) -> "tf.data.Dataset":
+def crops(
+    dataset: FaceDataset,
+    recipe: Recipe,
+    size: int,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+    boxes: Sequence[np.ndarray | str] | None = None,
+) -> "tf.data.Dataset":
     """The data set's cropped photographs as a `tf.data` pipeline, in the order of its keys.
 
     Args:
@@ -130,7 +142,7 @@ def crops(dataset: FaceDataset, recipe: Recipe, size: int, *, start: int = 0, st
                 raise ImageError(face)
         except ImageError as error:
             return np.zeros((1, 1, 3), np.uint8), np.array([0, 0, 1, 1], np.float32), str(error).encode()
-        return pixels, recipe.box(*pixels.shape[:2], face), b""
+        return pixels, recipe.box(pixels.shape[0], pixels.shape[1], face), b""
 
     def crop(index: "tf.Tensor", element: dict[str, "tf.Tensor"]) -> tuple["tf.Tensor", "tf.Tensor"]:
         pixels, box, reason = tf.numpy_function(cut, [index, element["image"]], [tf.uint8, tf.float32, tf.string])
@@ -174,7 +186,7 @@ def crop_files(files: Sequence[bytes], recipe: Recipe, size: int) -> tuple[np.nd
             if chosen is None:
                 raise ImageError(f"{position}: {NO_FACE}")
             face = faces.boxes[chosen]
-        boxes.append(recipe.box(*pixels.shape[:2], face))
+        boxes.append(recipe.box(pixels.shape[0], pixels.shape[1], face))
     cut = [crop_resize(pixels, box, size).numpy() for pixels, box in zip(photographs, boxes, strict=True)]
     return np.stack(cut), boxes
 
@@ -195,15 +207,22 @@ def _or_no_face(box: np.ndarray | None) -> np.ndarray | str:
     return NO_FACE if box is None else box
 
 
-def _embed_ranges(dataset: FaceDataset, embedder: "Embedder", recipe: Recipe,
-                  boxes: Sequence[np.ndarray | str] | None, mirrored: bool, ranges: Sequence[tuple[int, int]],
-                  save: Callable[[tuple[int, int], pa.Table], None]) -> Iterator[int]:
+def _embed_ranges(
+    dataset: FaceDataset,
+    embedder: "Embedder",
+    recipe: Recipe,
+    boxes: Sequence[np.ndarray | str] | None,
+    mirrored: bool,
+    ranges: Sequence[tuple[int, int]],
+    save: Callable[[tuple[int, int], pa.Table], None],
+) -> Iterator[int]:
     """Embeds shard by shard; yields once an image. Batches never straddle a shard."""
     import tensorflow as tf
 
     size = embedder.preset.input_size
     for start, stop in ranges:
-        vectors, reasons = [], []
+        vectors: list[np.ndarray] = []
+        reasons: list[str] = []
         pipeline = crops(dataset, recipe, size, start=start, stop=stop, boxes=boxes)
         for images, reason in pipeline.batch(BATCH).prefetch(tf.data.AUTOTUNE):
             vectors.append(embedder.embed(images[:, :, ::-1] if mirrored else images))
@@ -217,11 +236,13 @@ def _to_table(keys: Sequence[str], vectors: np.ndarray, reasons: list[str]) -> p
     vectors = np.where(ok[:, None], vectors, np.float32(0)).astype(np.float32)
     if not np.isfinite(vectors).all():
         raise UserError("the model gives embeddings that are not finite: its weights are damaged or not its own")
-    return pa.table({
-        "key": pa.array(keys, pa.string()),
-        "failed": pa.array(reasons, pa.string()),
-        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
-    })
+    return pa.table(
+        {
+            "key": pa.array(keys, pa.string()),
+            "failed": pa.array(reasons, pa.string()),
+            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
+        }
+    )
 
 
 def _from_table(dataset: FaceDataset, table: pa.Table) -> Embeddings:
@@ -243,7 +264,8 @@ def report_failures(failed: Sequence[tuple[str, str]], total: int, *, strict: bo
         note(f"{key} {reason}")
     if len(failed) > shown:
         note(f"... and {len(failed) - shown} more photographs failed")
+    first = " ".join(failed[0]) if failed else ""
     if failed and len(failed) == total:
-        raise UserError(f"none of the {total} photographs could be used; the first: {failed[0][0]} {failed[0][1]}")
+        raise UserError(f"none of the {total} photographs could be used; the first: {first}")
     if failed and strict:
-        raise UserError(f"{len(failed)} of {total} photographs failed and --strict is set: {failed[0][0]} {failed[0][1]}")
+        raise UserError(f"{len(failed)} of {total} photographs failed and --strict is set: {first}")

@@ -16,5 +16,5 @@ class ImageError(UserError):
     """One image that cannot be used; in a data set it is counted and the rest go on."""
 
 
-class Unavailable(UserError):  # noqa: N818 - a state of the world, not a mistake
+class Unavailable(UserError):
     """Something that cannot be had here and now: a source that does not answer, `--offline`."""

@@ -1,13 +1,8 @@
-"""Protocols: all pairs of a data set, LFW's View 1 and View 2, and pair lists of one's own.
-
-A threshold is never judged on the pairs that it was chosen on: over all pairs, each half of the
-people is judged at the threshold that is best on the other half; over folds, each fold at the
-threshold of the others; over View 1, the test list at the training list's.
-"""
+"""Protocols: all pairs of a data set, LFW's View 1 and View 2, and pair lists of one's own."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,27 +10,14 @@ from tfface import confidence
 from tfface.data import FaceDataset, Pairs
 from tfface.embeddings import Embeddings
 from tfface.errors import UserError
-from tfface.metrics import ErrorCurve, calibrate_halves, kfold, supported_fars
-from tfface.pair_tiles import BINS, BINS_PER_UNIT
-from tfface.similarity import (
-    METRICS,
-    Distances,
-    IdentityErrors,
-    PairSummary,
-    all_pairs,
-    arrange,
-    cosine_distance,
-    error_counts,
-    from_cosine,
-    to_cosine,
-)
+from tfface.judges import AllPairsJudge, Judge, ListJudge, Metrics, estimate_entry
+from tfface.metrics import ErrorCurve
+from tfface.similarity import IdentityErrors, to_cosine
 
 if TYPE_CHECKING:
     from tfface.models.base import Preset
 
-Metrics = dict[str, Any]
 PROTOCOLS = ("all-pairs", "view1", "view2")
-_PLOT_BINS = 128
 
 
 @dataclass(frozen=True)
@@ -53,41 +35,17 @@ class Evaluation:
     histogram: tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-@dataclass(frozen=True)
-class ScoredPairs:
-    """A list of pairs with their cosine distances.
-
-    Attributes:
-        distance: (P,) float64 cosine distances.
-        same: (P,) bool.
-        fold: (P,) int.
-        people: (P, 2) int, who is on each.
-    """
-
-    distance: np.ndarray
-    same: np.ndarray
-    fold: np.ndarray
-    people: np.ndarray
-
-    def where(self, chosen: np.ndarray) -> "ScoredPairs":
-        return ScoredPairs(self.distance[chosen], self.same[chosen], self.fold[chosen], self.people[chosen])
-
-    def errors(self, threshold: float) -> IdentityErrors:
-        """Errors by identity at a threshold on the cosine distance."""
-        wrong = (self.distance <= threshold) != self.same
-        size = int(self.people.max(initial=-1)) + 1
-
-        def by_person(chosen: np.ndarray, columns: slice) -> np.ndarray:
-            return np.bincount(self.people[chosen][:, columns].ravel(), minlength=size)
-
-        one, both = slice(0, 1), slice(0, 2)
-        return IdentityErrors(threshold, by_person(self.same, one), by_person(self.same & wrong, one),
-                              by_person(~self.same, both), by_person(~self.same & wrong, both))
-
-
-def evaluate(dataset: FaceDataset, embeddings: Embeddings, preset: "Preset", *, protocol: str = "all-pairs",
-             pairs: Pairs | None = None, threshold: float | None = None, groups: Mapping[str, str] | None = None,
-             seed: int = 0) -> Evaluation:
+def evaluate(
+    dataset: FaceDataset,
+    embeddings: Embeddings,
+    preset: "Preset",
+    *,
+    protocol: str = "all-pairs",
+    pairs: Pairs | None = None,
+    threshold: float | None = None,
+    groups: Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> Evaluation:
     """Judges embeddings of a data set.
 
     Images that could not be embedded take part in no pair and are counted.
@@ -111,223 +69,33 @@ def evaluate(dataset: FaceDataset, embeddings: Embeddings, preset: "Preset", *, 
     if threshold is not None:
         fixed = (preset.metric, threshold, "--threshold")
     people = np.unique(np.array(dataset.identities), return_inverse=True)[1]
-    judge: _Judge
+    judge: Judge
     if protocol == "all-pairs" and pairs is None:
-        judge = _AllPairsJudge(embeddings.vectors[embeddings.ok], people[embeddings.ok], preset.metric, seed)
+        judge = AllPairsJudge(embeddings.vectors[embeddings.ok], people[embeddings.ok], preset.metric, seed)
     else:
-        judge = _ListJudge.of(dataset, embeddings, people, preset.metric, protocol, pairs)
+        judge = ListJudge.of(dataset, embeddings, people, preset.metric, protocol, pairs)
     metrics = {
-        "protocol": pairs.name if pairs else protocol, "images": len(dataset), "identities": int(people.max()) + 1,
+        "protocol": pairs.name if pairs else protocol,
+        "images": len(dataset),
+        "identities": int(people.max()) + 1,
         "failed_images": len(embeddings.failed),
         "failures": [{"image": key, "reason": reason} for key, reason in embeddings.failed],
-        **judge.judge(preset, fixed),
+        **judge.judge([fixed, *preset.other_thresholds]),
         "remarks": _remarks(dataset, preset, judge),
     }
     if groups:
         inside = np.array([groups.get(key, "") for key in dataset.keys])
+        limit = to_cosine(fixed[1], fixed[0])
         metrics["groups"] = {
-            "metric": preset.metric, "threshold": fixed[1], "threshold_source": fixed[2],
-            "rates": {name: _group_entry(judge.group_errors(inside == name, embeddings.ok, to_cosine(fixed[1], fixed[0])))
-                      for name in sorted(set(groups.values()))},
+            "metric": preset.metric,
+            "threshold": fixed[1],
+            "threshold_source": fixed[2],
+            "rates": {
+                name: _group_entry(judge.group_errors(inside == name, embeddings.ok, limit))
+                for name in sorted(set(groups.values()))
+            },
         }
     return Evaluation(metrics, judge.curve, judge.histogram())
-
-
-class _Judge:
-    """What the protocols have in common: from counted errors to the entries of `metrics.json`."""
-
-    curve: ErrorCurve
-    metric: str
-    excluded = 0
-
-    def moments(self, metric: str) -> Metrics:
-        """`genuine` and `impostor`: count, mean and variance of the distance."""
-        raise NotImplementedError
-
-    def errors(self, thresholds: list[float]) -> list[IdentityErrors]:
-        """Errors by identity at thresholds on the cosine distance."""
-        raise NotImplementedError
-
-    def calibrated(self) -> Metrics | None:
-        """Accuracy at thresholds chosen on other pairs than those judged; None where that cannot be."""
-        raise NotImplementedError
-
-    def histogram(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        raise NotImplementedError
-
-    def group_errors(self, inside: np.ndarray, ok: np.ndarray, threshold: float) -> IdentityErrors | None:
-        """Errors of the pairs whose two images are both in a group; None where it has no pairs."""
-        raise NotImplementedError
-
-    def fixed_accuracy(self, threshold: float, errors: IdentityErrors) -> Metrics:
-        """`accuracy` and its interval at a threshold (on the cosine distance)."""
-        return _estimate("accuracy", confidence.balanced_accuracy(errors))
-
-    def judge(self, preset: "Preset", fixed: tuple[str, float, str]) -> Metrics:
-        thresholds = [fixed, *preset.other_thresholds]
-        fars = supported_fars(self.curve.impostors)
-        at_far = [to_cosine(max(self.curve.threshold_at_far(far), 0.0), self.metric) for far in fars]
-        errors = self.errors([to_cosine(value, metric) for metric, value, _ in thresholds] + at_far)
-        entries = [self._entry(*entry, found) for entry, found in zip(thresholds, errors, strict=False)]
-        calibrated = self.calibrated()
-        rate, _ = self.curve.eer()
-        return {
-            "metric": preset.metric,
-            **self.moments(preset.metric),
-            "fixed": {key: entries[0][key] for key in entries[0] if key != "metric"},
-            "calibrated": calibrated,
-            "eer": rate,
-            "auc": self.curve.auc(),
-            "tar_at_far": {f"{far:g}": self._tar(far, found)
-                           for far, found in zip(fars, errors[len(thresholds):], strict=True)},
-            "rows": [{**entry, **self.moments(entry["metric"])} for entry in
-                     entries[1:] + ([_in_other_metric(calibrated, preset.metric)] if calibrated else [])],
-        }
-
-    def _entry(self, metric: str, threshold: float, source: str, errors: IdentityErrors) -> Metrics:
-        return {
-            "metric": metric, "threshold": threshold, "threshold_source": source,
-            **self.fixed_accuracy(to_cosine(threshold, metric), errors),
-            **_estimate("far", confidence.false_match(errors), "far_ci95"),
-            **_estimate("frr", confidence.false_non_match(errors), "frr_ci95"),
-        }
-
-    def _tar(self, far: float, errors: IdentityErrors) -> Metrics:
-        estimate = confidence.true_accept(errors, roc_slope=self.curve.slope_at_far(far))
-        return {**_estimate("value", estimate), "threshold": self.curve.threshold_at_far(far)}
-
-
-class _AllPairsJudge(_Judge):
-    """Every pair of a data set."""
-
-    def __init__(self, vectors: np.ndarray, people: np.ndarray, metric: str, seed: int) -> None:
-        self.vectors, self.people, self.metric, self.seed = vectors, people, metric, seed
-        self.summary: PairSummary = all_pairs(vectors, people, seed=seed)
-        self.arrangement = arrange(people, seed=seed)
-        self.curve = ErrorCurve.from_region(self.summary.total, metric)
-
-    def moments(self, metric: str) -> Metrics:
-        return {"genuine": _moments(self.summary.total.genuine, metric),
-                "impostor": _moments(self.summary.total.impostor, metric)}
-
-    def errors(self, thresholds: list[float]) -> list[IdentityErrors]:
-        return error_counts(self.vectors, self.arrangement, thresholds)
-
-    def calibrated(self) -> Metrics | None:
-        halves = calibrate_halves(self.summary, self.metric)
-        if halves is None:
-            return None
-        found = [confidence.balanced_accuracy(error_counts(
-            self.vectors, self.arrangement, [to_cosine(threshold, self.metric)], region=region)[0])
-            for region, threshold in zip(("a", "b"), halves.thresholds, strict=True)]
-        estimate = confidence.mean_of([part for part in found if part is not None])
-        return {"threshold": halves.threshold, "threshold_source": "each half of the people from the other half",
-                "accuracy": estimate.value, "std": halves.std, "ci95": estimate.ci95}
-
-    def histogram(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        edges = np.linspace(0, from_cosine(2.0, self.metric), _PLOT_BINS + 1)
-        distances = from_cosine(np.arange(BINS) / BINS_PER_UNIT, self.metric)
-        counts = [np.histogram(distances, edges, weights=part.tally.histogram)[0].astype(np.int64)
-                  for part in (self.summary.total.genuine, self.summary.total.impostor)]
-        return edges, counts[0], counts[1]
-
-    def group_errors(self, inside: np.ndarray, ok: np.ndarray, threshold: float) -> IdentityErrors | None:
-        chosen = inside[ok]
-        if chosen.sum() < 2:
-            return None
-        arrangement = arrange(self.people[chosen], seed=self.seed)
-        return error_counts(self.vectors[chosen], arrangement, [threshold])[0]
-
-
-class _ListJudge(_Judge):
-    """A list of pairs: LFW's views, or one of the user's own."""
-
-    def __init__(self, judged: ScoredPairs, training: ScoredPairs | None, rows: np.ndarray, metric: str,
-                 excluded: int) -> None:
-        """
-        Args:
-            judged: the pairs.
-            training: other pairs, for a threshold; None to choose it on the other folds.
-            rows: (P, 2) image indices of the judged pairs.
-            metric: of the curve.
-            excluded: pairs of which an image could not be embedded.
-        """
-        self.judged, self.training, self.rows, self.metric, self.excluded = judged, training, rows, metric, excluded
-        self.curve = ErrorCurve.from_scores(from_cosine(judged.distance, metric), judged.same)
-
-    @classmethod
-    def of(cls, dataset: FaceDataset, embeddings: Embeddings, people: np.ndarray, metric: str, protocol: str,
-           pairs: Pairs | None) -> "_ListJudge":
-        training = None
-        if pairs is None and protocol == "view1":
-            training, _, _ = _score(dataset.pairs("view1-train"), embeddings, people)
-            pairs = dataset.pairs("view1-test")
-        judged, rows, excluded = _score(pairs or dataset.pairs(protocol), embeddings, people)
-        return cls(judged, training, rows, metric, excluded)
-
-    def moments(self, metric: str) -> Metrics:
-        distances = from_cosine(self.judged.distance, metric)
-        return {kind: {"count": int(chosen.sum()), "mean": float(distances[chosen].mean()),
-                       "variance": float(distances[chosen].var())}
-                for kind, chosen in (("genuine", self.judged.same), ("impostor", ~self.judged.same))}
-
-    def errors(self, thresholds: list[float]) -> list[IdentityErrors]:
-        return [self.judged.errors(threshold) for threshold in thresholds]
-
-    def fixed_accuracy(self, threshold: float, errors: IdentityErrors) -> Metrics:
-        if self.training is None and len(np.unique(self.judged.fold)) > 1:
-            folds = kfold(self.judged.distance, self.judged.same, self.judged.fold, threshold=threshold)
-            return {"accuracy": folds.mean, "ci95": folds.ci95}
-        return super().fixed_accuracy(threshold, errors)
-
-    def calibrated(self) -> Metrics | None:
-        if self.training is not None:
-            best = ErrorCurve.from_scores(self.training.distance, self.training.same).best_threshold()
-            return {"threshold": float(from_cosine(best, self.metric)), "threshold_source": "the training list",
-                    **_estimate("accuracy", confidence.balanced_accuracy(self.judged.errors(best))), "std": None}
-        if len(np.unique(self.judged.fold)) < 2:
-            return None
-        folds = kfold(from_cosine(self.judged.distance, self.metric), self.judged.same, self.judged.fold)
-        return {"threshold": folds.threshold, "threshold_source": "each fold from the others", "accuracy": folds.mean,
-                "std": folds.std, "standard_error": folds.standard_error, "ci95": folds.ci95,
-                "folds": folds.accuracies}
-
-    def histogram(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        distances = from_cosine(self.judged.distance, self.metric)
-        edges = np.linspace(0, from_cosine(2.0, self.metric), _PLOT_BINS // 2 + 1)
-        genuine, impostor = (np.histogram(distances[chosen], edges)[0] for chosen in (self.judged.same, ~self.judged.same))
-        return edges, genuine, impostor
-
-    def group_errors(self, inside: np.ndarray, ok: np.ndarray, threshold: float) -> IdentityErrors | None:
-        both = inside[self.rows].all(axis=1)
-        return self.judged.where(both).errors(threshold) if both.any() else None
-
-
-def _score(pairs: Pairs, embeddings: Embeddings, people: np.ndarray) -> tuple[ScoredPairs, np.ndarray, int]:
-    """The pairs that can be scored, their image indices, and how many cannot."""
-    kept = embeddings.ok[pairs.first] & embeddings.ok[pairs.second]
-    if not kept.any():
-        raise UserError(f"none of the {len(pairs)} pairs of {pairs.name} has two images that could be embedded")
-    rows = np.stack([pairs.first[kept], pairs.second[kept]], axis=1)
-    distance = cosine_distance(embeddings.vectors[rows[:, 0]], embeddings.vectors[rows[:, 1]])
-    return ScoredPairs(distance, pairs.same[kept], pairs.fold[kept], people[rows]), rows, int((~kept).sum())
-
-
-def _moments(distances: Distances, metric: str) -> Metrics:
-    return {"count": distances.count, "mean": distances.mean(metric), "variance": distances.variance(metric)}
-
-
-def _estimate(name: str, estimate: confidence.Estimate | None, interval: str = "ci95") -> Metrics:
-    return {name: estimate.value if estimate else None, interval: estimate.ci95 if estimate else None}
-
-
-def _in_other_metric(calibrated: Metrics, metric: str) -> Metrics:
-    """The calibrated row in the metric that the preset does not use: the same pairs, other numbers."""
-    other = next(name for name in METRICS if name != metric)
-    threshold = from_cosine(to_cosine(calibrated["threshold"], metric), other)
-    return {"metric": other, "threshold": float(threshold),
-            "threshold_source": f"calibrated: {calibrated['threshold_source']}", "accuracy": calibrated["accuracy"],
-            "ci95": calibrated["ci95"]}
 
 
 def _group_entry(errors: IdentityErrors | None) -> Metrics:
@@ -337,19 +105,25 @@ def _group_entry(errors: IdentityErrors | None) -> Metrics:
     if errors is not None:
         genuine, impostor = int(errors.genuine_pairs.sum()), int(errors.impostor_pairs.sum()) // 2
         match, non_match = confidence.false_match(errors), confidence.false_non_match(errors)
-    return {"genuine": {"count": genuine}, "impostor": {"count": impostor}, "fmr": _estimate("value", match),
-            "fnmr": _estimate("value", non_match)}
+    return {
+        "genuine": {"count": genuine},
+        "impostor": {"count": impostor},
+        "fmr": estimate_entry("value", match),
+        "fnmr": estimate_entry("value", non_match),
+    }
 
 
-def _remarks(dataset: FaceDataset, preset: "Preset", judge: _Judge) -> list[str]:
+def _remarks(dataset: FaceDataset, preset: "Preset", judge: Judge) -> list[str]:
     """What a reader must know to read the numbers rightly."""
     remarks = []
     if judge.excluded:
         remarks.append(f"{judge.excluded} pairs are left out, since an image of theirs could not be embedded")
     seen = set(dataset.identities) & preset.identities_seen
     if seen:
-        remarks.append(f"{preset.name} was trained on {len(seen)} of these {len(set(dataset.identities))} people: "
-                       "its numbers here are not those of people it has not seen")
+        remarks.append(
+            f"{preset.name} was trained on {len(seen)} of these {len(set(dataset.identities))} people: "
+            "its numbers here are not those of people it has not seen"
+        )
     if dataset.name.startswith("lfw") and "LFW" in preset.training_data:
         remarks.append(f"training data of {preset.name}: {preset.training_data}")
     return remarks

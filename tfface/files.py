@@ -17,9 +17,7 @@ from tfface.errors import UserError
 
 def cache_dir(*parts: str) -> Path:
     """The cache folder (`TFFACE_CACHE`, else `~/.cache/tfface`) or a folder in it, made if absent."""
-    root = os.environ.get("TFFACE_CACHE") or Path(
-        os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "tfface"
-    )
+    root = os.environ.get("TFFACE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "tfface")
     folder = Path(root, *parts)
     with explain_full_disk(folder):
         folder.mkdir(parents=True, exist_ok=True)

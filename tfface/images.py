@@ -8,14 +8,19 @@ filter that crops and scales in a single step, as `tf.image.resize(antialias=Tru
 import io
 import re
 import struct
+import warnings
 import zlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from PIL import Image as PillowImage
 
 from tfface.errors import ImageError, UserError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 MAX_PIXELS = 2**27
 """More than a phone's sensor has; a header that claims more is taken for a decompression bomb."""
@@ -26,7 +31,11 @@ _PNG_CHUNK = struct.Struct(">I4s")  # the length of a chunk's content and its ki
 RECIPES = ("whole", "center-140", "mtcnn-v1-margin0.25", "given-margin0.30")
 """Examples of each kind; the number in a name is a parameter of it."""
 
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # a bad image is ours to report
+# A bad image is ours to report, and how large one may be is ours to say. Set once and for all, since
+# photographs are read in many threads.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+warnings.filterwarnings("ignore", module=r"PIL\.")
+PillowImage.MAX_IMAGE_PIXELS = None
 
 
 def read_size(data: bytes) -> tuple[int, int]:
@@ -37,14 +46,11 @@ def read_size(data: bytes) -> tuple[int, int]:
     """
     if not data:
         raise ImageError("is empty (0 bytes)")
-    limit, PillowImage.MAX_IMAGE_PIXELS = PillowImage.MAX_IMAGE_PIXELS, None
     try:
         with PillowImage.open(io.BytesIO(data)) as header:
             width, height = header.size
     except Exception as error:  # Pillow's parsers raise what they please on broken headers
         raise ImageError("is no image that can be read") from error
-    finally:
-        PillowImage.MAX_IMAGE_PIXELS = limit
     if width * height > MAX_PIXELS:
         raise ImageError(f"claims {width}x{height} pixels, more than {MAX_PIXELS // 10**6} million: refused unread")
     if min(width, height) < MIN_SIDE:
@@ -79,8 +85,8 @@ def _is_whole_png(data: bytes) -> bool:
     while position + _PNG_CHUNK.size <= len(data):
         length, kind = _PNG_CHUNK.unpack_from(data, position)
         end = position + _PNG_CHUNK.size + length
-        checksum = zlib.crc32(memoryview(data)[position + 4:end])
-        if data[end:end + 4] != checksum.to_bytes(4, "big"):
+        checksum = zlib.crc32(memoryview(data)[position + 4 : end])
+        if data[end : end + 4] != checksum.to_bytes(4, "big"):
             return False
         if kind == b"IEND":
             return True
@@ -160,7 +166,7 @@ def recipe(name: str) -> Recipe:
     )
 
 
-def crop_resize(image, box, size: int):
+def crop_resize(image: "tf.Tensor | np.ndarray", box: "tf.Tensor | np.ndarray", size: int) -> "tf.Tensor":
     """Cuts a box out of an image and scales it to a square, antialiased, in one step.
 
     Args:
@@ -177,7 +183,11 @@ def crop_resize(image, box, size: int):
     extent = tf.maximum(tf.stack([box[3] - box[1], box[2] - box[0]]), 1.0)
     scale = tf.cast(size, tf.float32) / extent
     pixels = tf.raw_ops.ScaleAndTranslate(
-        images=tf.cast(image, tf.float32)[None], size=[size, size], scale=scale, translation=-corner * scale,
-        kernel_type="triangle", antialias=True,
+        images=tf.cast(image, tf.float32)[None],
+        size=[size, size],
+        scale=scale,
+        translation=-corner * scale,
+        kernel_type="triangle",
+        antialias=True,
     )[0]
     return tf.clip_by_value(tf.ensure_shape(pixels, (size, size, 3)) / 255.0, 0.0, 1.0)

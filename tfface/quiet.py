@@ -45,8 +45,9 @@ def install() -> None:
 class _Finder(importlib.abc.MetaPathFinder):
     """Stands before Python's own finders, for one name alone."""
 
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-                  ) -> importlib.machinery.ModuleSpec | None:
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
         if name != "tensorflow":
             return None
         # Stays in place, since some only ask whether TensorFlow is installed.

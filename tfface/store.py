@@ -45,8 +45,9 @@ class Store:
         """The ranges whose shard is not on disk."""
         return [part for part in self.ranges() if not self._shard(part).exists()]
 
-    def fill(self, compute: Callable[[Sequence[tuple[int, int]], Callable[[tuple[int, int], pa.Table], None]], None]
-             ) -> None:
+    def fill(
+        self, compute: Callable[[Sequence[tuple[int, int]], Callable[[tuple[int, int], pa.Table], None]], None]
+    ) -> None:
         """Computes what is missing: `compute(missing, save)` calls `save(range, table)` for each.
 
         A second process that needs the same rows waits for the first and finds them done.

@@ -44,13 +44,23 @@ class Verdict:
     def record(self) -> dict[str, Any]:
         """JSON-able, for `metrics.json`."""
         return {
-            "metric": self.metric, "distance": self.distance, "threshold": self.threshold, "same": self.same,
+            "metric": self.metric,
+            "distance": self.distance,
+            "threshold": self.threshold,
+            "same": self.same,
             "boxes": [[round(float(value), 2) for value in box] for box in self.boxes],
         }
 
 
-def verify(embedder: "Embedder", first: Path, second: Path, *, recipe_name: str | None = None,
-           threshold: float | None = None, flip: bool = False) -> Verdict:
+def verify(
+    embedder: "Embedder",
+    first: Path,
+    second: Path,
+    *,
+    recipe_name: str | None = None,
+    threshold: float | None = None,
+    flip: bool = False,
+) -> Verdict:
     """Judges a pair of photographs.
 
     Args:
@@ -74,5 +84,12 @@ def verify(embedder: "Embedder", first: Path, second: Path, *, recipe_name: str 
         raise ImageError(f"{paths[int(position)]}: {reason}") from error
     vectors = embed_images(embedder, images, flip=flip)
     distance = float(from_cosine(cosine_distance(vectors[:1], vectors[1:])[0], preset.metric))
-    return Verdict(preset.name, embedder.sha256, chosen.name, preset.metric, distance,
-                   preset.threshold if threshold is None else threshold, boxes)
+    return Verdict(
+        preset.name,
+        embedder.sha256,
+        chosen.name,
+        preset.metric,
+        distance,
+        preset.threshold if threshold is None else threshold,
+        boxes,
+    )

@@ -98,8 +98,9 @@ def status(name: str, file_name: str, sources: Sequence[Source], sha256: str | N
     return "cached" if _expected(path, sha256) in (None, sha256_of(path)) else "damaged"
 
 
-def obtain(name: str, file_name: str, sources: Sequence[Source], sha256: str | None, *, offline: bool = False
-           ) -> WeightsFile:
+def obtain(
+    name: str, file_name: str, sources: Sequence[Source], sha256: str | None, *, offline: bool = False
+) -> WeightsFile:
     """The weights of a preset: bundled, cached, or from the first source that answers.
 
     Args:
@@ -242,7 +243,8 @@ def download(url: str, folder: Path, *, sha256: str | None = None) -> Path:
     try:
         # Its progress is no result: off from stdout.
         with explain_full_disk(folder), contextlib.redirect_stdout(sys.stderr):
-            return Path(get_file(url.rsplit("/", 1)[-1], url, cache_dir=str(folder), cache_subdir="", file_hash=sha256))
+            name = url.rsplit("/", 1)[-1]
+            file = Path(get_file(name, url, cache_dir=str(folder), cache_subdir="", file_hash=sha256))
     except ValueError as error:
         raise Unavailable(f"{host} sent a file with another hash than the published one") from error
     except Exception as error:
@@ -251,6 +253,11 @@ def download(url: str, folder: Path, *, sha256: str | None = None) -> Path:
         raise Unavailable(f"the download from {host} broke off ({error})") from error
     finally:
         socket.setdefaulttimeout(before)
+    with file.open("rb") as content:
+        # Whatever it was announced as: a hash that nobody published would be recorded for it.
+        if content.read(256).lstrip().lower().startswith((b"<!doctype html", b"<html")):
+            raise Unavailable(f"{host} sent a web page, not the file")
+    return file
 
 
 def _record_path(path: Path) -> Path:

@@ -8,16 +8,41 @@ import click
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-model = click.option("--model", "model_name", default="facenet", show_default=True, metavar="NAME",
-                     help="An architecture, a preset (resnet50/vggface2), or deepface:<Name>.")
-models = click.option("--model", "model_names", multiple=True, default=("facenet",), show_default=True, metavar="NAME",
-                      help="An architecture, a preset (resnet50/vggface2), or deepface:<Name>; repeats.")
-recipe = click.option("--recipe", "recipe_name", metavar="NAME",
-                      help="Crop recipe: whole, center-140, mtcnn-v1-margin0.25 ...; the preset's if absent.")
+model = click.option(
+    "--model",
+    "model_name",
+    default="facenet",
+    show_default=True,
+    metavar="NAME",
+    help="An architecture, a preset (resnet50/vggface2), or deepface:<Name>.",
+)
+models = click.option(
+    "--model",
+    "model_names",
+    multiple=True,
+    default=("facenet",),
+    show_default=True,
+    metavar="NAME",
+    help="An architecture, a preset (resnet50/vggface2), or deepface:<Name>; repeats.",
+)
+recipe = click.option(
+    "--recipe",
+    "recipe_name",
+    metavar="NAME",
+    help="Crop recipe: whole, center-140, mtcnn-v1-margin0.25 ...; the preset's if absent.",
+)
 offline = click.option("--offline", is_flag=True, help="Never touch a network.")
 flip = click.option("--flip", is_flag=True, help="Add the mirrored photograph's embedding.")
-out = click.option("--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
-                   help="Write metrics.json and pictures there.")
+out = click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write metrics.json and pictures there.",
+)
 seed = click.option("--seed", default=0, show_default=True, help="Of everything that is drawn at random.")
-manual_dir = click.option("--manual-dir", type=click.Path(exists=True, path_type=Path), metavar="DIR",
-                          help="Folder of data set archives at hand (or TFFACE_LFW).")
+manual_dir = click.option(
+    "--manual-dir",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="DIR",
+    help="Folder of data set archives at hand (or TFFACE_LFW).",
+)

@@ -4,8 +4,18 @@ import click
 
 from tfface.commands import base
 
-_PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "mtcnn", "keras-facenet", "deepface",
-             "opencv-contrib-python-headless", "scikit-learn", "pyarrow")
+_PACKAGES = (
+    "tensorflow",
+    "keras",
+    "numpy",
+    "tensorflow-datasets",
+    "mtcnn",
+    "keras-facenet",
+    "deepface",
+    "opencv-contrib-python-headless",
+    "scikit-learn",
+    "pyarrow",
+)
 
 
 @click.command()
@@ -61,8 +71,10 @@ def _models() -> list[list[str]]:
 
     rows = []
     for name in registry.names("models"):
-        states = [(preset.name, weights.status(preset.name, preset.file_name, preset.sources, preset.sha256))
-                  for preset in presets(name)]
+        states = [
+            (preset.name, weights.status(preset.name, preset.file_name, preset.sources, preset.sha256))
+            for preset in presets(name)
+        ]
         ready = [preset for preset, state in states if state in ("cached", "bundled")]
         rows.append([name, ready[0] if ready else "none at hand", ", ".join(f"{a}: {b}" for a, b in states) or "-"])
     return rows
@@ -72,8 +84,10 @@ def _datasets() -> list[list[str]]:
     from tfface.data import describe, names
 
     facts = {name: describe(name) for name in names()}
-    return [[name, f"prepared in {known['folder']}" if known["prepared"] else f"prepared on first use: {known['source']}"]
-            for name, known in facts.items()]
+    return [
+        [name, f"prepared in {known['folder']}" if known["prepared"] else f"prepared on first use: {known['source']}"]
+        for name, known in facts.items()
+    ]
 
 
 def _sources() -> list[list[str]]:

@@ -12,12 +12,18 @@ from tfface.commands import base
 @base.model
 @base.recipe
 @base.flip
-@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.npz",
-              help="Where the arrays go.")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.npz",
+    help="Where the arrays go.",
+)
 @click.option("--strict", is_flag=True, help="Stop if a photograph fails, instead of counting it.")
 @base.offline
-def command(folder: Path, model_name: str, recipe_name: str | None, flip: bool, out: Path, strict: bool, offline: bool
-            ) -> None:
+def command(
+    folder: Path, model_name: str, recipe_name: str | None, flip: bool, out: Path, strict: bool, offline: bool
+) -> None:
     """Embeds every photograph under FOLDER into one .npz file.
 
     Its arrays: keys (paths below FOLDER), embeddings (N, D), failed_keys and failed_reasons,
@@ -42,10 +48,16 @@ def command(folder: Path, model_name: str, recipe_name: str | None, flip: bool, 
     keys = np.array(photographs.keys)
     with atomic_write(out) as temporary, temporary.open("wb") as file:
         np.savez(
-            file, keys=keys[embeddings.ok], embeddings=embeddings.vectors[embeddings.ok],
+            file,
+            keys=keys[embeddings.ok],
+            embeddings=embeddings.vectors[embeddings.ok],
             failed_keys=np.array([key for key, _ in embeddings.failed], dtype=str),
             failed_reasons=np.array([reason for _, reason in embeddings.failed], dtype=str),
-            preset=embedder.preset.name, weights_sha256=embedder.sha256, recipe=chosen.name,
+            preset=embedder.preset.name,
+            weights_sha256=embedder.sha256,
+            recipe=chosen.name,
         )
-    click.echo(f"wrote {out}: {embeddings.ok.sum()} embeddings of {embeddings.vectors.shape[1]} values by "
-               f"{embedder.preset.name}, {len(embeddings.failed)} photographs failed")
+    click.echo(
+        f"wrote {out}: {embeddings.ok.sum()} embeddings of {embeddings.vectors.shape[1]} values by "
+        f"{embedder.preset.name}, {len(embeddings.failed)} photographs failed"
+    )

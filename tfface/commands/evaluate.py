@@ -14,28 +14,66 @@ if TYPE_CHECKING:
 
 @click.command()
 @base.models
-@click.option("--dataset", "dataset_names", multiple=True, default=("five_faces",), show_default=True, metavar="NAME",
-              help="A data set, or a folder with one subfolder per person; repeats.")
-@click.option("--protocol", default="all-pairs", show_default=True, metavar="NAME",
-              help="all-pairs; of LFW view1 and view2.")
-@click.option("--pairs", "pairs_file", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
-              help="Judge the pairs of this file (LFW's format, or a CSV a,b,same[,fold]) instead of a protocol's.")
-@click.option("--recipe", "recipe_names", multiple=True, metavar="NAME",
-              help="Crop recipe: whole, center-140, mtcnn-v1-margin0.25 ...; the preset's if absent; repeats.")
+@click.option(
+    "--dataset",
+    "dataset_names",
+    multiple=True,
+    default=("five_faces",),
+    show_default=True,
+    metavar="NAME",
+    help="A data set, or a folder with one subfolder per person; repeats.",
+)
+@click.option(
+    "--protocol", default="all-pairs", show_default=True, metavar="NAME", help="all-pairs; of LFW view1 and view2."
+)
+@click.option(
+    "--pairs",
+    "pairs_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Judge the pairs of this file (LFW's format, or a CSV a,b,same[,fold]) instead of a protocol's.",
+)
+@click.option(
+    "--recipe",
+    "recipe_names",
+    multiple=True,
+    metavar="NAME",
+    help="Crop recipe: whole, center-140, mtcnn-v1-margin0.25 ...; the preset's if absent; repeats.",
+)
 @base.flip
-@click.option("--threshold", type=click.FloatRange(min=0), help="Fixed threshold instead of the preset's, in its metric.")
-@click.option("--groups", "group_files", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              metavar="FILE", help="Image or person to group: error rates by group; repeats.")
+@click.option(
+    "--threshold", type=click.FloatRange(min=0), help="Fixed threshold in the preset's metric, instead of the preset's."
+)
+@click.option(
+    "--groups",
+    "group_files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Image or person to group: error rates by group; repeats.",
+)
 @click.option("--images-per-person", type=click.IntRange(min=1), help="A seeded sample of so many images a person.")
 @click.option("--strict", is_flag=True, help="Stop if a photograph fails, instead of counting it.")
 @base.manual_dir
 @base.seed
 @base.offline
 @base.out
-def command(model_names: tuple[str, ...], dataset_names: tuple[str, ...], protocol: str, pairs_file: Path | None,
-            recipe_names: tuple[str, ...], flip: bool, threshold: float | None, group_files: tuple[Path, ...],
-            images_per_person: int | None, strict: bool, manual_dir: Path | None, seed: int, offline: bool,
-            out: Path | None) -> None:
+def command(
+    model_names: tuple[str, ...],
+    dataset_names: tuple[str, ...],
+    protocol: str,
+    pairs_file: Path | None,
+    recipe_names: tuple[str, ...],
+    flip: bool,
+    threshold: float | None,
+    group_files: tuple[Path, ...],
+    images_per_person: int | None,
+    strict: bool,
+    manual_dir: Path | None,
+    seed: int,
+    offline: bool,
+    out: Path | None,
+) -> None:
     """Measures how well face embedders tell people apart.
 
     Several models, data sets or recipes are compared in one table. The default data set,
@@ -51,8 +89,10 @@ def command(model_names: tuple[str, ...], dataset_names: tuple[str, ...], protoc
     recipes = {name: recipe(name) for name in recipe_names}
     embedders = [load_by_name(name, offline=offline) for name in model_names]
     runs: list[tuple[dict[str, Any], Evaluation]] = []
-    for dataset in _at_hand(dataset_names, lambda name: load(
-            name, manual_dir=manual_dir, offline=offline, images_per_person=images_per_person, seed=seed)):
+    for dataset in _at_hand(
+        dataset_names,
+        lambda name: load(name, manual_dir=manual_dir, offline=offline, images_per_person=images_per_person, seed=seed),
+    ):
         pairs = read_pairs_file(pairs_file, dataset) if pairs_file else None
         groups = read_groups_file(list(group_files), dataset) if group_files else None
         for embedder in embedders:
@@ -60,8 +100,16 @@ def command(model_names: tuple[str, ...], dataset_names: tuple[str, ...], protoc
                 clock = Clock()
                 embeddings = embed_dataset(dataset, embedder, chosen, flip=flip)
                 report_failures(embeddings.failed, len(dataset), strict=strict)
-                evaluation = evaluate(dataset, embeddings, embedder.preset, protocol=protocol, pairs=pairs,
-                                      threshold=threshold, groups=groups, seed=seed)
+                evaluation = evaluate(
+                    dataset,
+                    embeddings,
+                    embedder.preset,
+                    protocol=protocol,
+                    pairs=pairs,
+                    threshold=threshold,
+                    groups=groups,
+                    seed=seed,
+                )
                 record = head("evaluate", embedder, chosen.name, dataset, seed, clock)
                 runs.append(({**record, "flip": flip, **evaluation.metrics}, evaluation))
     _show(runs)

@@ -16,8 +16,16 @@ from tfface.commands import base
 @click.option("--threshold", type=click.FloatRange(min=0), help="Distances up to it match; the preset's if absent.")
 @base.offline
 @base.out
-def command(first: Path, second: Path, model_name: str, recipe_name: str | None, flip: bool, threshold: float | None,
-            offline: bool, out: Path | None) -> None:
+def command(
+    first: Path,
+    second: Path,
+    model_name: str,
+    recipe_name: str | None,
+    flip: bool,
+    threshold: float | None,
+    offline: bool,
+    out: Path | None,
+) -> None:
     """Tells whether two photographs show one person: distance, threshold, verdict."""
     from tfface.console import print_table
     from tfface.files import write_json
@@ -28,12 +36,27 @@ def command(first: Path, second: Path, model_name: str, recipe_name: str | None,
     embedder = load_by_name(model_name, offline=offline)
     verdict = verify(embedder, first, second, recipe_name=recipe_name, threshold=threshold, flip=flip)
     word = "same person" if verdict.same else "different people"
-    print_table(["photographs", "model", "recipe", "metric", "distance", "threshold", "verdict"],
-                [[f"{first.name}, {second.name}", embedder.preset.name, verdict.recipe, verdict.metric,
-                  f"{verdict.distance:.4f}", f"{verdict.threshold:.4f}", word]])
+    print_table(
+        ["photographs", "model", "recipe", "metric", "distance", "threshold", "verdict"],
+        [
+            [
+                f"{first.name}, {second.name}",
+                embedder.preset.name,
+                verdict.recipe,
+                verdict.metric,
+                f"{verdict.distance:.4f}",
+                f"{verdict.threshold:.4f}",
+                word,
+            ]
+        ],
+    )
     if out:
-        draw_pair(out / "verify.png", [first, second], verdict.boxes,
-                  f"{embedder.preset.name}: {verdict.metric} distance {verdict.distance:.4f}, "
-                  f"threshold {verdict.threshold:.4f}: {word}")
+        draw_pair(
+            out / "verify.png",
+            [first, second],
+            verdict.boxes,
+            f"{embedder.preset.name}: {verdict.metric} distance {verdict.distance:.4f}, "
+            f"threshold {verdict.threshold:.4f}: {word}",
+        )
         write_json(out / "metrics.json", verdict.record())
         click.echo(f"wrote {out / 'verify.png'} and {out / 'metrics.json'}")

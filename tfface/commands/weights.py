@@ -22,8 +22,15 @@ def list_() -> None:
     rows = []
     for preset in all_presets():
         state = weights.status(preset.name, preset.file_name, preset.sources, preset.sha256)
-        rows.append([preset.name, state, (preset.sha256 or "recorded at first use")[:21],
-                     ", ".join(source.describe() for source in preset.sources), preset.licence])
+        rows.append(
+            [
+                preset.name,
+                state,
+                (preset.sha256 or "recorded at first use")[:21],
+                ", ".join(source.describe() for source in preset.sources),
+                preset.licence,
+            ]
+        )
     print_table(["preset", "weights", "sha256", "source", "licence"], rows)
 
 

@@ -98,7 +98,8 @@ class Embedder:
         return self._compiled(images).numpy()
 
     @functools.cached_property
-    def _compiled(self):
+    def _compiled(self) -> Callable[..., Any]:
+        # `predict` in a loop would let memory grow.
         import tensorflow as tf
 
         model = self.model  # built before the trace: inside it, its weights would never be assigned
@@ -198,9 +199,11 @@ def _bundled(architecture: str) -> Iterator[Preset]:
         if unknown := set(record) - known - {"format"}:
             raise UserError(f"{path} has unknown fields {sorted(unknown)}: it was written by a newer version")
         file = path.with_name(record["file_name"])
-        yield Preset(**{
-            **{key: value for key, value in record.items() if key in known},
-            "sources": (weights.BundledSource(file),),
-            "other_thresholds": tuple(tuple(row) for row in record.get("other_thresholds", ())),
-            "identities_seen": frozenset(record.get("identities_seen", ())),
-        })
+        yield Preset(
+            **{
+                **{key: value for key, value in record.items() if key in known},
+                "sources": (weights.BundledSource(file),),
+                "other_thresholds": tuple(tuple(row) for row in record.get("other_thresholds", ())),
+                "identities_seen": frozenset(record.get("identities_seen", ())),
+            }
+        )

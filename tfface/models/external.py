@@ -89,8 +89,9 @@ def load(name: str, *, offline: bool = False) -> PackageEmbedder:
     files: list[str] = []
     with (
         mock.patch.object(weight_utils, "ensure_source_is_reachable", _refuse if offline else _probe),
-        mock.patch.object(weight_utils, "download_weights_if_necessary",
-                          _remember(weight_utils.download_weights_if_necessary, files)),
+        mock.patch.object(
+            weight_utils, "download_weights_if_necessary", _remember(weight_utils.download_weights_if_necessary, files)
+        ),
     ):
         try:
             folder_utils.initialize_folder()
@@ -108,11 +109,18 @@ def _preset(name: str, normalization: str, client: Any, threshold: float, sha256
     suffix = "" if normalization == "base" else f":{normalization}"
     version = importlib.metadata.version("deepface")
     return Preset(
-        name=f"deepface:{name}{suffix}", sources=(), file_name="", sha256=sha256,
-        input_size=max(client.input_shape), embedding_size=int(client.output_shape),
-        recipe=registry.load("models", "facenet").PRESETS[0].recipe, metric="cosine", threshold=float(threshold),
+        name=f"deepface:{name}{suffix}",
+        sources=(),
+        file_name="",
+        sha256=sha256,
+        input_size=max(client.input_shape),
+        embedding_size=int(client.output_shape),
+        recipe=registry.load("models", "facenet").PRESETS[0].recipe,
+        metric="cosine",
+        threshold=float(threshold),
         threshold_source=f"the deepface package {version}",
-        training_data="see the deepface package", licence="see the deepface package",
+        training_data="see the deepface package",
+        licence="see the deepface package",
     )
 
 

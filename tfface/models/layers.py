@@ -134,29 +134,29 @@ def _patches(images: Any, size: tuple[int, ...], stride: int, places: tuple[int,
 
     Keras's `extract_patches` convolves with an identity matrix, at many times the cost of the
     layer itself. Here windows along the columns are joined first and then windows along the
-    rows, so that what is copied is long; images are split by their place modulo the stride
-    beforehand, so that all slices are without a step.
+    rows, so that what is copied is long. No tensor has more than five axes: TFLite slices no more.
     """
-    phases = _split_phases(images, stride)
-    strips = [
-        ops.concatenate(
-            [_slice(phases[row, column % stride], 1, column // stride, places[1]) for column in range(size[1])], axis=-1
-        )
-        for row in range(stride)
-    ]
-    return ops.concatenate(
-        [_slice(strips[row % stride], 0, row // stride, places[0]) for row in range(size[0])], axis=-1
-    )
+    by_place = ops.transpose(images, (1, 2, 0, 3))
+    return _windows(_windows(by_place, 1, size[1], stride, places[1]), 0, size[0], stride, places[0])
 
 
-def _split_phases(images: Any, stride: int) -> Any:
-    """(N, H, W, C) to (stride, stride, ceil(H / stride), ceil(W / stride), N, C)."""
-    height, width, channels = images.shape[1:]
-    rows, columns = -(-height // stride), -(-width // stride)
-    if stride > 1:
-        images = ops.pad(images, ((0, 0), (0, rows * stride - height), (0, columns * stride - width), (0, 0)))
-    images = ops.reshape(images, (-1, rows, stride, columns, stride, channels))
-    return ops.transpose(images, (2, 4, 1, 3, 0, 5))
+def _windows(tensor: Any, axis: int, size: int, stride: int, places: int) -> Any:
+    """All windows along one of four axes, joined on the last."""
+    phases = _phases(tensor, axis, stride)
+    parts = [_slice(phases[offset % stride], axis, offset // stride, places) for offset in range(size)]
+    return ops.concatenate(parts, axis=-1)
+
+
+def _phases(tensor: Any, axis: int, stride: int) -> list[Any]:
+    """What a step of `stride` along an axis meets from each start, so that no later slice needs a step."""
+    if stride == 1:
+        return [tensor]
+    missing = -tensor.shape[axis] % stride
+    tensor = ops.pad(tensor, [(0, missing if index == axis else 0) for index in range(4)])
+    shape = list(ops.shape(tensor))
+    shape[axis] //= stride
+    apart = ops.reshape(tensor, [*shape[: axis + 1], stride, *shape[axis + 1 :]])
+    return [ops.reshape(_slice(apart, axis + 1, phase, 1), shape) for phase in range(stride)]
 
 
 def _slice(tensor: Any, axis: int, start: int, length: int) -> Any:

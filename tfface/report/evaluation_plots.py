@@ -1,5 +1,6 @@
 """Pictures of an evaluation: ROC curves and distance histograms with their thresholds."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,8 +32,14 @@ def plot_roc(target: Path, evaluations: Sequence[tuple[str, Evaluation]]) -> Non
         lowest = min(lowest, 1 / curve.impostors)
         shown = far > 0
         axes.step(far[shown], tar[shown], where="post", label=f"{label} (AUC {evaluation.metrics['auc']:.4f})")
-    axes.set(xscale="log", xlim=(lowest, 1), ylim=(0, 1.01), xlabel="false accept rate (impostor pairs taken for one person)",
-             ylabel="true accept rate (genuine pairs recognised)", title="ROC")
+    axes.set(
+        xscale="log",
+        xlim=(min(lowest, 0.5), 1),
+        ylim=(0, 1.01),
+        title="ROC",
+        xlabel="false accept rate (impostor pairs taken for one person)",
+        ylabel="true accept rate (genuine pairs recognised)",
+    )
     axes.grid(alpha=0.3, which="both")
     axes.legend(loc="lower right")
     _save(figure, target)
@@ -51,15 +58,29 @@ def plot_histogram(target: Path, title: str, evaluation: Evaluation) -> None:
     widths = np.diff(edges)
     for counts, colour, kind in ((genuine, _GENUINE, "genuine"), (impostor, _IMPOSTOR, "impostor")):
         if counts.sum():
-            axes.stairs(counts / counts.sum() / widths, edges, fill=True, alpha=0.55, color=colour,
-                        label=f"{kind} ({counts.sum():,} pairs)")
+            axes.stairs(
+                counts / counts.sum() / widths,
+                edges,
+                fill=True,
+                alpha=0.55,
+                color=colour,
+                label=f"{kind} ({counts.sum():,} pairs)",
+            )
     metrics = evaluation.metrics
-    axes.axvline(metrics["fixed"]["threshold"], color="#333333", linestyle="--",
-                 label=f"fixed threshold {metrics['fixed']['threshold']:.3f}")
+    axes.axvline(
+        metrics["fixed"]["threshold"],
+        color="#333333",
+        linestyle="--",
+        label=f"fixed threshold {metrics['fixed']['threshold']:.3f}",
+    )
     if metrics["calibrated"]:
-        axes.axvline(metrics["calibrated"]["threshold"], color="#3355cc",
-                     label=f"calibrated threshold {metrics['calibrated']['threshold']:.3f}")
-    axes.set(xlabel=f"{metrics['metric']} distance", ylabel="density", title=title)
+        axes.axvline(
+            metrics["calibrated"]["threshold"],
+            color="#3355cc",
+            label=f"calibrated threshold {metrics['calibrated']['threshold']:.3f}",
+        )
+    axes.set(xlabel=f"{metrics['metric']} distance", ylabel="density")
+    axes.set_title(textwrap.fill(title, 80), fontsize="medium")
     axes.legend()
     _save(figure, target)
 

@@ -21,12 +21,21 @@ def interval(bounds: Sequence[float] | None, digits: int = 2) -> str:
 
 def print_evaluation(metrics: Metrics) -> None:
     """One model on one data set: thresholds, distances, rates."""
-    print_table(["threshold", "metric", "value", "accuracy", "95% interval", "FAR", "FRR"], _threshold_rows(metrics),
-                title=title(metrics))
+    print_table(
+        ["threshold", "metric", "value", "accuracy", "95% interval", "FAR", "FRR"],
+        _threshold_rows(metrics),
+        title=title(metrics),
+    )
     print_table(["pairs", "count", "cosine mean", "variance", "Euclidean mean", "variance"], _distance_rows(metrics))
     rates = [["AUC", _number(metrics["auc"]), "-"], ["EER", percent(metrics["eer"]), "-"]]
-    rates += [[f"TAR at FAR {percent(float(far), 4).rstrip('0').rstrip('.%')}%", percent(entry["value"]),
-               interval(entry["ci95"])] for far, entry in metrics["tar_at_far"].items()]
+    rates += [
+        [
+            f"TAR at FAR {percent(float(far), 4).rstrip('0').rstrip('.%')}%",
+            percent(entry["value"]),
+            interval(entry["ci95"]),
+        ]
+        for far, entry in metrics["tar_at_far"].items()
+    ]
     print_table(["rate", "value", "95% interval"], rates)
     if metrics.get("groups"):
         print_groups(metrics["groups"])
@@ -38,17 +47,31 @@ def title(metrics: Metrics) -> str:
     """What was measured, in one line."""
     failed = f", {metrics['failed_images']} failed" if metrics["failed_images"] else ""
     flip = ", mirrored added" if metrics["flip"] else ""
-    return (f"{metrics['preset']} ({metrics['weights_sha256'][:8]}) on {metrics['dataset']}: {metrics['images']:,} images of "
-            f"{metrics['identities']:,} people{failed}; {metrics['protocol']}, {metrics['recipe']}{flip}")
+    return (
+        f"{metrics['preset']} ({metrics['weights_sha256'][:8]}) on {metrics['dataset']}: "
+        f"{metrics['images']:,} images of {metrics['identities']:,} people{failed}; "
+        f"{metrics['protocol']}, {metrics['recipe']}{flip}"
+    )
 
 
 def print_groups(groups: Metrics) -> None:
     """Error rates within each group at one threshold."""
-    rows = [[name, f"{entry['genuine']['count']:,}", percent(entry["fnmr"]["value"]), interval(entry["fnmr"]["ci95"]),
-             f"{entry['impostor']['count']:,}", percent(entry["fmr"]["value"], 3), interval(entry["fmr"]["ci95"], 3)]
-            for name, entry in groups["rates"].items()]
-    print_table(["group", "genuine", "false non-match", "95% interval", "impostor", "false match", "95% interval"], rows,
-                title=f"By group, pairs within it, at {groups['metric']} distance {groups['threshold']:.4f}")
+    rows = [
+        [
+            name,
+            f"{entry['genuine']['count']:,}",
+            percent(entry["fnmr"]["value"]),
+            interval(entry["fnmr"]["ci95"]),
+            f"{entry['impostor']['count']:,}",
+            percent(entry["fmr"]["value"], 3),
+            interval(entry["fmr"]["ci95"], 3),
+        ]
+        for name, entry in groups["rates"].items()
+    ]
+    columns = ["group", "genuine", "false non-match", "95% interval", "impostor", "false match", "95% interval"]
+    print_table(
+        columns, rows, title=f"By group, pairs within it, at {groups['metric']} distance {groups['threshold']:.4f}"
+    )
 
 
 def print_comparison(objects: Sequence[Metrics]) -> None:
@@ -57,16 +80,37 @@ def print_comparison(objects: Sequence[Metrics]) -> None:
     for metrics in objects:
         calibrated = metrics["calibrated"] or {}
         far = "0.001" if "0.001" in metrics["tar_at_far"] else next(reversed(metrics["tar_at_far"]), None)
-        rows.append([
-            metrics["preset"], metrics["dataset"], metrics["recipe"] + ("+flip" if metrics["flip"] else ""),
-            f"{metrics['images'] - metrics['failed_images']:,} of {metrics['images']:,}",
-            percent(metrics["fixed"]["accuracy"]), f"{metrics['fixed']['threshold']:.3f}",
-            percent(calibrated.get("accuracy")), _number(calibrated.get("threshold"), 3), _number(metrics["auc"]),
-            percent(metrics["eer"]),
-            "-" if far is None else f"{percent(metrics['tar_at_far'][far]['value'])} at {float(far):g}",
-        ])
-    print_table(["preset", "data set", "recipe", "images", "accuracy, fixed", "threshold", "accuracy, calibrated",
-                 "threshold", "AUC", "EER", "TAR at FAR"], rows)
+        rows.append(
+            [
+                metrics["preset"],
+                metrics["dataset"],
+                metrics["recipe"] + ("+flip" if metrics["flip"] else ""),
+                f"{metrics['images'] - metrics['failed_images']:,} of {metrics['images']:,}",
+                percent(metrics["fixed"]["accuracy"]),
+                f"{metrics['fixed']['threshold']:.3f}",
+                percent(calibrated.get("accuracy")),
+                _number(calibrated.get("threshold"), 3),
+                _number(metrics["auc"]),
+                percent(metrics["eer"]),
+                "-" if far is None else f"{percent(metrics['tar_at_far'][far]['value'])} at {float(far):g}",
+            ]
+        )
+    print_table(
+        [
+            "preset",
+            "data set",
+            "recipe",
+            "images",
+            "accuracy, fixed",
+            "threshold",
+            "accuracy, calibrated",
+            "threshold",
+            "AUC",
+            "EER",
+            "TAR at FAR",
+        ],
+        rows,
+    )
 
 
 def print_paper_table(objects: Sequence[Metrics]) -> None:
@@ -75,17 +119,34 @@ def print_paper_table(objects: Sequence[Metrics]) -> None:
     for metrics in objects:
         paper = TABLE_1.get(metrics["model"])
         euclidean = next(row for row in metrics["rows"] if row["metric"] == "euclidean")
-        rows.append([
-            metrics["preset"],
-            f"{paper.threshold:.2f}" if paper else "-", paper.accuracy if paper else "-",
-            percent(_accuracy_at(metrics, paper.threshold) if paper else None),
-            percent((metrics["calibrated"] or {}).get("accuracy")),
-            _moments(paper.genuine if paper else None), _moments(_pair(euclidean["genuine"])),
-            _moments(paper.impostor if paper else None), _moments(_pair(euclidean["impostor"])),
-        ])
-    print_table(["model", "paper: threshold", "paper: accuracy", "ours at it", "ours calibrated", "paper: genuine",
-                 "ours", "paper: impostor", "ours"], rows,
-                title="The paper's Table 1 (distances: mean/variance, Euclidean)")
+        rows.append(
+            [
+                metrics["preset"],
+                f"{paper.threshold:.2f}" if paper else "-",
+                paper.accuracy if paper else "-",
+                percent(_accuracy_at(metrics, paper.threshold) if paper else None),
+                percent((metrics["calibrated"] or {}).get("accuracy")),
+                _moments(paper.genuine if paper else None),
+                _moments(_pair(euclidean["genuine"])),
+                _moments(paper.impostor if paper else None),
+                _moments(_pair(euclidean["impostor"])),
+            ]
+        )
+    print_table(
+        [
+            "model",
+            "paper: threshold",
+            "paper: accuracy",
+            "ours at it",
+            "ours calibrated",
+            "paper: genuine",
+            "ours",
+            "paper: impostor",
+            "ours",
+        ],
+        rows,
+        title="The paper's Table 1 (distances: mean/variance, Euclidean)",
+    )
 
 
 def _accuracy_at(metrics: Metrics, threshold: float) -> float | None:
@@ -97,15 +158,33 @@ def _accuracy_at(metrics: Metrics, threshold: float) -> float | None:
 
 
 def _threshold_rows(metrics: Metrics) -> list[list[str]]:
-    fixed = {"threshold_source": f"fixed: {metrics['fixed']['threshold_source']}", "metric": metrics["metric"],
-             **metrics["fixed"]}
+    fixed = {
+        "threshold_source": f"fixed: {metrics['fixed']['threshold_source']}",
+        "metric": metrics["metric"],
+        **metrics["fixed"],
+    }
     entries = [fixed]
     if metrics["calibrated"]:
-        entries.append({"threshold_source": f"calibrated: {metrics['calibrated']['threshold_source']}",
-                        "metric": metrics["metric"], **metrics["calibrated"]})
+        entries.append(
+            {
+                "threshold_source": f"calibrated: {metrics['calibrated']['threshold_source']}",
+                "metric": metrics["metric"],
+                **metrics["calibrated"],
+            }
+        )
     entries += metrics["rows"]
-    return [[entry["threshold_source"], entry["metric"], f"{entry['threshold']:.4f}", percent(entry["accuracy"]),
-             interval(entry.get("ci95")), percent(entry.get("far"), 3), percent(entry.get("frr"))] for entry in entries]
+    return [
+        [
+            entry["threshold_source"],
+            entry["metric"],
+            f"{entry['threshold']:.4f}",
+            percent(entry["accuracy"]),
+            interval(entry.get("ci95")),
+            percent(entry.get("far"), 3),
+            percent(entry.get("frr")),
+        ]
+        for entry in entries
+    ]
 
 
 def _distance_rows(metrics: Metrics) -> list[list[str]]:
@@ -114,8 +193,16 @@ def _distance_rows(metrics: Metrics) -> list[list[str]]:
     rows = []
     for kind in ("genuine", "impostor"):
         cosine, euclidean = by_metric["cosine"][kind], by_metric["euclidean"][kind]
-        rows.append([kind, f"{cosine['count']:,}", _number(cosine["mean"]), _number(cosine["variance"]),
-                     _number(euclidean["mean"]), _number(euclidean["variance"])])
+        rows.append(
+            [
+                kind,
+                f"{cosine['count']:,}",
+                _number(cosine["mean"]),
+                _number(cosine["variance"]),
+                _number(euclidean["mean"]),
+                _number(euclidean["variance"]),
+            ]
+        )
     return rows
 
 

@@ -25,11 +25,13 @@ class Clock:
 
 def versions() -> dict[str, str]:
     """The versions that a result depends on, without importing anything heavy."""
-    return {"tfface": __version__, **{name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")}}
+    packages = ("tensorflow", "keras", "numpy")
+    return {"tfface": __version__, **{name: importlib.metadata.version(name) for name in packages}}
 
 
-def head(command: str, embedder: Embedder, recipe: str, dataset: FaceDataset | None, seed: int, clock: Clock
-         ) -> dict[str, Any]:
+def head(
+    command: str, embedder: Embedder, recipe: str, dataset: FaceDataset | None, seed: int, clock: Clock
+) -> dict[str, Any]:
     """What every result names, in the order of the schema."""
     return {
         "command": command,

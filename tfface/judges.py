@@ -1,0 +1,314 @@
+"""Judges of embeddings: over all pairs, or over a list of pairs; the same entries of `metrics.json` from both.
+
+A threshold is never judged on the pairs that it was chosen on: over all pairs, each half of the
+people is judged at the threshold that is best on the other half; over folds, each fold at the
+threshold of the others; over View 1, the test list at the training list's.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tfface import confidence
+from tfface.data import FaceDataset, Pairs
+from tfface.embeddings import Embeddings
+from tfface.errors import UserError
+from tfface.metrics import ErrorCurve, calibrate_halves, kfold, supported_fars
+from tfface.pair_tiles import BINS, BINS_PER_UNIT
+from tfface.similarity import (
+    METRICS,
+    Distances,
+    IdentityErrors,
+    PairSummary,
+    all_pairs,
+    arrange,
+    cosine_distance,
+    error_counts,
+    from_cosine,
+    to_cosine,
+)
+
+Metrics = dict[str, Any]
+Threshold = tuple[str, float, str]
+"""A metric, a distance in it, and where that threshold was measured."""
+_PLOT_BINS = 128
+
+
+@dataclass(frozen=True)
+class ScoredPairs:
+    """A list of pairs with their cosine distances.
+
+    Attributes:
+        distance: (P,) float64 cosine distances.
+        same: (P,) bool.
+        fold: (P,) int.
+        people: (P, 2) int, who is on each.
+    """
+
+    distance: np.ndarray
+    same: np.ndarray
+    fold: np.ndarray
+    people: np.ndarray
+
+    def where(self, chosen: np.ndarray) -> "ScoredPairs":
+        return ScoredPairs(self.distance[chosen], self.same[chosen], self.fold[chosen], self.people[chosen])
+
+    def errors(self, threshold: float) -> IdentityErrors:
+        """Errors by identity at a threshold on the cosine distance."""
+        wrong = (self.distance <= threshold) != self.same
+        size = int(self.people.max(initial=-1)) + 1
+
+        def by_person(chosen: np.ndarray, columns: slice) -> np.ndarray:
+            return np.bincount(self.people[chosen][:, columns].ravel(), minlength=size)
+
+        one, both = slice(0, 1), slice(0, 2)
+        return IdentityErrors(
+            threshold,
+            by_person(self.same, one),
+            by_person(self.same & wrong, one),
+            by_person(~self.same, both),
+            by_person(~self.same & wrong, both),
+        )
+
+
+class Judge:
+    """What the protocols have in common: from counted errors to the entries of `metrics.json`."""
+
+    curve: ErrorCurve
+    metric: str
+    excluded = 0
+
+    def moments(self, metric: str) -> Metrics:
+        """`genuine` and `impostor`: count, mean and variance of the distance."""
+        raise NotImplementedError
+
+    def errors(self, thresholds: list[float]) -> list[IdentityErrors]:
+        """Errors by identity at thresholds on the cosine distance."""
+        raise NotImplementedError
+
+    def calibrated(self) -> Metrics | None:
+        """Accuracy at thresholds chosen on other pairs than those judged; None where that cannot be."""
+        raise NotImplementedError
+
+    def histogram(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        raise NotImplementedError
+
+    def group_errors(self, inside: np.ndarray, ok: np.ndarray, threshold: float) -> IdentityErrors | None:
+        """Errors of the pairs whose two images are both in a group; None where it has no pairs."""
+        raise NotImplementedError
+
+    def fixed_accuracy(self, threshold: float, errors: IdentityErrors) -> Metrics:
+        """`accuracy` and its interval at a threshold (on the cosine distance)."""
+        return estimate_entry("accuracy", confidence.balanced_accuracy(errors))
+
+    def judge(self, thresholds: list[Threshold]) -> Metrics:
+        """All entries; the first threshold is the fixed one, in the metric of the curve."""
+        fars = supported_fars(self.curve.impostors)
+        at_far = [to_cosine(max(self.curve.threshold_at_far(far), 0.0), self.metric) for far in fars]
+        errors = self.errors([to_cosine(value, metric) for metric, value, _ in thresholds] + at_far)
+        entries = [self._entry(*entry, found) for entry, found in zip(thresholds, errors, strict=False)]
+        calibrated = self.calibrated()
+        rate, _ = self.curve.eer()
+        return {
+            "metric": self.metric,
+            **self.moments(self.metric),
+            "fixed": {key: entries[0][key] for key in entries[0] if key != "metric"},
+            "calibrated": calibrated,
+            "eer": rate,
+            "auc": self.curve.auc(),
+            "tar_at_far": {
+                f"{far:g}": self._tar(far, found) for far, found in zip(fars, errors[len(thresholds) :], strict=True)
+            },
+            "rows": [
+                {**entry, **self.moments(entry["metric"])}
+                for entry in [*entries[1:], _in_other_metric(calibrated or entries[0], self.metric)]
+            ],
+        }
+
+    def _entry(self, metric: str, threshold: float, source: str, errors: IdentityErrors) -> Metrics:
+        return {
+            "metric": metric,
+            "threshold": threshold,
+            "threshold_source": source,
+            **self.fixed_accuracy(to_cosine(threshold, metric), errors),
+            **estimate_entry("far", confidence.false_match(errors), "far_ci95"),
+            **estimate_entry("frr", confidence.false_non_match(errors), "frr_ci95"),
+        }
+
+    def _tar(self, far: float, errors: IdentityErrors) -> Metrics:
+        estimate = confidence.true_accept(errors, roc_slope=self.curve.slope_at_far(far))
+        return {**estimate_entry("value", estimate), "threshold": self.curve.threshold_at_far(far)}
+
+
+class AllPairsJudge(Judge):
+    """Every pair of a data set."""
+
+    def __init__(self, vectors: np.ndarray, people: np.ndarray, metric: str, seed: int) -> None:
+        self.vectors, self.people, self.metric, self.seed = vectors, people, metric, seed
+        self.summary: PairSummary = all_pairs(vectors, people, seed=seed)
+        self.arrangement = arrange(people, seed=seed)
+        self.curve = ErrorCurve.from_region(self.summary.total, metric)
+
+    def moments(self, metric: str) -> Metrics:
+        return {
+            "genuine": _moments(self.summary.total.genuine, metric),
+            "impostor": _moments(self.summary.total.impostor, metric),
+        }
+
+    def errors(self, thresholds: list[float]) -> list[IdentityErrors]:
+        return error_counts(self.vectors, self.arrangement, thresholds)
+
+    def calibrated(self) -> Metrics | None:
+        halves = calibrate_halves(self.summary, self.metric)
+        if halves is None:
+            return None
+        found = [
+            confidence.balanced_accuracy(
+                error_counts(self.vectors, self.arrangement, [to_cosine(threshold, self.metric)], region=region)[0]
+            )
+            for region, threshold in zip(("a", "b"), halves.thresholds, strict=True)
+        ]
+        estimate = confidence.mean_of([part for part in found if part is not None])
+        return {
+            "threshold": halves.threshold,
+            "threshold_source": "each half of the people from the other half",
+            "accuracy": estimate.value,
+            "std": halves.std,
+            "ci95": estimate.ci95,
+        }
+
+    def histogram(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        edges = np.linspace(0, from_cosine(2.0, self.metric), _PLOT_BINS + 1)
+        distances = from_cosine(np.arange(BINS) / BINS_PER_UNIT, self.metric)
+        counts = [
+            np.histogram(distances, edges, weights=part.tally.histogram)[0].astype(np.int64)
+            for part in (self.summary.total.genuine, self.summary.total.impostor)
+        ]
+        return edges, counts[0], counts[1]
+
+    def group_errors(self, inside: np.ndarray, ok: np.ndarray, threshold: float) -> IdentityErrors | None:
+        chosen = inside[ok]
+        if chosen.sum() < 2:
+            return None
+        arrangement = arrange(self.people[chosen], seed=self.seed)
+        return error_counts(self.vectors[chosen], arrangement, [threshold])[0]
+
+
+class ListJudge(Judge):
+    """A list of pairs: LFW's views, or one of the user's own."""
+
+    def __init__(
+        self, judged: ScoredPairs, training: ScoredPairs | None, rows: np.ndarray, metric: str, excluded: int
+    ) -> None:
+        """
+        Args:
+            judged: the pairs.
+            training: other pairs, for a threshold; None to choose it on the other folds.
+            rows: (P, 2) image indices of the judged pairs.
+            metric: of the curve.
+            excluded: pairs of which an image could not be embedded.
+        """
+        self.judged, self.training, self.rows, self.metric, self.excluded = judged, training, rows, metric, excluded
+        self.curve = ErrorCurve.from_scores(from_cosine(judged.distance, metric), judged.same)
+
+    @classmethod
+    def of(
+        cls,
+        dataset: FaceDataset,
+        embeddings: Embeddings,
+        people: np.ndarray,
+        metric: str,
+        protocol: str,
+        pairs: Pairs | None,
+    ) -> "ListJudge":
+        training = None
+        if pairs is None and protocol == "view1":
+            training, _, _ = _score(dataset.pairs("view1-train"), embeddings, people)
+            pairs = dataset.pairs("view1-test")
+        judged, rows, excluded = _score(pairs or dataset.pairs(protocol), embeddings, people)
+        return cls(judged, training, rows, metric, excluded)
+
+    def moments(self, metric: str) -> Metrics:
+        distances = from_cosine(self.judged.distance, metric)
+        return {
+            kind: {
+                "count": int(chosen.sum()),
+                "mean": float(distances[chosen].mean()),
+                "variance": float(distances[chosen].var()),
+            }
+            for kind, chosen in (("genuine", self.judged.same), ("impostor", ~self.judged.same))
+        }
+
+    def errors(self, thresholds: list[float]) -> list[IdentityErrors]:
+        return [self.judged.errors(threshold) for threshold in thresholds]
+
+    def fixed_accuracy(self, threshold: float, errors: IdentityErrors) -> Metrics:
+        if self.training is None and len(np.unique(self.judged.fold)) > 1:
+            folds = kfold(self.judged.distance, self.judged.same, self.judged.fold, threshold=threshold)
+            return {"accuracy": folds.mean, "ci95": folds.ci95}
+        return super().fixed_accuracy(threshold, errors)
+
+    def calibrated(self) -> Metrics | None:
+        if self.training is not None:
+            best = ErrorCurve.from_scores(self.training.distance, self.training.same).best_threshold()
+            return {
+                "threshold": float(from_cosine(best, self.metric)),
+                "threshold_source": "the training list",
+                **estimate_entry("accuracy", confidence.balanced_accuracy(self.judged.errors(best))),
+                "std": None,
+            }
+        if len(np.unique(self.judged.fold)) < 2:
+            return None
+        folds = kfold(from_cosine(self.judged.distance, self.metric), self.judged.same, self.judged.fold)
+        return {
+            "threshold": folds.threshold,
+            "threshold_source": "each fold from the others",
+            "accuracy": folds.mean,
+            "std": folds.std,
+            "standard_error": folds.standard_error,
+            "ci95": folds.ci95,
+            "folds": folds.accuracies,
+        }
+
+    def histogram(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        distances = from_cosine(self.judged.distance, self.metric)
+        edges = np.linspace(0, from_cosine(2.0, self.metric), _PLOT_BINS // 2 + 1)
+        same = self.judged.same
+        return edges, np.histogram(distances[same], edges)[0], np.histogram(distances[~same], edges)[0]
+
+    def group_errors(self, inside: np.ndarray, ok: np.ndarray, threshold: float) -> IdentityErrors | None:
+        both = inside[self.rows].all(axis=1)
+        return self.judged.where(both).errors(threshold) if both.any() else None
+
+
+def _score(pairs: Pairs, embeddings: Embeddings, people: np.ndarray) -> tuple[ScoredPairs, np.ndarray, int]:
+    """The pairs that can be scored, their image indices, and how many cannot."""
+    kept = embeddings.ok[pairs.first] & embeddings.ok[pairs.second]
+    if not kept.any():
+        raise UserError(f"none of the {len(pairs)} pairs of {pairs.name} has two images that could be embedded")
+    rows = np.stack([pairs.first[kept], pairs.second[kept]], axis=1)
+    distance = cosine_distance(embeddings.vectors[rows[:, 0]], embeddings.vectors[rows[:, 1]])
+    return ScoredPairs(distance, pairs.same[kept], pairs.fold[kept], people[rows]), rows, int((~kept).sum())
+
+
+def _moments(distances: Distances, metric: str) -> Metrics:
+    return {"count": distances.count, "mean": distances.mean(metric), "variance": distances.variance(metric)}
+
+
+def estimate_entry(name: str, estimate: confidence.Estimate | None, interval: str = "ci95") -> Metrics:
+    """A value and its 95% interval as entries; both None where there were no pairs to measure it on."""
+    return {name: estimate.value if estimate else None, interval: estimate.ci95 if estimate else None}
+
+
+def _in_other_metric(entry: Metrics, metric: str) -> Metrics:
+    """A row in the metric that the preset does not use: the same verdicts, other numbers."""
+    other = next(name for name in METRICS if name != metric)
+    threshold = from_cosine(to_cosine(entry["threshold"], metric), other)
+    return {
+        "metric": other,
+        "threshold": float(threshold),
+        "threshold_source": f"the same: {entry['threshold_source']}",
+        "accuracy": entry["accuracy"],
+        "ci95": entry["ci95"],
+    }
