@@ -198,3 +198,30 @@ def test_people_seen_in_training_are_said():
 def test_what_cannot_be_judged_says_why(people, protocol, message):
     with pytest.raises(UserError, match=message):
         evaluate(faces(people), at_angles(0, 60, 180), PRESET, protocol=protocol)
+
+
+def test_the_worst_pairs_come_first_by_key():
+    """Genuine 0-60 (0.5) and 180-260 (1 - cos 80); impostors: closest is 0-260 (100 degrees)."""
+    for protocol in ("all-pairs", "view2"):
+        rows = [
+            (0, 1, True, 0),
+            (2, 3, True, 0),
+            (0, 3, False, 0),
+            (0, 2, False, 0),
+            (1, 2, False, 0),
+            (1, 3, False, 0),
+        ]
+        dataset = faces("aabb", {"view2": pair_list(rows)})
+        worst = evaluate(dataset, at_angles(0, 60, 180, 260), PRESET, protocol=protocol).worst
+        assert [(pair.kind, pair.rank) for pair in worst] == [("impostor", n) for n in (1, 2, 3, 4)] + [
+            ("genuine", 1),
+            ("genuine", 2),
+        ]
+        assert worst[0][2:4] == ("a/0.png", "b/3.png")
+        assert worst[0].distance == pytest.approx(1 - np.cos(np.deg2rad(100)), abs=1e-6)
+        assert worst[4][2:4] == ("b/2.png", "b/3.png")
+
+
+def test_worst_pairs_name_the_right_images_after_a_failed_one():
+    worst = evaluate(faces("aabb"), at_angles(7, 0, 180, 240, failed=(0,)), PRESET).worst
+    assert {pair[2:4] for pair in worst if pair.kind == "genuine"} == {("b/2.png", "b/3.png")}

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -12,12 +12,22 @@ from tfface.embeddings import Embeddings
 from tfface.errors import UserError
 from tfface.judges import AllPairsJudge, Judge, ListJudge, Metrics, estimate_entry
 from tfface.metrics import ErrorCurve
-from tfface.similarity import IdentityErrors, to_cosine
+from tfface.similarity import IdentityErrors, from_cosine, to_cosine
 
 if TYPE_CHECKING:
     from tfface.models.base import Preset
 
 PROTOCOLS = ("all-pairs", "view1", "view2")
+
+
+class WorstPair(NamedTuple):
+    """A pair among those judged worst; the distance is in the preset's metric."""
+
+    kind: str
+    rank: int
+    first: str
+    second: str
+    distance: float
 
 
 @dataclass(frozen=True)
@@ -28,11 +38,13 @@ class Evaluation:
         metrics: JSON-able, as `metrics.json` holds it.
         curve: accepted pairs by threshold, in the preset's metric.
         histogram: edges, genuine counts and impostor counts of the distances, for a picture.
+        worst: the 100 closest impostor and the 100 farthest genuine pairs, worst first.
     """
 
     metrics: Metrics
     curve: ErrorCurve
     histogram: tuple[np.ndarray, np.ndarray, np.ndarray]
+    worst: list[WorstPair]
 
 
 def evaluate(
@@ -71,7 +83,7 @@ def evaluate(
     people = np.unique(np.array(dataset.identities), return_inverse=True)[1]
     judge: Judge
     if protocol == "all-pairs" and pairs is None:
-        judge = AllPairsJudge(embeddings.vectors[embeddings.ok], people[embeddings.ok], preset.metric, seed)
+        judge = AllPairsJudge(embeddings, people, preset.metric, seed)
     else:
         judge = ListJudge.of(dataset, embeddings, people, preset.metric, protocol, pairs)
     metrics = {
@@ -91,11 +103,20 @@ def evaluate(
             "threshold": fixed[1],
             "threshold_source": fixed[2],
             "rates": {
-                name: _group_entry(judge.group_errors(inside == name, embeddings.ok, limit))
-                for name in sorted(set(groups.values()))
+                name: _group_entry(judge.group_errors(inside == name, limit)) for name in sorted(set(groups.values()))
             },
         }
-    return Evaluation(metrics, judge.curve, judge.histogram())
+    return Evaluation(metrics, judge.curve, judge.histogram(), _worst(dataset, judge))
+
+
+def _worst(dataset: FaceDataset, judge: Judge) -> list[WorstPair]:
+    return [
+        WorstPair(kind, rank, dataset.keys[first], dataset.keys[second], float(from_cosine(distance, judge.metric)))
+        for kind, pairs in zip(("impostor", "genuine"), judge.worst(), strict=True)
+        for rank, (first, second, distance) in enumerate(
+            zip(pairs.first, pairs.second, pairs.distance, strict=True), start=1
+        )
+    ]
 
 
 def _group_entry(errors: IdentityErrors | None) -> Metrics:

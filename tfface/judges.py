@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tfface import confidence
+from tfface import confidence, pair_tiles
 from tfface.data import FaceDataset, Pairs
 from tfface.embeddings import Embeddings
 from tfface.errors import UserError
@@ -92,9 +92,14 @@ class Judge:
         raise NotImplementedError
 
     def histogram(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Edges, genuine counts and impostor counts of the distances."""
         raise NotImplementedError
 
-    def group_errors(self, inside: np.ndarray, ok: np.ndarray, threshold: float) -> IdentityErrors | None:
+    def worst(self) -> tuple[pair_tiles.Pairs, pair_tiles.Pairs]:
+        """The closest impostor pairs and the farthest genuine pairs, worst first, by image index."""
+        raise NotImplementedError
+
+    def group_errors(self, inside: np.ndarray, threshold: float) -> IdentityErrors | None:
         """Errors of the pairs whose two images are both in a group; None where it has no pairs."""
         raise NotImplementedError
 
@@ -144,10 +149,12 @@ class Judge:
 class AllPairsJudge(Judge):
     """Every pair of a data set."""
 
-    def __init__(self, vectors: np.ndarray, people: np.ndarray, metric: str, seed: int) -> None:
-        self.vectors, self.people, self.metric, self.seed = vectors, people, metric, seed
-        self.summary: PairSummary = all_pairs(vectors, people, seed=seed)
-        self.arrangement = arrange(people, seed=seed)
+    def __init__(self, embeddings: Embeddings, people: np.ndarray, metric: str, seed: int) -> None:
+        self.images = np.flatnonzero(embeddings.ok)
+        self.vectors, self.people = embeddings.vectors[self.images], people[self.images]
+        self.metric, self.seed = metric, seed
+        self.summary: PairSummary = all_pairs(self.vectors, self.people, seed=seed)
+        self.arrangement = arrange(self.people, seed=seed)
         self.curve = ErrorCurve.from_region(self.summary.total, metric)
 
     def moments(self, metric: str) -> Metrics:
@@ -187,8 +194,12 @@ class AllPairsJudge(Judge):
         ]
         return edges, counts[0], counts[1]
 
-    def group_errors(self, inside: np.ndarray, ok: np.ndarray, threshold: float) -> IdentityErrors | None:
-        chosen = inside[ok]
+    def worst(self) -> tuple[pair_tiles.Pairs, pair_tiles.Pairs]:
+        found = self.summary.of_images(self.images)
+        return found.closest_impostors, found.farthest_genuine
+
+    def group_errors(self, inside: np.ndarray, threshold: float) -> IdentityErrors | None:
+        chosen = inside[self.images]
         if chosen.sum() < 2:
             return None
         arrangement = arrange(self.people[chosen], seed=self.seed)
@@ -277,7 +288,12 @@ class ListJudge(Judge):
         same = self.judged.same
         return edges, np.histogram(distances[same], edges)[0], np.histogram(distances[~same], edges)[0]
 
-    def group_errors(self, inside: np.ndarray, ok: np.ndarray, threshold: float) -> IdentityErrors | None:
+    def worst(self) -> tuple[pair_tiles.Pairs, pair_tiles.Pairs]:
+        every = pair_tiles.Pairs(self.rows[:, 0], self.rows[:, 1], self.judged.distance)
+        genuine, impostor = every.take(self.judged.same), every.take(~self.judged.same)
+        return impostor.extreme(pair_tiles.WORST), genuine.extreme(pair_tiles.WORST, farthest=True)
+
+    def group_errors(self, inside: np.ndarray, threshold: float) -> IdentityErrors | None:
         both = inside[self.rows].all(axis=1)
         return self.judged.where(both).errors(threshold) if both.any() else None
 

@@ -54,6 +54,7 @@ def test_writes_the_schema_and_pictures(evaluate, tmp_path):
     # 3 people of 3 photographs: 9 genuine pairs of the 45; who has one photograph counts for impostor pairs.
     assert (metrics["genuine"]["count"], metrics["impostor"]["count"]) == (9, 36)
     assert metrics["auc"] > 0.95, "the people's patterns are plain to tell apart"
+    assert (tmp_path / "out" / "worst.csv").read_text().startswith("kind,rank,first,second,distance\nimpostor,1,")
     for name in ("roc.png", "distances.png"):
         assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
 

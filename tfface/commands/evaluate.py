@@ -149,7 +149,10 @@ def _show(runs: "list[tuple[dict[str, Any], Evaluation]]") -> None:
 
 
 def _write(out: Path, runs: "list[tuple[dict[str, Any], Evaluation]]") -> None:
-    from tfface.files import write_json
+    import re
+
+    from tfface.evaluation import WorstPair
+    from tfface.files import write_csv, write_json
     from tfface.report.evaluation_plots import plot_histogram, plot_roc
     from tfface.report.evaluation_tables import title
     from tfface.report.records import whole
@@ -158,8 +161,9 @@ def _write(out: Path, runs: "list[tuple[dict[str, Any], Evaluation]]") -> None:
     plot_roc(out / "roc.png", [(label, evaluation) for label, (_, evaluation) in zip(labels, runs, strict=True)])
     written = ["roc.png"]
     for label, (record, evaluation) in zip(labels, runs, strict=True):
-        name = "distances.png" if len(runs) == 1 else f"distances-{label.replace('/', '-').replace(' ', '-')}.png"
-        plot_histogram(out / name, title(record), evaluation)
-        written.append(name)
+        suffix = "" if len(runs) == 1 else "-" + re.sub(r"[^\w.]+", "-", label)
+        plot_histogram(out / f"distances{suffix}.png", title(record), evaluation)
+        write_csv(out / f"worst{suffix}.csv", WorstPair._fields, evaluation.worst)
+        written += [f"distances{suffix}.png", f"worst{suffix}.csv"]
     write_json(out / "metrics.json", whole([record for record, _ in runs]))
     click.echo(f"wrote {', '.join([*written, 'metrics.json'])} in {out}")

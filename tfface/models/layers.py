@@ -137,18 +137,20 @@ def _patches(images: Any, size: tuple[int, ...], stride: int, places: tuple[int,
     rows, so that what is copied is long. No tensor has more than five axes: TFLite slices no more.
     """
     by_place = ops.transpose(images, (1, 2, 0, 3))
-    return _windows(_windows(by_place, 1, size[1], stride, places[1]), 0, size[0], stride, places[0])
+    planes = [_phases(columns, 0, stride) for columns in _phases(by_place, 1, stride)]
+    strips = [_windows([plane[row] for plane in planes], 1, size[1], places[1]) for row in range(stride)]
+    return _windows(strips, 0, size[0], places[0])
 
 
-def _windows(tensor: Any, axis: int, size: int, stride: int, places: int) -> Any:
-    """All windows along one of four axes, joined on the last."""
-    phases = _phases(tensor, axis, stride)
+def _windows(phases: list[Any], axis: int, size: int, places: int) -> Any:
+    """All windows of `size` along an axis of which the phases are given, joined on the last axis."""
+    stride = len(phases)
     parts = [_slice(phases[offset % stride], axis, offset // stride, places) for offset in range(size)]
     return ops.concatenate(parts, axis=-1)
 
 
 def _phases(tensor: Any, axis: int, stride: int) -> list[Any]:
-    """What a step of `stride` along an axis meets from each start, so that no later slice needs a step."""
+    """What steps of `stride` along one of four axes meet from each start; so no later slice needs a step."""
     if stride == 1:
         return [tensor]
     missing = -tensor.shape[axis] % stride
