@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 
 import h5py
+import keras
 import numpy as np
 
 from tfface.data import FaceDataset, load
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    keras.utils.disable_interactive_logging()
     embedder = load_by_name("facenet/msceleb")
     photographs = _photographs(options.images)
     ready = np.stack([image.numpy() for image, _ in crops(photographs, RECIPE, 160)])

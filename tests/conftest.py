@@ -55,8 +55,17 @@ def lfw_dir() -> Path:
 
 
 TINY = Preset(
-    name="tiny/random", sources=(), file_name="tiny.h5", sha256=None, input_size=32, embedding_size=16,
-    recipe="whole", metric="cosine", threshold=0.2, threshold_source="chosen for the tests", training_data="none",
+    name="tiny/random",
+    sources=(),
+    file_name="tiny.h5",
+    sha256=None,
+    input_size=32,
+    embedding_size=16,
+    recipe="whole",
+    metric="cosine",
+    threshold=0.2,
+    threshold_source="chosen for the tests",
+    training_data="none",
     licence="none",
 )
 
@@ -69,8 +78,9 @@ def build_tiny():
     inputs = keras.Input((32, 32, 3))
     x = layers.Conv2D(8, 5, strides=3, activation="relu", kernel_initializer=initializers.GlorotUniform(seed=1))(inputs)
     x = layers.Flatten()(layers.AveragePooling2D(3)(x))
-    x = layers.Dense(16, kernel_initializer=initializers.GlorotUniform(seed=2),
-                     bias_initializer=initializers.RandomUniform(seed=3))(x)
+    x = layers.Dense(
+        16, kernel_initializer=initializers.GlorotUniform(seed=2), bias_initializer=initializers.RandomUniform(seed=3)
+    )(x)
     model = keras.Model(inputs, layers.UnitNormalization()(x))
     model.trainable = False
     return model

@@ -1,4 +1,4 @@
-"""Which face a photograph is of, and the way from the detector's canvas back to the photograph."""
+"""Which face a photograph is of, and the way from the detector's rows back to the photograph."""
 
 import cv2
 import numpy as np
@@ -34,7 +34,7 @@ class TestChooseFace:
 
 
 class Detector:
-    """Stands for the package: finds one face at the same place of every canvas, and remembers the canvases."""
+    """Stands for the package: finds one face at the same place of every canvas, and remembers the batches."""
 
     def __init__(self):
         self.batches = []
@@ -57,40 +57,34 @@ def grey(height: int, width: int, value: int = 90) -> np.ndarray:
 
 
 class TestDetect:
-    def test_a_canvas_is_a_multiple_of_64(self, detector):
-        detect([grey(250, 250), grey(64, 128), grey(65, 30)])
-        assert [batch[0].shape for batch in detector.batches] == [(256, 256, 3), (64, 128, 3), (128, 64, 3)]
+    def test_photographs_are_seen_as_they_are(self, detector):
+        sizes = [(250, 250), (64, 128), (640, 30)]
+        detect([grey(*size) for size in sizes])
+        assert [batch[0].shape for batch in detector.batches] == [(250, 250, 3), (64, 128, 3), (640, 30, 3)]
 
-    def test_the_border_is_repeated(self, detector):
-        pixels = grey(250, 250)
-        pixels[0], pixels[-1] = 10, 200
-        detect([pixels])
-        canvas = detector.batches[0][0]
-        # 6 rows are missing: 3 above, 3 below.
-        assert canvas[:4].max() == 10
-        assert canvas[-4:].min() == 200
-        assert np.array_equal(canvas[3:253, 3:253], pixels)
-
-    def test_positions_lead_back_to_the_photograph(self, detector):
+    def test_positions_are_those_of_the_photograph(self, detector):
         (faces,) = detect([grey(250, 250)])
-        # The photograph's corner lies at (3, 3) of the canvas.
-        assert faces.boxes.tolist() == [[97, 93, 60, 60]]
-        assert faces.landmarks[0].tolist() == [[117, 107], [137, 107], [127, 117], [119, 127], [135, 127]]
+        assert faces.boxes.tolist() == [[100, 96, 60, 60]]
+        assert faces.landmarks[0].tolist() == [[120, 110], [140, 110], [130, 120], [122, 130], [138, 130]]
         assert faces.confidences.tolist() == [0.5]
 
     def test_large_photographs_are_scaled_there_and_back(self, detector):
-        # 2560x1920 is seen at a quarter, as 640x480, on a canvas of 640x512 with 16 rows more above.
+        # 2560x1920 is seen at a quarter, as 640x480.
         (faces,) = detect([grey(1920, 2560)])
-        assert detector.batches[0][0].shape == (512, 640, 3)
-        assert faces.boxes.tolist() == [[400, 320, 240, 240]]
-        assert faces.landmarks[0][0].tolist() == [480, 376]
+        assert detector.batches[0][0].shape == (480, 640, 3)
+        assert faces.boxes.tolist() == [[400, 384, 240, 240]]
+        assert faces.landmarks[0][0].tolist() == [480, 440]
 
-    def test_equal_canvases_go_together_and_results_stay_in_order(self, detector):
-        sizes = [(250, 250), (64, 64), (200, 250), (64, 60), (250, 250)]
+    def test_a_very_long_photograph_keeps_a_row(self, detector):
+        detect([grey(16, 40_000)])
+        assert detector.batches[0][0].shape == (1, 640, 3)
+
+    def test_equal_sizes_go_together_and_results_stay_in_order(self, detector):
+        sizes = [(250, 250), (64, 64), (250, 250), (500, 500), (64, 64), (1280, 1280), (640, 640)]
         found = detect(grey(*size) for size in sizes)
-        assert [len(batch) for batch in detector.batches] == [3, 2]
+        assert [len(batch) for batch in detector.batches] == [2, 2, 1, 2]
         # Each photograph's place within its batch is told by the confidence.
-        assert [round(float(faces.confidences[0]) * 100) for faces in found] == [50, 50, 51, 51, 52]
+        assert [round(float(faces.confidences[0]) * 100) for faces in found] == [50, 50, 51, 50, 51, 50, 51]
 
     def test_batches_are_of_64(self, detector):
         detect(grey(64, 64) for _ in range(150))
@@ -125,9 +119,7 @@ class TestFindFaces:
         assert table.failed == [""] * 9 + ["is no image that can be read"] + [""]
         assert table.sizes.tolist() == [[80, 64], [88, 64], [96, 64]] * 3 + [[0, 0], [80, 64]]
         assert table.main_face(9) is None
-        # 80x64 lies on 128x64 with 24 rows more above, 88 with 20, 96 with 16.
-        assert [table.main_face(index).tolist() for index in (0, 1, 2, 10)] == [
-            [100, 72, 60, 60], [100, 76, 60, 60], [100, 80, 60, 60], [100, 72, 60, 60]]
+        assert table.main_face(0).tolist() == [100, 96, 60, 60]
 
     def test_is_found_once(self, faces, detector):
         first = find_faces(faces)
@@ -161,8 +153,9 @@ class TestFindFaces:
             assert 0 < h < 1.2 * height
             points = table.faces[index].landmarks[choose_face(table.faces[index].boxes, height, width)]
             left_eye, right_eye, nose, left_mouth, right_mouth = points
-            assert (points >= (x, y)).all()
-            assert (points <= (x + w, y + h)).all()
+            # A nose in profile reaches past its box.
+            assert (points >= (x - w / 10, y)).all()
+            assert (points <= (x + w * 1.1, y + h)).all()
             assert max(left_eye[1], right_eye[1]) < min(left_mouth[1], right_mouth[1])
             assert left_eye[0] < right_eye[0]
             assert min(left_eye[1], right_eye[1]) < nose[1] < max(left_mouth[1], right_mouth[1])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tfface import confidence
 from tfface.confidence import Estimate, mean_of, student, wilson
 from tfface.errors import UserError
-from tfface.similarity import IdentityErrors
+from tfface.identity_errors import IdentityErrors
 
 
 def errors_of(genuine_errors, genuine_pairs, impostor_errors, impostor_pairs) -> IdentityErrors:

@@ -67,22 +67,22 @@ class TestAtomicWrite:
 
     def test_a_disk_that_may_only_be_read(self, tmp_path, monkeypatch):
         monkeypatch.setattr("tempfile.mkstemp", disk_says(errno.EROFS))
-        with pytest.raises(UserError, match="^cannot write .*/a: set TFFACE_CACHE or --out"):
+        with pytest.raises(UserError, match=r"^cannot write .*/a: set TFFACE_CACHE or --out"):
             write(tmp_path / "a", "new")
 
     def test_a_file_where_a_folder_is_needed(self, tmp_path):
         (tmp_path / "a").write_text("a file")
-        with pytest.raises(UserError, match="a file stands where a folder is needed"):
+        with pytest.raises(UserError, match=r"a file stands where a folder is needed"):
             write(tmp_path / "a" / "b", "new")
 
     def test_a_folder_where_a_file_is_needed(self, tmp_path):
         (tmp_path / "a").mkdir()
-        with pytest.raises(UserError, match="a folder stands where a file is needed"):
+        with pytest.raises(UserError, match=r"a folder stands where a file is needed"):
             write(tmp_path / "a", "new")
         assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
     def test_other_failures_of_the_system_stay_what_they_are(self, tmp_path):
-        with pytest.raises(OSError, match="Input/output error"), files.atomic_write(tmp_path / "a"):
+        with pytest.raises(OSError, match=r"Input/output error"), files.atomic_write(tmp_path / "a"):
             disk_says(errno.EIO)()
 
     def test_a_real_limit_of_the_system(self, tmp_path):
@@ -99,8 +99,13 @@ class TestAtomicWrite:
             except UserError as error:
                 print(error)
         """
-        done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "big")], cwd=ROOT,
-                              capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "big")],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         assert done.stdout.startswith(f"no space left to write {tmp_path / 'big'}: ")
         assert list(tmp_path.iterdir()) == []
 
@@ -126,7 +131,7 @@ class TestCacheDir:
         (tmp_path / "file").write_text("")
         monkeypatch.setenv("TFFACE_CACHE", str(tmp_path / "file"))
         for parts in ([], ["weights"]):
-            with pytest.raises(UserError, match="a file stands where a folder is needed"):
+            with pytest.raises(UserError, match=r"a file stands where a folder is needed"):
                 files.cache_dir(*parts)
 
 
@@ -138,7 +143,7 @@ class TestJson:
 
     def test_nan_is_no_json(self, tmp_path):
         files.write_json(tmp_path / "x.json", 1)
-        with pytest.raises(ValueError, match="JSON"):
+        with pytest.raises(ValueError, match=r"JSON"):
             files.write_json(tmp_path / "x.json", float("nan"))
         assert files.read_json(tmp_path / "x.json") == 1
 
@@ -190,7 +195,7 @@ class TestLock:
         os.seteuid(65534)
         try:
             for action in (lambda: files.lock(folder / "x").acquire(timeout=0), lambda: write(folder / "y", "")):
-                with pytest.raises(UserError, match="^cannot write .*: set TFFACE_CACHE or --out"):
+                with pytest.raises(UserError, match=r"^cannot write .*: set TFFACE_CACHE or --out"):
                     action()
         finally:
             os.seteuid(0)

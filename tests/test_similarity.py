@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfface import similarity
+from tfface import identity_errors, similarity
 from tfface.errors import UserError
+from tfface.identity_errors import error_counts
 from tfface.pair_tiles import BINS, score_tile, tile_plan
 from tfface.similarity import (
     all_pairs,
     arrange,
     cosine_distance,
-    error_counts,
     euclidean_distance,
     from_cosine,
     merge,
@@ -277,9 +277,9 @@ def test_error_counts_agree_with_the_histogram_at_an_edge(made, eighths, tile):
 def test_threshold_between_two_floats_accepts_only_the_lower():
     """The float32 nearest to 0.4 is 0.4000000059, above it: a score of that is beyond 0.4, whatever float32 says."""
     assert float(np.float32(0.4)) > 0.4
-    assert float(similarity._float32_below(0.4)) < 0.4
-    assert similarity._float32_below(0.5) == np.float32(0.5)
-    assert similarity._float32_below(-1.0) == -1
+    assert float(identity_errors._float32_below(0.4)) < 0.4
+    assert identity_errors._float32_below(0.5) == np.float32(0.5)
+    assert identity_errors._float32_below(-1.0) == -1
 
 
 def test_error_counts_of_no_threshold_and_of_no_such_region():

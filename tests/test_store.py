@@ -66,7 +66,8 @@ def test_only_what_is_missing_is_computed():
 
 
 def test_all_that_rows_depend_on_is_in_the_folder_s_name():
-    stores = [make_store(), make_store(weights="abd"), make_store(rows=11), make_store(shard_rows=5), make_store(flip=True)]
+    others = [{"weights": "abd"}, {"rows": 11}, {"shard_rows": 5}, {"flip": True}]
+    stores = [make_store(), *(make_store(**other) for other in others)]
     assert len({store.folder for store in stores}) == 5
     assert make_store().folder == stores[0].folder
 
@@ -91,7 +92,7 @@ def test_an_interrupted_fill_keeps_its_finished_shards():
 
 
 def test_a_wrong_number_of_rows_is_our_own_mistake():
-    with pytest.raises(ValueError, match="3 rows for the range"):
+    with pytest.raises(ValueError, match=r"3 rows for the range"):
         make_store().fill(lambda missing, save: save((0, 4), squares(0, 3)))
     assert make_store().missing()[0] == (0, 4)
 
@@ -106,23 +107,46 @@ def test_unfinished_files_are_no_shards():
     assert store.read()["square"].to_pylist() == [0, 1, 4, 9]
 
 
-@pytest.mark.parametrize("damage", [
-    lambda data: b"",
-    lambda data: data[:-9],
-    lambda data: b"<html>not found</html>",
-    lambda data: data[:20] + bytes([data[20] ^ 0xFF]) + data[21:],
-], ids=["empty", "cut", "html", "one byte"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: data[:-9],
+        lambda data: b"<html>not found</html>",
+        lambda data: data[:20] + bytes([data[20] ^ 0xFF]) + data[21:],
+    ],
+    ids=["empty", "cut", "html", "one byte"],
+)
 def test_a_damaged_shard_is_named(damage):
     store = make_store()
     fill(store)
     shard = store.folder / "rows-00000004-00000008.parquet"
     shard.write_bytes(damage(shard.read_bytes()))
-    with pytest.raises(UserError, match=f"cannot read {shard}: delete it and run again") as caught:
+    with pytest.raises(UserError, match=rf"cannot read {shard}: delete it and run again") as caught:
         store.read()
     assert "\n" not in str(caught.value)
     shard.unlink()
     fill(make_store())
     assert store.read()["square"].to_pylist() == SQUARES
+
+
+def test_no_changed_byte_of_a_row_goes_unnoticed():
+    store = make_store()
+    fill(store)
+    shard = store.folder / "rows-00000004-00000008.parquet"
+    whole = shard.read_bytes()
+    # Between the file's mark and its footer, whose length stands before the closing mark.
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    unnoticed = []
+    for position in range(4, footer):
+        shard.write_bytes(whole[:position] + bytes([whole[position] ^ 0x10]) + whole[position + 1 :])
+        try:
+            found = store.read()["square"].to_pylist()
+        except UserError:
+            continue
+        if found != SQUARES:
+            unnoticed.append(position)
+    assert unnoticed == []
 
 
 def test_a_shard_with_other_rows_is_named():

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 
 from tfface.errors import UserError
-from tfface.similarity import IdentityErrors
+from tfface.identity_errors import IdentityErrors
 
 LEVEL = 0.95
 

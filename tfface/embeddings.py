@@ -88,7 +88,7 @@ def _embed_once(dataset: FaceDataset, embedder: "Embedder", recipe: Recipe, *, m
     store = Store("embeddings", fingerprint, len(dataset.keys))
 
     def compute(missing: Sequence[tuple[int, int]], save: Callable[[tuple[int, int], pa.Table], None]) -> None:
-        boxes = _boxes(dataset, recipe)
+        boxes = face_boxes(dataset, recipe)
         total = len(dataset.keys)
         done = total - sum(stop - start for start, stop in missing)
         batches = _embed_ranges(dataset, embedder, recipe, boxes, mirrored, missing, save)
@@ -131,7 +131,7 @@ def crops(
     import tensorflow as tf
 
     stop = len(dataset.keys) if stop is None else stop
-    boxes = _boxes(dataset, recipe) if boxes is None else boxes
+    boxes = face_boxes(dataset, recipe) if boxes is None else boxes
     indices = tf.data.Dataset.range(start, stop)
 
     def cut(index: int, data: bytes) -> tuple[np.ndarray, np.ndarray, bytes]:
@@ -191,7 +191,7 @@ def crop_files(files: Sequence[bytes], recipe: Recipe, size: int) -> tuple[np.nd
     return np.stack(cut), boxes
 
 
-def _boxes(dataset: FaceDataset, recipe: Recipe) -> Sequence[np.ndarray | str] | None:
+def face_boxes(dataset: FaceDataset, recipe: Recipe) -> Sequence[np.ndarray | str] | None:
     """For every key the face that the recipe cuts out, or why there is none."""
     if recipe.source == "mtcnn":
         table: FaceTable = find_faces(dataset)

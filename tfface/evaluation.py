@@ -10,9 +10,10 @@ from tfface import confidence
 from tfface.data import FaceDataset, Pairs
 from tfface.embeddings import Embeddings
 from tfface.errors import UserError
+from tfface.identity_errors import IdentityErrors
 from tfface.judges import AllPairsJudge, Judge, ListJudge, Metrics, estimate_entry
 from tfface.metrics import ErrorCurve
-from tfface.similarity import IdentityErrors, from_cosine, to_cosine
+from tfface.similarity import from_cosine, to_cosine
 
 if TYPE_CHECKING:
     from tfface.models.base import Preset

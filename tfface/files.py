@@ -31,6 +31,12 @@ def sha256_of(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def md5_of(path: str | Path) -> str:
+    """The MD5 of a file, for checking against publishers who name nothing better."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
 def digest_of(value: Any) -> str:
     """A short stable digest of a JSON-able value, for naming cache entries."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -28,7 +28,7 @@ MIN_SIDE = 16
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_CHUNK = struct.Struct(">I4s")  # the length of a chunk's content and its kind; 4 bytes of checksum follow
 
-RECIPES = ("whole", "center-140", "mtcnn-v1-margin0.25", "given-margin0.30")
+RECIPES = ("whole", "center-140", "mtcnn-v1-margin0.20", "given-margin0.30")
 """Examples of each kind; the number in a name is a parameter of it."""
 
 # A bad image is ours to report, and how large one may be is ours to say. Set once and for all, since

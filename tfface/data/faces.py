@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import functools
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterator
@@ -199,7 +200,11 @@ class FolderFaces(FaceDataset):
         if not keys:
             return _no_images()
         data = tf.data.Dataset.from_tensor_slices((keys, [str(self.folder / key) for key in keys]))
-        return data.map(lambda key, path: {"key": key, "image": tf.io.read_file(path)}, tf.data.AUTOTUNE)
+
+        def read(key: "tf.Tensor", path: "tf.Tensor") -> "dict[str, tf.Tensor]":
+            return {"key": key, "image": tf.ensure_shape(tf.numpy_function(_read_or_nothing, [path], tf.string), ())}
+
+        return data.map(read, tf.data.AUTOTUNE)
 
     def read(self, key: str) -> bytes:
         path = self.folder / self.keys[self.position(key)]
@@ -281,6 +286,15 @@ def _images_below(folder: Path) -> Iterator[Path]:
             yield from _images_below(entry)
         elif _is_image(entry) and entry.is_file():
             yield entry
+
+
+def _read_or_nothing(path: bytes) -> bytes:
+    """A file's bytes; of one that cannot be read none, which is no image, so that it fails alone."""
+    try:
+        return Path(os.fsdecode(path)).read_bytes()
+    except OSError as error:
+        note(f"cannot read {os.fsdecode(path)}: {error.strerror}")
+        return b""
 
 
 def _only(data: "tf.data.Dataset", rows: np.ndarray) -> "tf.data.Dataset":

@@ -24,6 +24,9 @@ from tfface.files import sha256_of
 from tfface.models.base import Embedder, Preset
 from tfface.weights import ANSWER_SECONDS
 
+# The package logs to stdout, which is for results, what our one error line says; it reads this when first imported.
+os.environ.setdefault("DEEPFACE_LOG_LEVEL", str(logging.CRITICAL))
+
 NORMALIZATIONS = ("base", "raw", "Facenet", "Facenet2018", "VGGFace", "VGGFace2", "ArcFace")
 
 
@@ -72,10 +75,6 @@ def load(name: str, *, offline: bool = False) -> PackageEmbedder:
     """
     name, _, normalization = name.partition(":")
     normalization = normalization or "base"
-    # Its log says at length what our one error line says.
-    os.environ.setdefault("DEEPFACE_LOG_LEVEL", str(logging.CRITICAL))
-    # Its log goes to stdout, which is for results; read when it is first imported.
-    os.environ.setdefault("DEEPFACE_LOG_LEVEL", str(logging.ERROR))
     try:
         from deepface.commons import folder_utils, weight_utils
         from deepface.config.threshold import thresholds

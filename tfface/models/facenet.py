@@ -21,7 +21,7 @@ _PACKAGE = Package(
 )
 _COMMON: dict[str, Any] = {
     "input_size": 160,
-    "recipe": "mtcnn-v1-margin0.25",
+    "recipe": "mtcnn-v1-margin0.20",
     "metric": "cosine",
     "threshold": 0.40,
     "threshold_source": "the paper's text; deepface's value for FaceNet",

@@ -26,7 +26,7 @@ PRESETS: tuple[Preset, ...] = (
         sha256=None,
         input_size=224,
         embedding_size=2048,
-        recipe="mtcnn-v1-margin0.25",
+        recipe="mtcnn-v1-margin0.20",
         metric="cosine",
         threshold=0.40,
         threshold_source="the paper's text",
@@ -37,6 +37,10 @@ PRESETS: tuple[Preset, ...] = (
 
 # (filters inside a block, blocks) of the stages conv2 to conv5; a block puts out four times its filters.
 _STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))
+
+
+DISTILLED = {"input_size": 112, "projects": True}
+"""How a student of this architecture is made: its input size, and that its embedding is a projection."""
 
 
 def build(preset: Preset) -> keras.Model:

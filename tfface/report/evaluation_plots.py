@@ -80,7 +80,7 @@ def plot_histogram(target: Path, title: str, evaluation: Evaluation) -> None:
             label=f"calibrated threshold {metrics['calibrated']['threshold']:.3f}",
         )
     axes.set(xlabel=f"{metrics['metric']} distance", ylabel="density")
-    axes.set_title(textwrap.fill(title, 80), fontsize="medium")
+    axes.set_title(textwrap.fill(title, 80, break_on_hyphens=False), fontsize="medium")
     axes.legend()
     _save(figure, target)
 

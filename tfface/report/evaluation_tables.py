@@ -30,7 +30,7 @@ def print_evaluation(metrics: Metrics) -> None:
     rates = [["AUC", _number(metrics["auc"]), "-"], ["EER", percent(metrics["eer"]), "-"]]
     rates += [
         [
-            f"TAR at FAR {percent(float(far), 4).rstrip('0').rstrip('.%')}%",
+            f"TAR at FAR {100 * float(far):g}%",
             percent(entry["value"]),
             interval(entry["ci95"]),
         ]

@@ -1,0 +1,150 @@
+"""Models of the `deepface` package, as the package's own code feeds and runs them."""
+
+import shutil
+import time
+
+import numpy as np
+import pytest
+
+from tfface.errors import Unavailable, UserError
+from tfface.models import external
+from tfface.models.base import load_by_name
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty home folder for the package; its weights belong below `.deepface/weights`."""
+    monkeypatch.setenv("DEEPFACE_HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*arguments, **options):
+        raise AssertionError("the network was touched")
+
+    monkeypatch.setattr("gdown.download", refuse)
+    monkeypatch.setattr("requests.head", refuse)
+    monkeypatch.setattr(external.urllib.request, "urlopen", refuse)
+
+
+class Client:
+    """Stands for the package's model object: gives the mean of each channel, thrice as large as a unit vector."""
+
+    input_shape = (40, 40)
+    output_shape = 3
+
+    def __init__(self):
+        self.seen = []
+
+    def forward(self, images):
+        self.seen.append(images)
+        vectors = 3 * images.mean((1, 2))
+        return vectors[0].tolist() if len(vectors) == 1 else vectors.tolist()
+
+
+def embedder(normalization: str) -> external.PackageEmbedder:
+    return external.PackageEmbedder(None, "0" * 64, lambda: None, Client(), normalization)
+
+
+def test_bgr_in_zero_to_one_and_unit_vectors_out():
+    images = np.zeros((2, 40, 40, 3), np.float32)
+    images[0, :, :, 0], images[1, :, :, 1] = 0.5, 0.25
+    package = embedder("base")
+    assert package.embed(images).tolist() == [[0, 0, 1], [0, 1, 0]]
+    assert np.array_equal(package.client.seen[0], images[..., ::-1])
+
+
+def test_a_single_image_is_a_batch_too():
+    found = embedder("base").embed(np.full((1, 40, 40, 3), 0.5, np.float32))
+    assert found == pytest.approx(np.full((1, 3), 3**-0.5), abs=1e-6)
+
+
+def test_the_package_s_normalisation_is_its_own():
+    package = embedder("Facenet2018")
+    package.embed(np.full((1, 40, 40, 3), 0.75, np.float32))
+    # 0.75 * 255 / 127.5 - 1.
+    assert package.client.seen[0] == pytest.approx(np.full((1, 40, 40, 3), 0.5), abs=1e-6)
+
+
+def test_images_are_left_as_they_were():
+    images = np.random.default_rng(0).random((2, 40, 40, 3)).astype(np.float32)
+    before = images.copy()
+    embedder("Facenet").embed(images)
+    assert np.array_equal(images, before)
+
+
+def test_it_has_no_keras_model_of_ours():
+    package = external.PackageEmbedder(None, "0" * 64, external._no_keras_model, Client(), "base")
+    with pytest.raises(UserError, match=r"can be evaluated, but it has no Keras model of ours"):
+        _ = package.model
+
+
+def test_offline_without_the_file_is_refused_quickly_in_one_line(home, no_network, capfd):
+    external.names()
+    began = time.monotonic()
+    reason = rf"facenet512_weights\.h5 is not in {home}/\.deepface/weights and --offline forbids"
+    with pytest.raises(Unavailable, match=reason) as caught:
+        load_by_name("deepface:Facenet512", offline=True)
+    # The network is built before its weights are asked for.
+    assert time.monotonic() - began < 30
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr().out == "", "stdout is for results"
+
+
+@pytest.mark.parametrize("name", ["Facenett", "facenet", "", "../x"])
+def test_an_unknown_name_lists_the_valid_ones(name, no_network):
+    with pytest.raises(UserError, match=r"^unknown deepface model .*; valid: ArcFace, .*Facenet512, .*VGG-Face$"):
+        external.load(name)
+
+
+def test_an_unknown_normalisation_lists_the_valid_ones(no_network):
+    with pytest.raises(UserError, match=r"^unknown deepface normalization 'x'; valid: base, raw, Facenet, "):
+        external.load("Facenet:x")
+
+
+def test_a_fresh_machine_has_a_folder_for_what_is_fetched(home, monkeypatch):
+    seen = []
+
+    def bring(url, output, quiet):
+        seen.append(url)
+        # As the client does, which makes no folders.
+        with open(output, "wb") as file:
+            file.write(b"no weights")
+
+    monkeypatch.setattr("gdown.download", bring)
+    monkeypatch.setattr(external, "_probe", lambda url: None)
+    with pytest.raises(Unavailable, match=r"^deepface:Facenet cannot be built by .*: .*facenet_weights"):
+        external.load("Facenet")
+    assert len(seen) == 1
+    assert (home / ".deepface" / "weights" / "facenet_weights.h5").read_bytes() == b"no weights"
+
+
+@pytest.mark.registry
+class TestTheRealModel:
+    @pytest.fixture
+    def ours(self, registry_cache, home):
+        found = load_by_name("facenet/msceleb")
+        folder = home / ".deepface" / "weights"
+        folder.mkdir(parents=True)
+        # The same network, trained by the same people: the package's client loads this file as its own.
+        shutil.copyfile(
+            registry_cache / "weights" / "facenet" / "msceleb" / "facenet_keras.h5", folder / "facenet_weights.h5"
+        )
+        return found
+
+    def test_gives_what_ours_gives_when_its_colours_are_swapped(self, ours, make_photo, no_network):
+        images = np.stack([make_photo(person, 0, 160, 160) for person in range(3)]).astype(np.float32) / 255
+        theirs = load_by_name("deepface:Facenet:Facenet", offline=True)
+        assert theirs.preset.name == "deepface:Facenet:Facenet"
+        assert (theirs.preset.input_size, theirs.preset.embedding_size) == (160, 128)
+        assert theirs.sha256 == ours.sha256
+        found = theirs.embed(images)
+        # It feeds BGR; ours wants RGB.
+        assert np.abs(found - ours.embed(np.ascontiguousarray(images[..., ::-1]))).max() < 1e-4
+        assert np.abs(found - ours.embed(images)).max() > 0.01
+
+    def test_names_its_weights_each_time(self, ours, no_network):
+        first, second = (load_by_name(f"deepface:Facenet{suffix}", offline=True) for suffix in ("", ":Facenet2018"))
+        assert first.sha256 == second.sha256 == ours.sha256
+        assert (first.preset.name, second.preset.name) == ("deepface:Facenet", "deepface:Facenet:Facenet2018")
