@@ -48,6 +48,18 @@ class Evaluation:
     worst: list[WorstPair]
 
 
+def check_protocol(dataset: FaceDataset, protocol: str) -> None:
+    """Refuses a protocol before anything is embedded for it.
+
+    Raises:
+        UserError: no such protocol, or the data set lacks its pairs.
+    """
+    if protocol not in PROTOCOLS:
+        raise UserError(f"unknown protocol {protocol!r}; valid: {', '.join(PROTOCOLS)}, or --pairs FILE")
+    for name in {"all-pairs": (), "view1": ("view1-train", "view1-test"), "view2": ("view2",)}[protocol]:
+        dataset.pairs(name)
+
+
 def evaluate(
     dataset: FaceDataset,
     embeddings: Embeddings,
@@ -76,8 +88,8 @@ def evaluate(
     Raises:
         UserError: no such protocol, the data set lacks its pairs, or there is nothing to judge.
     """
-    if protocol not in PROTOCOLS:
-        raise UserError(f"unknown protocol {protocol!r}; valid: {', '.join(PROTOCOLS)}, or --pairs FILE")
+    if pairs is None:
+        check_protocol(dataset, protocol)
     fixed = (preset.metric, preset.threshold, preset.threshold_source)
     if threshold is not None:
         fixed = (preset.metric, threshold, "--threshold")

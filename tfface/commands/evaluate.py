@@ -81,7 +81,7 @@ def command(
     """
     from tfface.data import load, read_groups_file, read_pairs_file
     from tfface.embeddings import embed_dataset, report_failures
-    from tfface.evaluation import evaluate
+    from tfface.evaluation import check_protocol, evaluate
     from tfface.images import recipe
     from tfface.models.base import load_by_name
     from tfface.report.records import Clock, head
@@ -94,6 +94,8 @@ def command(
         lambda name: load(name, manual_dir=manual_dir, offline=offline, images_per_person=images_per_person, seed=seed),
     ):
         pairs = read_pairs_file(pairs_file, dataset) if pairs_file else None
+        if pairs is None:
+            check_protocol(dataset, protocol)
         groups = read_groups_file(list(group_files), dataset) if group_files else None
         for embedder in embedders:
             for chosen in recipes.values() or [recipe(embedder.preset.recipe)]:
