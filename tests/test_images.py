@@ -325,15 +325,12 @@ class TestCropResize:
         assert np.abs(cropped(scene(), [0, 0, 83, 61], size) - theirs).max() < 1e-5
 
     @pytest.mark.parametrize("size", [12, 30, 100])
-    def test_a_box_of_whole_pixels_equals_the_slice_within_its_border(self, size):
+    def test_a_box_of_whole_pixels_equals_tensorflow_s_resize_of_the_slice(self, size):
         import tensorflow as tf
 
-        # At the border the filter sees the photograph's next pixels where the slice has none.
         x0, y0, x1, y1 = 20, 10, 60, 50
         theirs = tf.image.resize(scene()[y0:y1, x0:x1].astype(np.float32), (size, size), antialias=True).numpy() / 255
-        edge = -(-size // 40) + 1
-        inside = (slice(edge, -edge), slice(edge, -edge))
-        assert np.abs(cropped(scene(), [x0, y0, x1, y1], size) - theirs)[inside].max() < 1e-5
+        assert np.abs(cropped(scene(), [x0, y0, x1, y1], size) - theirs).max() < 1e-5
 
     def test_a_box_of_its_own_size_is_the_slice(self):
         found = cropped(scene(), [20, 10, 52, 42], 32)

@@ -167,7 +167,10 @@ def recipe(name: str) -> Recipe:
 
 
 def crop_resize(image: "tf.Tensor | np.ndarray", box: "tf.Tensor | np.ndarray", size: int) -> "tf.Tensor":
-    """Cuts a box out of an image and scales it to a square, antialiased, in one step.
+    """Cuts a box out of an image and scales it to a square, antialiased.
+
+    What the box does not touch is not seen: for a box of whole pixels the result equals cutting
+    first and `tf.image.resize(antialias=True)` after, as a reader elsewhere will do it.
 
     Args:
         image: tensor (H, W, 3), uint8 or float32 on a 0..255 scale.
@@ -179,14 +182,18 @@ def crop_resize(image: "tf.Tensor | np.ndarray", box: "tf.Tensor | np.ndarray", 
     """
     import tensorflow as tf
 
-    corner = tf.stack([box[1], box[0]])
-    extent = tf.maximum(tf.stack([box[3] - box[1], box[2] - box[0]]), 1.0)
+    box = tf.convert_to_tensor(box, tf.float32)
+    corner, extent = box[1::-1], tf.maximum(box[:1:-1] - box[1::-1], 1.0)
+    image = tf.convert_to_tensor(image)
+    first = tf.minimum(tf.cast(tf.floor(corner), tf.int32), tf.shape(image)[:2] - 1)
+    last = tf.cast(tf.math.ceil(corner + extent), tf.int32)
+    touched = image[first[0] : last[0], first[1] : last[1]]
     scale = tf.cast(size, tf.float32) / extent
     pixels = tf.raw_ops.ScaleAndTranslate(
-        images=tf.cast(image, tf.float32)[None],
+        images=tf.cast(touched, tf.float32)[None],
         size=[size, size],
         scale=scale,
-        translation=-corner * scale,
+        translation=(tf.cast(first, tf.float32) - corner) * scale,
         kernel_type="triangle",
         antialias=True,
     )[0]
