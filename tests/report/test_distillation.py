@@ -1,0 +1,86 @@
+import cv2
+
+from tfface.report.distillation import comparison_rows, model_card, plot_curves
+
+
+def part(misses, people, mean):
+    moments = {"count": 5, "mean": mean, "variance": 0.0314}
+    return {
+        "misses": misses,
+        "people": people,
+        "rate": misses / people,
+        "genuine": moments,
+        "impostor": {**moments, "mean": 1.375, "share_nearer": 0.123},
+    }
+
+
+def accuracy(value):
+    return {"accuracy": value, "ci95": [value - 0.01, value + 0.01]}
+
+
+METRICS = {
+    "teacher": "facenet/msceleb",
+    "preset": "student/made",
+    "parameters": 671104,
+    "epochs": 60,
+    "dataset": "lfw",
+    "recipe": "center-140",
+    "speedup": 55.51,
+    "images_per_second": {"student": 1900.4, "teacher": 34.2},
+    "validation": {"accuracy": 0.923, "epoch": 41},
+    "heldout": {"calibrated": accuracy(0.93), "fixed": accuracy(0.92), "remarks": []},
+    "heldout_teacher": {"calibrated": None, "fixed": accuracy(0.99), "remarks": []},
+    "misses": {"all": part(16, 1680, 0.857), "heldout": part(5, 346, 0.9)},
+    "misses_teacher": {"all": part(1, 1680, 0.673), "heldout": part(0, 346, 0.7)},
+}
+
+
+def test_the_papers_comparison():
+    rows = {row[0]: row[1:] for row in comparison_rows(METRICS)}
+    assert rows["genuine pairs of 1,680: mean/variance"] == ["0.85/0.04", "0.673/0.0314", "0.857/0.0314"]
+    assert rows["impostor pairs: mean/variance"] == ["1.39/0.005", "1.375/0.0314", "1.375/0.0314"]
+    assert rows["misses: genuine pairs 1.3 or more apart"] == [
+        "32 of 1,680",
+        "1 of 1,680 (0.06%)",
+        "16 of 1,680 (0.95%)",
+    ]
+    assert rows["misses of held-out people alone"] == ["-", "0 of 346 (0.00%)", "5 of 346 (1.45%)"]
+    assert rows["times the teacher's speed"] == ["5 to 50 times", "1", "55.5"]
+    assert rows["held-out accuracy, calibrated"] == ["-", "-", "93.00% (92.00 to 94.00)"]
+
+
+def test_a_model_card_names_data_numbers_and_command():
+    record = {
+        "input_size": 160,
+        "embedding_size": 128,
+        "recipe": "center-140",
+        "metric": "cosine",
+        "threshold": 0.61234,
+        "threshold_source": "fold 8",
+        "training_data": "9,501 photographs",
+        "identities_seen": ["a", "b"],
+        "licence": "MIT",
+    }
+    card = model_card(METRICS, record, "python cli.py distill --release")
+    for text in (
+        "# student/made",
+        "671,104 weights",
+        "9,501 photographs.",
+        "lists the 2 people",
+        "FaceNet's training sets were not cleaned",
+        "16 of 1,680 (0.95%)",
+        "python cli.py distill --release",
+        "92.30% at epoch 42 of 60",
+        "0.6123 (fold 8)",
+        "Licence: MIT.",
+    ):
+        assert text in card
+    assert max(card.count(f"| {label} |") for label in ("images a second, batch 64",)) == 1
+
+
+def test_curves(tmp_path):
+    history = [{"loss": 1 / epoch, "cosine": 1 - 0.5 / epoch, "accuracy": 0.9 - 0.1 / epoch} for epoch in range(1, 9)]
+    plot_curves(tmp_path / "curves.png", history, "student/made")
+    picture = cv2.imread(str(tmp_path / "curves.png"))
+    assert picture.shape == (480, 1200, 3)
+    assert (picture.std(axis=2) > 20).any()  # lines in colour

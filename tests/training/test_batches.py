@@ -1,0 +1,41 @@
+import numpy as np
+
+from tfface.training.batches import EpochViews
+
+
+def rows_of(batches):
+    """Which photographs an epoch's batches hold, known by their answers."""
+    number_answers = {tuple(answer): row for row, answer in enumerate(np.asarray(batches._epoch[1], np.float32))}
+    return [[number_answers[tuple(answer)] for answer in batches[index][1]] for index in range(len(batches))]
+
+
+def test_an_epoch_goes_once_over_the_photographs(bank):
+    batches = EpochViews(bank, views=2, batch_size=8, seed=0)
+    assert len(batches) == 2
+    assert sorted(row for rows in rows_of(batches) for row in rows) == list(range(16))
+
+
+def test_views_and_answers_stay_together(bank):
+    batches = EpochViews(bank, views=2, batch_size=5, seed=0, epoch=1)
+    views, answers = batches[2]
+    assert (views.shape, views.dtype, answers.dtype) == ((5, 8, 8, 3), np.uint8, np.float32)
+    np.testing.assert_allclose(views[:, 0, 0], 127 + 120 * answers[:, :3], atol=0.6)
+
+
+def test_the_order_is_drawn_from_seed_and_epoch(bank):
+    def order(seed, epoch):
+        batches = EpochViews(bank, views=1, batch_size=8, seed=seed)
+        batches.start(epoch)
+        return rows_of(batches)
+
+    assert order(0, 3) == order(0, 3)
+    assert order(0, 3) != order(0, 4)
+    assert order(0, 3) != order(1, 3)
+
+
+def test_each_epoch_has_the_view_whose_turn_it_is(bank):
+    batches = EpochViews(bank, views=2, batch_size=16, seed=0)
+    first = batches[0][0]
+    batches.start(1)
+    assert np.abs(first.astype(int) - batches[0][0]).max() > 0
+    np.testing.assert_array_equal(np.sort(batches[0][0], axis=None), np.sort(bank.views(1), axis=None))

@@ -1,0 +1,87 @@
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from tfface.training.batches import EpochViews
+from tfface.training.distillation import Distiller, adamw
+from tfface.training.fitting import Settings, compiled
+
+SMALL = Settings(epochs=40, batch_size=8, views=2, warmup=1, learning_rate=0.03, relation_weight=1.0)
+
+
+def test_it_learns_its_teachers_answers(bank, network):
+    distiller = compiled(network(), SMALL, steps_per_epoch=2)
+    history = distiller.fit(EpochViews(bank, views=1, batch_size=8, seed=0), epochs=40, verbose=0).history
+    assert history["cosine"][0] < 0.5
+    assert history["cosine"][-1] > 0.9
+    assert history["loss"][-1] < history["loss"][0] / 3
+
+
+def test_the_loss_is_the_weighted_sum(network):
+    """Teacher (1, 0), (0, 1); student (1, 0), (1, 0): pull 0.5, relation 1."""
+    teacher, student = np.eye(2, dtype="float32"), np.array([[1, 0], [1, 0]], "float32")
+    distiller = Distiller(network(dimension=2), relation_weight=3.0)
+    assert float(distiller.compute_loss(y=2 * teacher, y_pred=student)) == pytest.approx(0.5 + 3.0)
+    assert float(distiller.cosine.result()) == pytest.approx(0.5)
+
+
+def test_views_are_bytes_of_any_size(network):
+    student = network()
+    distiller = Distiller(student)
+    views = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    expected = np.asarray(student(views.astype("float32") / 255))
+    np.testing.assert_allclose(distiller(views), expected, atol=1e-6)
+    # Each pixel twice: scaled down, antialiased, it is the smaller picture but for the filter's reach.
+    flat = np.broadcast_to(views[:, :1, :1], (3, 16, 16, 3))
+    np.testing.assert_allclose(distiller(flat), student(flat[:, :8, :8].astype("float32") / 255), atol=1e-5)
+
+
+def test_the_teacher_is_no_part_of_it(network):
+    student = network()
+    assert len(Distiller(student).trainable_variables) == len(student.trainable_variables)
+
+
+def test_saves_and_loads_in_safe_mode(network, tmp_path):
+    distiller = Distiller(network(), relation_weight=3.0, contrast_weight=0.5)
+    views = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
+    before = np.asarray(distiller(views))
+    distiller.save(tmp_path / "distiller.keras")
+    again = keras.models.load_model(tmp_path / "distiller.keras", safe_mode=True)
+    np.testing.assert_array_equal(again(views), before)
+    assert (again.relation_weight, again.contrast_weight) == (3.0, 0.5)
+
+
+def test_the_rate_climbs_and_falls_by_the_step():
+    """Up to 0.1 in 10 of 110 steps, half of it midway down, 0 at the end."""
+    rate = adamw(learning_rate=0.1, weight_decay=0.01, steps=110, warmup=10)._learning_rate
+    values = [float(rate(step)) for step in (0, 5, 10, 60, 110)]
+    assert values == pytest.approx([0, 0.05, 0.1, 0.05, 0], abs=1e-6)
+
+
+def test_biases_and_normalisation_do_not_decay(network):
+    """With a gradient of zero, AdamW moves what decays and nothing else."""
+    model = network()
+    for variable in model.trainable_variables:
+        variable.assign(np.ones(variable.shape))
+    optimizer = adamw(learning_rate=0.1, weight_decay=0.5, steps=10, warmup=0)
+    optimizer.build(model.trainable_variables)
+    optimizer.apply([np.zeros(variable.shape, "float32") for variable in model.trainable_variables])
+    moved = {variable.name: float(np.asarray(variable).ravel()[0]) for variable in model.trainable_variables}
+    assert moved["kernel"] == pytest.approx(1 - 0.1 * 0.5, abs=1e-6)
+    assert (moved["bias"], moved["gamma"], moved["beta"]) == (1, 1, 1)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
+def test_trains_under_jax(tmp_path):
+    script = Path(__file__).with_name("train_under_jax.py")
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "TFFACE_CACHE": str(tmp_path)}
+    answer = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    first, last = map(float, answer.stdout.split()[-2:])
+    assert first < 0.5 < 0.8 < last

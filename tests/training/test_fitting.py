@@ -1,0 +1,131 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tfface.training.batches import EpochViews
+from tfface.training.checkpoints import Checkpoints
+from tfface.training.fitting import Settings, train
+from tfface.training.validation import Score, Validation
+
+SETTINGS = Settings(epochs=6, batch_size=8, views=2, warmup=1, learning_rate=0.03, relation_weight=1.0)
+
+
+@pytest.fixture
+def validation():
+    images = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8)
+    return Validation(images, np.arange(15) % 2 == 0)
+
+
+@pytest.fixture
+def run(bank, network, validation, tmp_path):
+    """Trains in a folder, from its checkpoint; returns what was kept."""
+
+    def go(folder="work", settings=SETTINGS, judged=validation, **options):
+        checkpoints = Checkpoints(tmp_path / folder, settings.record())
+        batches = EpochViews(bank, views=settings.views, batch_size=settings.batch_size, seed=settings.seed)
+        waited = []
+        train(network(), batches, judged, checkpoints, settings, wait_for_view=waited.append, **options)
+        return checkpoints, waited
+
+    return go
+
+
+def stop_at(epoch):
+    """Stands for a kill in the middle of an epoch."""
+
+    def check(history):
+        if len(history) == epoch:
+            raise KeyboardInterrupt
+
+    return check
+
+
+def test_a_killed_training_ends_as_an_undisturbed_one(run, network):
+    whole, _ = run("whole")
+    for epoch in (2, 3):
+        with pytest.raises(KeyboardInterrupt):
+            run("killed", on_epoch=stop_at(epoch))
+    again, _ = run("killed")
+    assert again.epochs == 6
+    assert again.history == whole.history
+    assert again.best_epoch == whole.best_epoch
+    first, second = network(), network(seed=1)
+    whole.restore_best(first)
+    again.restore_best(second)
+    for one, other in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_finished_training_is_not_gone_on_with(run):
+    first, waited = run()
+    assert waited[0] == 0 and set(waited) == {0, 1}
+    state = (first.folder / "state.json").read_text()
+    _, waited = run()
+    assert waited == []
+    assert (first.folder / "state.json").read_text() == state
+
+
+def test_it_waits_for_each_epochs_view_before_it_begins(run):
+    _, waited = run(settings=dataclasses.replace(SETTINGS, epochs=2))
+    assert waited == [0, 0, 1]  # once before anything is built
+
+
+def test_only_the_last_and_the_best_weights_are_kept(run):
+    checkpoints, _ = run()
+    kept = sorted(path.name for path in checkpoints.folder.glob("*.npz"))
+    assert kept == [f"best-{checkpoints.best_epoch:04d}.npz", "epoch-0005.npz"]
+
+
+class Scripted:
+    """Scores as written down."""
+
+    def __init__(self, *scores):
+        self.scores = list(scores)
+
+    def score(self, embed):
+        return Score(self.scores.pop(0), 0.5)
+
+
+def test_the_first_of_the_best_epochs_counts(run):
+    checkpoints, _ = run(judged=Scripted(0.6, 0.8, 0.8, 0.7, 0.5, 0.8))
+    assert checkpoints.best_epoch == 1
+
+
+def test_stops_when_validation_no_longer_gains(run):
+    """Best at the second epoch, two without a better one: stops after the fourth, and stays stopped."""
+    settings = dataclasses.replace(SETTINGS, patience=2)
+    checkpoints, _ = run(settings=settings, judged=Scripted(0.6, 0.8, 0.7, 0.75, 0.9, 0.9))
+    assert (checkpoints.epochs, checkpoints.best_epoch, checkpoints.stopped) == (4, 1, True)
+    again, waited = run(settings=settings, judged=Scripted())
+    assert again.epochs == 4 and waited == []
+
+
+def test_a_gain_at_the_last_moment_goes_on(run):
+    settings = dataclasses.replace(SETTINGS, patience=2)
+    checkpoints, _ = run(settings=settings, judged=Scripted(0.8, 0.7, 0.85, 0.84, 0.83, 0.82))
+    assert (checkpoints.epochs, checkpoints.stopped) == (5, True)
+
+
+def test_a_checkpoint_of_another_run(run, user_error):
+    run(settings=dataclasses.replace(SETTINGS, epochs=1))
+    with user_error(r"holds a checkpoint of another run \(epochs 1, not 6\): give another --work"):
+        run()
+
+
+def test_a_damaged_checkpoint(run, user_error, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(on_epoch=stop_at(2))
+    path = tmp_path / "work" / "epoch-0001.npz"
+    path.write_bytes(path.read_bytes()[:500])
+    with user_error("the checkpoint .*epoch-0001.npz is damaged: delete"):
+        run()
+
+
+def test_two_processes_in_one_folder(tmp_path, user_error):
+    with (
+        Checkpoints(tmp_path, {}).alone(),
+        user_error("another process trains in .*: wait for it"),
+        Checkpoints(tmp_path, {}).alone(),
+    ):
+        pass

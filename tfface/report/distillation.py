@@ -1,0 +1,171 @@
+"""What `distill` shows: the paper's comparison of student and teacher, and the training's curves."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+
+from tfface.console import print_table
+from tfface.files import atomic_write
+from tfface.report.evaluation_tables import interval, percent
+
+Metrics = dict[str, Any]
+
+# As the paper prints them: mean and variance of the Euclidean distance, misses at 1.3.
+_PAPER = {"genuine": "0.85/0.04", "impostor": "1.39/0.005", "misses": "32 of 1,680", "speedup": "5 to 50 times"}
+
+
+def comparison_rows(metrics: Metrics) -> list[list[str]]:
+    """Rows of the paper's comparison: what, the paper, the teacher, the student."""
+    student, teacher = metrics["misses"], metrics["misses_teacher"]
+    speed = metrics["images_per_second"]
+    people = f"{student['all']['people']:,}"
+    rows = [
+        [
+            f"genuine pairs of {people}: mean/variance",
+            _PAPER["genuine"],
+            *(_moments(m, "all", "genuine") for m in (teacher, student)),
+        ],
+        [
+            "impostor pairs: mean/variance",
+            _PAPER["impostor"],
+            *(_moments(m, "all", "impostor") for m in (teacher, student)),
+        ],
+        [
+            "impostor pairs nearer than 1.3",
+            "-",
+            *(percent(m["all"]["impostor"]["share_nearer"]) for m in (teacher, student)),
+        ],
+        ["misses: genuine pairs 1.3 or more apart", _PAPER["misses"], *(_misses(m["all"]) for m in (teacher, student))],
+        ["misses of held-out people alone", "-", *(_misses(m["heldout"]) for m in (teacher, student))],
+        [
+            "... their impostor pairs: mean/variance",
+            "-",
+            *(_moments(m, "heldout", "impostor") for m in (teacher, student)),
+        ],
+        ["... nearer than 1.3", "-", *(percent(m["heldout"]["impostor"]["share_nearer"]) for m in (teacher, student))],
+        ["images a second, batch 64", "-", f"{speed['teacher']:,.0f}", f"{speed['student']:,.0f}"],
+        ["times the teacher's speed", _PAPER["speedup"], "1", f"{metrics['speedup']:.1f}"],
+    ]
+    for label, kind in (
+        ("held-out accuracy, calibrated", "calibrated"),
+        ("held-out accuracy, preset's threshold", "fixed"),
+    ):
+        rows.append([label, "-", *(_accuracy(metrics[part][kind]) for part in ("heldout_teacher", "heldout"))])
+    return rows
+
+
+def print_comparison(metrics: Metrics) -> None:
+    """The paper's comparison on stdout."""
+    print_table(
+        ["Euclidean distances of unit vectors", "paper", metrics["teacher"], metrics["preset"]],
+        comparison_rows(metrics),
+        title="Student and teacher, as the paper compares them",
+    )
+    for remark in metrics["heldout"]["remarks"]:
+        print(f"Note: {remark}")
+
+
+def plot_curves(target: Path, history: Sequence[dict[str, float]], title: str) -> None:
+    """Loss, cosine to the teacher, and validation accuracy, by epoch.
+
+    Args:
+        target: the PNG's path.
+        history: one record an epoch.
+        title: what was trained.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    epochs = range(1, len(history) + 1)
+    left.plot(epochs, [record["loss"] for record in history], color="#c8553d", label="loss")
+    left.set(xlabel="epoch", ylabel="training loss", yscale="log", title=title)
+    cosine = left.twinx()
+    cosine.plot(epochs, [record["cosine"] for record in history], color="#3355cc", label="cosine to the teacher")
+    cosine.set(ylabel="mean cosine to the teacher")
+    left.legend([*left.lines, *cosine.lines], [str(line.get_label()) for line in [*left.lines, *cosine.lines]])
+    accuracy = [100 * record["accuracy"] for record in history]
+    right.plot(epochs, accuracy, color="#2a9d6f", marker=".")
+    right.axvline(
+        accuracy.index(max(accuracy)) + 1, color="#333333", linestyle="--", label=f"best {max(accuracy):.2f}%"
+    )
+    right.set(xlabel="epoch", ylabel="balanced accuracy (%)", title="people who validate")
+    right.grid(alpha=0.3)
+    right.legend(loc="lower right")
+    with atomic_write(target) as temporary:
+        figure.savefig(temporary, dpi=120)
+    plt.close(figure)
+
+
+def model_card(metrics: Metrics, record: Metrics, command: str) -> str:
+    """The README of a preset, in Markdown.
+
+    Args:
+        metrics: as `metrics.json` holds them.
+        record: as `preset.json` holds it.
+        command: what made it.
+    """
+    rows = comparison_rows(metrics)
+    table = [f"| | paper | {metrics['teacher']} | {metrics['preset']} |", "|---|---|---|---|"]
+    table += [f"| {' | '.join(row)} |" for row in rows]
+    validation = metrics["validation"]
+    return "\n".join(
+        [
+            f"# {metrics['preset']}",
+            "",
+            f"A face embedder of {metrics['parameters']:,} weights, distilled from {metrics['teacher']}: "
+            f"{record['input_size']} px RGB in [0, 1] to {record['embedding_size']} values of length 1.",
+            "",
+            "## Use",
+            "",
+            "```",
+            f"python cli.py evaluate --model {metrics['preset']} --dataset lfw --protocol view2",
+            "```",
+            "",
+            f"Crop recipe `{record['recipe']}`. Two photographs are of one person up to a {record['metric']} distance "
+            f"of {record['threshold']:.4f} ({record['threshold_source']}).",
+            "",
+            "## Training data",
+            "",
+            f"{record['training_data']}.",
+            "",
+            f"`preset.json` lists the {len(record['identities_seen']):,} people it has seen (trained on, or validated "
+            "with). On them it does better than on others, and `evaluate` says so. What the teacher knows of LFW's "
+            "people the student may have learned too: FaceNet's training sets were not cleaned of them.",
+            "",
+            "## Measured",
+            "",
+            f"{metrics['dataset']}, recipe {metrics['recipe']}. Held-out people were read once, for this card.",
+            "",
+            *table,
+            "",
+            f"Validation: {percent(validation['accuracy'])} at epoch {validation['epoch'] + 1} of {metrics['epochs']}.",
+            "",
+            "![curves](curves.png)",
+            "",
+            "## How it was made",
+            "",
+            "```",
+            command,
+            "```",
+            "",
+            f"Licence: {record['licence']}.",
+            "",
+        ]
+    )
+
+
+def _moments(metrics: Metrics, who: str, kind: str) -> str:
+    entry = metrics[who][kind]
+    return f"{entry['mean']:.3f}/{entry['variance']:.4f}"
+
+
+def _misses(entry: Metrics) -> str:
+    return f"{entry['misses']:,} of {entry['people']:,} ({percent(entry['rate'])})"
+
+
+def _accuracy(entry: Metrics | None) -> str:
+    return "-" if not entry else f"{percent(entry['accuracy'])} ({interval(entry['ci95'])})"

@@ -1,0 +1,1 @@
+"""Training: a teacher distilled into smaller networks, on views of photographs that both see alike."""

@@ -1,0 +1,48 @@
+"""Batches of one epoch from the view bank."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfface.training.bank import ViewBank, view_of_epoch
+
+
+class EpochViews(keras.utils.PyDataset):
+    """(views uint8, answers float32) of one epoch, in an order drawn from (seed, epoch).
+
+    Every batch has the same size, since the relations inside a batch depend on it; the few
+    photographs left over are others in each epoch.
+    """
+
+    def __init__(
+        self, bank: ViewBank, *, views: int, batch_size: int, seed: int, epoch: int = 0, **options: Any
+    ) -> None:
+        """
+        Args:
+            bank: what to read.
+            views: how many view numbers to go through.
+            batch_size: photographs in a batch; at most as many as there are.
+            seed: of the order.
+            epoch: the one to begin with; its view number must be whole.
+            **options: of `keras.utils.PyDataset`.
+        """
+        super().__init__(**options)
+        self.bank, self.views, self.batch_size, self.seed = bank, views, batch_size, seed
+        self.start(epoch)
+
+    def start(self, epoch: int) -> None:
+        """Turns to an epoch, whose view number must be whole."""
+        number = view_of_epoch(epoch, self.views, self.seed)
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.bank.rows)
+        # One assignment, so that a thread that reads ahead sees either epoch wholly.
+        self._epoch = (self.bank.views(number), self.bank.answers(number), order)
+
+    def __len__(self) -> int:
+        return self.bank.rows // self.batch_size
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        views, answers, order = self._epoch
+        # In the order of the file: the disk is read forwards, and in a batch the order is nothing.
+        rows = np.sort(order[index * self.batch_size : (index + 1) * self.batch_size])
+        return views[rows], answers[rows].astype(np.float32)

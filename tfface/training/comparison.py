@@ -1,0 +1,157 @@
+"""How a student compares with its teacher: held-out accuracy, the paper's misses, speed."""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfface import confidence
+from tfface.data import FaceDataset, Pairs
+from tfface.embeddings import Embeddings
+from tfface.evaluation import evaluate
+from tfface.judges import ListJudge
+from tfface.metrics import ErrorCurve
+from tfface.pair_tiles import BINS_PER_UNIT
+from tfface.similarity import all_pairs, euclidean_distance, from_cosine, to_cosine
+from tfface.training.split import Split
+
+if TYPE_CHECKING:
+    from tfface.models.base import Embedder, Preset
+
+MISS = 1.3
+"""Euclidean distance from which the paper counts a genuine pair as missed."""
+SPEED_BATCH = 64
+
+Metrics = dict[str, Any]
+
+
+def heldout_metrics(
+    dataset: FaceDataset, embeddings: Embeddings, preset: "Preset", split: Split, *, seed: int
+) -> Metrics:
+    """An `evaluate` object of the held-out people: LFW's pairs of two folds, elsewhere all pairs.
+
+    The calibrated threshold of one fold (half of the people) is applied to the other, and the two
+    accuracies averaged, with a 95% interval by identity.
+    """
+    if split.heldout_pairs is None:
+        taken = dataset.take(split.heldout, "heldout")
+        return evaluate(
+            taken, take(embeddings, split.heldout, dataset), preset, protocol="all-pairs", seed=seed
+        ).metrics
+    pairs = split.heldout_pairs
+    # As one list, so that intervals are by identity; over two folds a t interval would say nothing.
+    one = dataclasses.replace(pairs, fold=np.zeros_like(pairs.fold))
+    metrics = evaluate(dataset, embeddings, preset, pairs=one, seed=seed).metrics
+    return {**metrics, "calibrated": _across_folds(dataset, embeddings, preset.metric, pairs)}
+
+
+def take(embeddings: Embeddings, indices: np.ndarray, dataset: FaceDataset) -> Embeddings:
+    """The embeddings of some of a data set's photographs."""
+    kept = {dataset.keys[index] for index in indices}
+    return Embeddings(
+        embeddings.vectors[indices],
+        embeddings.ok[indices],
+        [(key, reason) for key, reason in embeddings.failed if key in kept],
+    )
+
+
+def _across_folds(dataset: FaceDataset, embeddings: Embeddings, metric: str, pairs: Pairs) -> Metrics:
+    people = np.unique(np.array(dataset.identities), return_inverse=True)[1]
+    judged = ListJudge.of(dataset, embeddings, people, metric, "pairs", pairs).judged
+    folds = [judged.where(judged.fold == fold) for fold in np.unique(judged.fold)]
+    best = [ErrorCurve.from_scores(fold.distance, fold.same).best_threshold() for fold in folds]
+    # Two folds: each is judged at the other's threshold.
+    parts = [
+        confidence.balanced_accuracy(fold.errors(limit)) for fold, limit in zip(folds, reversed(best), strict=True)
+    ]
+    known = [part for part in parts if part is not None]
+    estimate = confidence.mean_of(known)
+    return {
+        "threshold": float(np.mean([from_cosine(limit, metric) for limit in best])),
+        "threshold_source": "each fold from the other",
+        "accuracy": estimate.value,
+        "std": float(np.std([part.value for part in known], ddof=1)),
+        "ci95": estimate.ci95,
+        "folds": [part.value for part in known],
+    }
+
+
+def first_two(dataset: FaceDataset, ok: np.ndarray, people: set[str] | None = None) -> np.ndarray:
+    """(P, 2) indices of the first two photographs of everyone with two or more that could be embedded.
+
+    Args:
+        dataset: whose people.
+        ok: (N,) bool, which photographs could be embedded.
+        people: only these.
+    """
+    rows: dict[str, list[int]] = {}
+    for index, identity in enumerate(dataset.identities):
+        if ok[index] and (people is None or identity in people):
+            rows.setdefault(identity, []).append(index)
+    return np.array([own[:2] for own in rows.values() if len(own) > 1], int).reshape(-1, 2)
+
+
+def misses(vectors: np.ndarray, rows: np.ndarray) -> Metrics:
+    """The paper's figures over pairs of first two photographs; distances are Euclidean.
+
+    Impostor pairs are those of the first photographs of different people.
+
+    Args:
+        vectors: (N, D) unit vectors.
+        rows: (P, 2), as `first_two` gives them; P at least 2.
+    """
+    genuine = euclidean_distance(vectors[rows[:, 0]], vectors[rows[:, 1]])
+    impostor = all_pairs(vectors[rows[:, 0]], np.arange(len(rows)), seed=0).total.impostor
+    missed = int((genuine >= MISS).sum())
+    return {
+        "people": len(rows),
+        "misses": missed,
+        "rate": missed / len(rows),
+        "rate_ci95": confidence.wilson(missed, len(rows)).ci95,
+        "threshold": MISS,
+        "genuine": {"count": len(genuine), "mean": float(genuine.mean()), "variance": float(genuine.var())},
+        "impostor": {
+            "count": impostor.count,
+            "mean": impostor.mean("euclidean"),
+            "variance": impostor.variance("euclidean"),
+            "share_nearer": _share_within(impostor.tally.histogram, MISS),
+        },
+    }
+
+
+def _share_within(histogram: np.ndarray, euclidean: float) -> float:
+    """The share of pairs whose Euclidean distance is at most this, to a bin of 1/8192 of the cosine's."""
+    last = int(to_cosine(euclidean, "euclidean") * BINS_PER_UNIT)
+    return float(histogram[: last + 1].sum() / histogram.sum())
+
+
+def speeds(first: "Embedder", second: "Embedder", *, turns: int = 7) -> tuple[float, float]:
+    """Images a second of two embedders: same runtime, same batch of 64, same run, by turns; medians."""
+    runs = [_prepared(embedder) for embedder in (first, second)]
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(turns):
+        for run, found in zip(runs, seconds, strict=True):
+            found.append(run())
+    return SPEED_BATCH / statistics.median(seconds[0]), SPEED_BATCH / statistics.median(seconds[1])
+
+
+def _prepared(embedder: "Embedder") -> Callable[[], float]:
+    import tensorflow as tf
+
+    size = embedder.preset.input_size
+    images = tf.constant(np.random.default_rng(0).random((SPEED_BATCH, size, size, 3), np.float32))
+    embedder.embed(images)
+
+    def run() -> float:
+        start = time.perf_counter()
+        repeats = 0
+        # A fast network for long enough that the clock and a busy machine do not matter.
+        while repeats < 1 or time.perf_counter() - start < 0.5:
+            embedder.embed(images)
+            repeats += 1
+        return (time.perf_counter() - start) / repeats
+
+    return run

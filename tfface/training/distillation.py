@@ -1,0 +1,101 @@
+"""The Distiller: a student that learns its teacher's embeddings of the views that it sees.
+
+It does not hold the teacher, whose answers come with the views; so nothing of the teacher is in
+its checkpoints, and it trains under every Keras backend.
+"""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfface.training import losses
+
+
+@keras.saving.register_keras_serializable(package="tfface")
+class Distiller(keras.Model):
+    """Trains a student on (views, the teacher's answers).
+
+    Example:
+        ```
+        distiller = Distiller(student, relation_weight=10.0)
+        distiller.compile(optimizer=adamw(...))
+        distiller.fit(EpochViews(bank, ...), epochs=60)
+        ```
+    """
+
+    def __init__(
+        self, student: keras.Model, *, relation_weight: float = 10.0, contrast_weight: float = 0.0, **kwargs: Any
+    ) -> None:
+        """
+        Args:
+            student: (N, S, S, 3) in [0, 1] to (N, D) unit vectors.
+            relation_weight: of the loss on the relations inside a batch.
+            contrast_weight: of the contrastive loss.
+            **kwargs: of every Keras model.
+        """
+        super().__init__(**kwargs)
+        self.student = student
+        self.relation_weight = relation_weight
+        self.contrast_weight = contrast_weight
+        self.cosine = keras.metrics.Mean(name="cosine")
+
+    def call(self, views: Any, training: bool | None = None) -> Any:
+        """Embeds views: uint8 (N, V, V, 3) of any size V, scaled to the student's own."""
+        images = ops.cast(views, "float32") / 255.0
+        size = self.student.input_shape[1:3]
+        if tuple(images.shape[1:3]) != tuple(size):
+            images = ops.clip(ops.image.resize(images, size, antialias=True, data_format="channels_last"), 0.0, 1.0)
+        return self.student(images, training=training)
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        """The weighted sum of the losses.
+
+        Args:
+            x: the views, unused.
+            y: the teacher's answers (N, D); float16 ones are scaled to length 1 again.
+            y_pred: the student's.
+            sample_weight: unused.
+            training: unused.
+        """
+        teacher = ops.cast(y, "float32")
+        teacher = teacher / ops.maximum(ops.norm(teacher, axis=-1, keepdims=True), 1e-6)
+        student = ops.cast(y_pred, "float32")
+        pulled = losses.pull(student, teacher)
+        self.cosine.update_state(1.0 - pulled)
+        total = pulled + self.relation_weight * losses.relation(student, teacher)
+        if self.contrast_weight:
+            total = total + self.contrast_weight * losses.contrast(student, teacher)
+        return total
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "student": keras.saving.serialize_keras_object(self.student),
+            "relation_weight": self.relation_weight,
+            "contrast_weight": self.contrast_weight,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Distiller":
+        student = keras.saving.deserialize_keras_object(config.pop("student"))
+        return cls(student, **config)
+
+
+def adamw(*, learning_rate: float, weight_decay: float, steps: int, warmup: int) -> keras.optimizers.Optimizer:
+    """AdamW whose rate climbs linearly, then falls to 0 along a cosine; it depends on the step alone.
+
+    Args:
+        learning_rate: the highest.
+        weight_decay: of kernels; biases and batch normalisation are left alone.
+        steps: of the whole training.
+        warmup: steps of the climb.
+    """
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0, decay_steps=max(steps - warmup, 1), warmup_target=learning_rate, warmup_steps=warmup
+    )
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
+    return optimizer

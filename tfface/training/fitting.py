@@ -1,0 +1,202 @@
+"""One training: callbacks around `fit` that wait for views, validate, keep checkpoints, tell."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfface.console import note, progress
+from tfface.training.bank import view_of_epoch
+from tfface.training.batches import EpochViews
+from tfface.training.checkpoints import Checkpoints, History
+from tfface.training.distillation import Distiller, adamw
+from tfface.training.precision import bfloat16_convolutions
+from tfface.training.validation import Score, Validation
+
+_VALIDATION_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a student is trained; all of it decides the result.
+
+    Attributes:
+        epochs: each goes once over the training photographs, on one view of each.
+        batch_size: photographs in a batch.
+        learning_rate: the highest of the schedule.
+        weight_decay: of kernels.
+        warmup: epochs in which the rate climbs.
+        relation_weight: of the loss on the relations inside a batch.
+        contrast_weight: of the contrastive loss.
+        views: view numbers to go through.
+        patience: epochs without a better validation after which to stop; 0 for never.
+        precision: `float32`, or `bfloat16` for the convolutions, where the processor has it.
+        seed: of weights, order and views.
+    """
+
+    epochs: int = 60
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    warmup: int = 2
+    relation_weight: float = 10.0
+    contrast_weight: float = 0.0
+    views: int = 14
+    patience: int = 0
+    precision: str = "float32"
+    seed: int = 0
+
+    def record(self) -> dict[str, Any]:
+        """JSON-able, for fingerprints and results."""
+        return asdict(self)
+
+
+def train(
+    student: keras.Model,
+    batches: EpochViews,
+    validation: Validation,
+    checkpoints: Checkpoints,
+    settings: Settings,
+    *,
+    wait_for_view: Callable[[int], None],
+    on_epoch: Callable[[History], None] = lambda history: None,
+) -> None:
+    """Trains a student to the last epoch, from wherever its checkpoints stand.
+
+    Args:
+        student: with fresh weights.
+        batches: of the bank.
+        validation: what chooses the best epoch.
+        checkpoints: of this run.
+        settings: of this run.
+        wait_for_view: returns when a view number can be read.
+        on_epoch: told the history after every epoch.
+    """
+    if checkpoints.stopped or checkpoints.epochs >= settings.epochs:
+        return
+    distiller = compiled(student, settings, steps_per_epoch=len(batches))
+    checkpoints.restore(distiller)
+    wait_for_view(view_of_epoch(checkpoints.epochs, settings.views, settings.seed))
+    batches.start(checkpoints.epochs)
+    callbacks = [
+        _Views(batches, settings, wait_for_view),
+        _Telling(settings.epochs, len(batches)),
+        _Validating(validation, checkpoints, settings, batch_size=batches.batch_size, on_epoch=on_epoch),
+    ]
+    with bfloat16_convolutions(on=settings.precision == "bfloat16"):
+        distiller.fit(
+            batches,
+            epochs=settings.epochs,
+            initial_epoch=checkpoints.epochs,
+            callbacks=callbacks,
+            verbose=0,
+            shuffle=False,
+        )
+
+
+def compiled(student: keras.Model, settings: Settings, *, steps_per_epoch: int) -> Distiller:
+    """A Distiller with its optimizer, built, so that a checkpoint can fill both."""
+    distiller = Distiller(student, relation_weight=settings.relation_weight, contrast_weight=settings.contrast_weight)
+    optimizer = adamw(
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        steps=settings.epochs * steps_per_epoch,
+        warmup=settings.warmup * steps_per_epoch,
+    )
+    # XLA is slower than oneDNN's kernels on a processor; JAX knows nothing else.
+    distiller.compile(optimizer=optimizer, jit_compile=keras.backend.backend() == "jax")
+    distiller.build((None, *student.input_shape[1:]))
+    optimizer.build(distiller.trainable_variables)
+    return distiller
+
+
+class _Views(keras.callbacks.Callback):
+    """Turns the batches to each epoch's view, waiting for it."""
+
+    def __init__(self, batches: EpochViews, settings: Settings, wait_for_view: Callable[[int], None]) -> None:
+        super().__init__()
+        self._batches, self._settings, self._wait = batches, settings, wait_for_view
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._wait(view_of_epoch(epoch, self._settings.views, self._settings.seed))
+        self._batches.start(epoch)
+
+
+class _Telling(keras.callbacks.Callback):
+    """A progress bar over an epoch's batches, or a line now and then."""
+
+    def __init__(self, epochs: int, steps: int) -> None:
+        super().__init__()
+        self._epochs, self._steps = epochs, steps
+        self._bar: Iterator[int] = iter(())
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        label = f"epoch {epoch + 1} of {self._epochs}"
+        self._bar = progress(range(self._steps), total=self._steps, label=label, unit="batches")
+        next(self._bar, None)
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        next(self._bar, None)
+
+
+class _Validating(keras.callbacks.Callback):
+    """Scores each epoch, keeps its checkpoint, and stops when validation no longer gains."""
+
+    def __init__(
+        self,
+        validation: Validation,
+        checkpoints: Checkpoints,
+        settings: Settings,
+        *,
+        batch_size: int,
+        on_epoch: Callable[[History], None],
+    ) -> None:
+        super().__init__()
+        self._validation, self._checkpoints, self._settings = validation, checkpoints, settings
+        self._batch_size, self._on_epoch = batch_size, on_epoch
+        self._begin, self._steps = time.monotonic(), 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._begin, self._steps = time.monotonic(), 0
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self._steps += 1
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        seconds = time.monotonic() - self._begin
+        logs = logs or {}
+        score: Score = self._validation.score(self._embed)
+        record = {
+            "loss": float(logs["loss"]),
+            "cosine": float(logs["cosine"]),
+            "accuracy": score.accuracy,
+            "threshold": score.threshold,
+        }
+        best = self._checkpoints.best_epoch
+        waited = 0 if best is None else epoch - best
+        stop = bool(self._settings.patience) and waited >= self._settings.patience
+        stop = stop and record["accuracy"] <= self._checkpoints.history[best or 0]["accuracy"]
+        self._checkpoints.save(self.model, self.model.student, record, stopped=stop)
+        self._on_epoch(self._checkpoints.history)
+        best = self._checkpoints.best_epoch or 0
+        highest = self._checkpoints.history[best]["accuracy"]
+        note(
+            f"epoch {epoch + 1} of {self._settings.epochs}: loss {record['loss']:.4f}, cosine {record['cosine']:.4f}, "
+            f"validation {record['accuracy']:.2%} (best {highest:.2%} at {best + 1}), "
+            f"{self._steps * self._batch_size / seconds:.0f} images/s"
+        )
+        if stop:
+            note(f"no better validation in {waited} epochs: stopping")
+            self.model.stop_training = True
+
+    def _embed(self, images: np.ndarray) -> np.ndarray:
+        # One batch at a time: `predict` builds a new pipeline at each call, whose memory adds up.
+        return np.concatenate(
+            [
+                np.asarray(self.model.predict_on_batch(images[start : start + _VALIDATION_BATCH]))
+                for start in range(0, len(images), _VALIDATION_BATCH)
+            ]
+        )

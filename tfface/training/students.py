@@ -1,0 +1,102 @@
+"""The network of a student: any registered model, at its teacher's embedding size."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tfface import registry
+from tfface.errors import UserError
+from tfface.models.base import Preset
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class Student:
+    """What a student is, before it has learned anything.
+
+    Attributes:
+        preset: the record that its weights will have; unknown fields are empty yet.
+        projected: whether a projection brings its features to the teacher's size.
+    """
+
+    preset: Preset
+    projected: bool
+
+    def network(self, seed: int) -> "keras.Model":
+        """The network to train, with fresh weights drawn from a seed.
+
+        Raises:
+            UserError: its embedding does not have the preset's size.
+        """
+        import keras
+
+        keras.utils.set_random_seed(seed)
+        module = registry.load("models", self.preset.architecture)
+        try:
+            network = getattr(module, "trained", module.build)(self.preset)
+        except ValueError as error:
+            raise UserError(
+                f"{self.preset.architecture} cannot be built for {self.preset.input_size} pixels: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
+        found = network.output_shape[-1]
+        if found != self.preset.embedding_size:
+            raise UserError(
+                f"student {self.preset.architecture} gives {found} values where its teacher gives "
+                f"{self.preset.embedding_size}, and there is no projection between: "
+                "leave out --no-projection, or choose another student"
+            )
+        return network
+
+
+def student_of(
+    architecture: str,
+    teacher: Preset,
+    *,
+    name: str,
+    recipe: str,
+    input_size: int | None = None,
+    projection: bool = True,
+) -> Student:
+    """The student of an architecture.
+
+    Args:
+        architecture: a registered model.
+        teacher: whose embedding size the student has.
+        name: of the preset, after the architecture.
+        recipe: of its crops.
+        input_size: side of its input; the architecture's own for students if None.
+        projection: whether an architecture with an embedding of its own size gets a projection.
+
+    Raises:
+        UserError: no such architecture, or its embedding cannot have the teacher's size.
+    """
+    if architecture not in registry.names("models"):
+        raise registry.unknown("student", architecture, registry.names("models"))
+    kind: dict[str, Any] = getattr(registry.load("models", architecture), "DISTILLED", {})
+    projects = bool(kind.get("projects"))
+    size = input_size or kind.get("input_size") or teacher.input_size
+    if projects and not projection:
+        own = next((preset.embedding_size for preset in registry.load("models", architecture).PRESETS), 0)
+        if own != teacher.embedding_size:
+            raise UserError(
+                f"student {architecture} gives {own} values where its teacher {teacher.name} gives "
+                f"{teacher.embedding_size}: leave out --no-projection, or choose another student"
+            )
+    preset = Preset(
+        name=f"{architecture}/{name}",
+        sources=(),
+        file_name=f"{architecture}.weights.h5",
+        sha256=None,
+        input_size=size,
+        embedding_size=teacher.embedding_size,
+        recipe=recipe,
+        metric="cosine",
+        threshold=0.0,
+        threshold_source="",
+        training_data="",
+        licence="",
+        config={"projection": teacher.embedding_size} if projects and projection else {},
+    )
+    return Student(preset, projected=projects and projection)

@@ -1,0 +1,183 @@
+"""Views of a photograph: the same face cropped, turned, lit and blurred in other ways, by seed.
+
+A view is what both the teacher and the student see, as training on the same distorted images with
+a patient teacher asks (Beyer et al. 2021, https://arxiv.org/abs/2106.05237). View number K of
+image I is drawn from (seed, K, I) alone, so every process makes the same one.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How much views differ from the plain crop; sizes are fractions of the crop's side.
+
+    Attributes:
+        name: part of every cache key; changes with what the numbers below mean.
+        scale: the crop's sides are multiplied by up to 1 + scale, or divided by as much.
+        shift: the crop's centre moves by up to this, each way.
+        rotation: turned by up to so many degrees, each way.
+        flip: probability of mirroring.
+        brightness: added, up to this of the full range, each way.
+        contrast: multiplied around the mean by 1 plus or minus up to this.
+        grey: probability of losing the colours.
+        blur: probability of a Gaussian blur (up to 1% of the side).
+        jpeg: probability of a JPEG round trip (quality 25 to 80).
+        erase: probability of a grey rectangle (10 to 40% of each side).
+        mix: probability of another face shining through (10 to 50%): faces between the people there are.
+    """
+
+    name: str = "v1"
+    scale: float = 0.18
+    shift: float = 0.08
+    rotation: float = 10.0
+    flip: float = 0.5
+    brightness: float = 0.12
+    contrast: float = 0.3
+    grey: float = 0.1
+    blur: float = 0.15
+    jpeg: float = 0.15
+    erase: float = 0.1
+    mix: float = 0.3
+
+    def record(self) -> dict[str, str | float]:
+        """JSON-able, for cache keys and results."""
+        return dataclasses.asdict(self)
+
+
+PLAIN = Augmentation(
+    name="none", scale=0, shift=0, rotation=0, flip=0, brightness=0, contrast=0, grey=0, blur=0, jpeg=0, erase=0, mix=0
+)
+"""No change at all: the recipe's own crop."""
+
+Photograph = tuple[np.ndarray, np.ndarray]
+"""uint8 RGB (H, W, 3), and the recipe's box: float (x0, y0, x1, y1)."""
+
+
+def make_view(
+    index: int,
+    number: int,
+    photograph: Callable[[int], Photograph],
+    count: int,
+    size: int,
+    augmentation: Augmentation,
+    seed: int,
+) -> np.ndarray:
+    """One view of one photograph.
+
+    Args:
+        index: of the photograph, below `count`.
+        number: of the view.
+        photograph: gives the photograph of an index.
+        count: how many photographs there are to mix with.
+        size: side of the view, in pixels.
+        augmentation: how much it differs from the plain crop.
+        seed: of everything that is drawn.
+
+    Returns:
+        uint8 (size, size, 3).
+    """
+    random = np.random.default_rng([seed, number, index])
+    view = _one_face(photograph(index), size, augmentation, random)
+    if random.random() < augmentation.mix:
+        other = _one_face(photograph(int(random.integers(count))), size, augmentation, random)
+        share = random.uniform(0.1, 0.5)
+        view = (1 - share) * view + share * other
+    return np.clip(np.rint(view), 0, 255).astype(np.uint8)
+
+
+def _one_face(photograph: Photograph, size: int, augmentation: Augmentation, random: np.random.Generator) -> np.ndarray:
+    """float32 (size, size, 3) on a 0..255 scale."""
+    pixels, box = photograph
+    view = _cut(pixels, *_jitter(box, augmentation, random), size)
+    for step in (_light, _fade, _blur, _compress, _erase):
+        view = step(view, augmentation, random)
+    return view
+
+
+def _jitter(
+    box: np.ndarray, augmentation: Augmentation, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Centre and extent (negative width: mirrored) of the crop, in pixels, and its turn in radians."""
+    x0, y0, x1, y1 = (float(value) for value in box)
+    extent = np.array([x1 - x0, y1 - y0]) * math.exp(random.uniform(-1, 1) * math.log1p(augmentation.scale))
+    centre = np.array([x0 + x1, y0 + y1]) / 2 + random.uniform(-1, 1, 2) * augmentation.shift * extent
+    angle = math.radians(random.uniform(-1, 1) * augmentation.rotation)
+    if random.random() < augmentation.flip:
+        extent[0] = -extent[0]
+    return centre, extent, angle
+
+
+def _cut(pixels: np.ndarray, centre: np.ndarray, extent: np.ndarray, angle: float, size: int) -> np.ndarray:
+    """Cuts a turned box out and scales it to a square; what lies outside of the photograph is mirrored in.
+
+    A photograph much larger than the view is scaled down first, so that nothing aliases.
+    """
+    shrink = min(1.0, size / float(np.abs(extent).min()))
+    if shrink < 0.99:
+        height, width = pixels.shape[:2]
+        shape = (max(round(width * shrink), 1), max(round(height * shrink), 1))
+        pixels = cv2.resize(pixels, shape, interpolation=cv2.INTER_AREA)
+        centre, extent = centre * np.divide(shape, (width, height)), extent * np.divide(shape, (width, height))
+    cosine, sine = math.cos(angle), math.sin(angle)
+    # From the view's pixels to the photograph's; both count from the middle of a pixel.
+    linear = np.array([[cosine, -sine], [sine, cosine]]) @ np.diag(extent / size)
+    offset = centre - 0.5 - linear @ np.full(2, size / 2 - 0.5)
+    matrix = np.column_stack([linear, offset])
+    # OpenCV's fast path rounds positions to 1/32 of a pixel on bytes; floats are exact enough.
+    return cv2.warpAffine(
+        pixels.astype(np.float32),
+        matrix,
+        (size, size),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REFLECT_101,
+    )
+
+
+def _light(view: np.ndarray, augmentation: Augmentation, random: np.random.Generator) -> np.ndarray:
+    gain = 1 + random.uniform(-1, 1) * augmentation.contrast
+    added = 255 * random.uniform(-1, 1) * augmentation.brightness
+    if gain == 1 and added == 0:
+        return view
+    mean = view.mean()
+    return np.clip((view - mean) * np.float32(gain) + np.float32(mean + added), 0, 255)
+
+
+def _fade(view: np.ndarray, augmentation: Augmentation, random: np.random.Generator) -> np.ndarray:
+    if random.random() >= augmentation.grey:
+        return view
+    return cv2.cvtColor(cv2.cvtColor(view, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+
+
+def _blur(view: np.ndarray, augmentation: Augmentation, random: np.random.Generator) -> np.ndarray:
+    if random.random() >= augmentation.blur:
+        return view
+    return cv2.GaussianBlur(view, (0, 0), random.uniform(0.003, 0.01) * len(view))
+
+
+def _compress(view: np.ndarray, augmentation: Augmentation, random: np.random.Generator) -> np.ndarray:
+    if random.random() >= augmentation.jpeg:
+        return view
+    quality = int(random.integers(25, 81))
+    pixels = np.clip(np.rint(view), 0, 255).astype(np.uint8)
+    data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    again = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    assert again is not None, "it was encoded just now"
+    return again.astype(np.float32)
+
+
+def _erase(view: np.ndarray, augmentation: Augmentation, random: np.random.Generator) -> np.ndarray:
+    if random.random() >= augmentation.erase:
+        return view
+    size = len(view)
+    sides = (random.uniform(0.1, 0.4, 2) * size).astype(int)
+    row, column = (random.random(2) * (size - sides)).astype(int)
+    view = view.copy()
+    view[row : row + sides[0], column : column + sides[1]] = 255 * random.random()
+    return view
