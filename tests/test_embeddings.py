@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from tfface import alignment, data, embeddings
+from tfface import alignment, data, embeddings, files
 from tfface.embeddings import NO_BOX, NO_FACE, crop_files, crops, embed_dataset, embed_images, report_failures
 from tfface.errors import ImageError, UserError
 from tfface.images import crop_resize, decode, encode_png, recipe
@@ -179,6 +179,19 @@ class TestInterruption:
         embedder = counting()
         embed_dataset(faces, embedder, WHOLE)
         assert embedder.batches == [3, 1, 3, 1, 2]
+
+    def test_neighbouring_shards_share_a_pipeline(self, faces, counting, small_parts, monkeypatch):
+        """Ten rows in shards of four: one pipeline for all; with the middle one at hand, one for each end."""
+        opened = []
+        encoded = type(faces).encoded
+        monkeypatch.setattr(type(faces), "encoded", lambda self, *span: opened.append(span) or encoded(self, *span))
+        embed_dataset(faces, counting(), WHOLE)
+        assert opened == [(0, 10)]
+        (store,) = (files.cache_dir("embeddings")).iterdir()
+        for name in ("rows-00000000-00000004.parquet", "rows-00000008-00000010.parquet"):
+            (store / name).unlink()
+        embed_dataset(faces, counting(), WHOLE)
+        assert opened[1:] == [(0, 4), (8, 10)]
 
 
 @pytest.fixture

@@ -216,19 +216,38 @@ def _embed_ranges(
     ranges: Sequence[tuple[int, int]],
     save: Callable[[tuple[int, int], pa.Table], None],
 ) -> Iterator[int]:
-    """Embeds shard by shard; yields once an image. Batches never straddle a shard."""
+    """Embeds shard by shard; yields once an image.
+
+    Neighbouring shards share one pipeline, so that it runs dry only at its end. Batches never
+    straddle a shard.
+    """
     import tensorflow as tf
 
     size = embedder.preset.input_size
-    for start, stop in ranges:
-        vectors: list[np.ndarray] = []
-        reasons: list[str] = []
-        pipeline = crops(dataset, recipe, size, start=start, stop=stop, boxes=boxes)
-        for images, reason in pipeline.batch(BATCH).prefetch(tf.data.AUTOTUNE):
-            vectors.append(embedder.embed(images[:, :, ::-1] if mirrored else images))
-            reasons.extend(value.decode() for value in reason.numpy())
-            yield from range(len(reason))
-        save((start, stop), _to_table(dataset.keys[start:stop], np.concatenate(vectors), reasons))
+    for run in _runs(ranges):
+        pipeline = crops(dataset, recipe, size, start=run[0][0], stop=run[-1][1], boxes=boxes)
+        batches = iter(pipeline.batch(BATCH).prefetch(tf.data.AUTOTUNE))
+        for start, stop in run:
+            vectors: list[np.ndarray] = []
+            reasons: list[str] = []
+            while len(reasons) < stop - start:
+                images, reason = next(batches)
+                vectors.append(embedder.embed(images[:, :, ::-1] if mirrored else images))
+                reasons.extend(value.decode() for value in reason.numpy())
+                yield from range(len(reason))
+            save((start, stop), _to_table(dataset.keys[start:stop], np.concatenate(vectors), reasons))
+
+
+def _runs(ranges: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """Ranges that follow on each other, together, as long as batches end where they do."""
+    run: list[tuple[int, int]] = []
+    for part in ranges:
+        if run and (run[-1][1] != part[0] or (part[0] - run[0][0]) % BATCH):
+            yield run
+            run = []
+        run.append(part)
+    if run:
+        yield run
 
 
 def _to_table(keys: Sequence[str], vectors: np.ndarray, reasons: list[str]) -> pa.Table:
