@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tfface.errors import UserError
-from tfface.files import lock
-from tfface.store import Store, read_fingerprint
+from tfface.files import lock, read_json
+from tfface.store import Store
 
 ROOT = Path(__file__).parents[1]
 
@@ -75,7 +75,7 @@ def test_all_that_rows_depend_on_is_in_the_folder_s_name():
 def test_says_what_it_was_computed_from():
     store = make_store()
     fill(store)
-    assert read_fingerprint(store.folder) == {"weights": "abc", "rows": 10, "shard_rows": 4}
+    assert read_json(store.folder / "fingerprint.json") == {"weights": "abc", "rows": 10, "shard_rows": 4}
 
 
 def test_an_interrupted_fill_keeps_its_finished_shards():

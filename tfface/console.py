@@ -21,7 +21,7 @@ def progress(items: Iterable[T], *, total: int, label: str, unit: str = "images"
     """Yields the items, with a bar on a terminal and a line now and then elsewhere.
 
     Args:
-        items: what to go through; an item counts as one unless it has a length in `weights`.
+        items: what to go through.
         total: how many items there are, those done earlier included.
         label: what is being done, as a gerund.
         unit: what an item is.

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from tfface.console import note
 from tfface.errors import UserError
-from tfface.files import atomic_write, cache_dir, digest_of, lock, read_json, write_json
+from tfface.files import atomic_write, cache_dir, digest_of, lock, write_json
 
 SHARD_ROWS = 512
 """Rows in a shard; a multiple of every batch size in use, so that batches never straddle shards."""
@@ -94,8 +94,3 @@ class Store:
             raise ValueError(f"{table.num_rows} rows for the range {part}")
         with atomic_write(self._shard(part)) as temporary:
             pq.write_table(table, temporary, write_page_checksum=True)
-
-
-def read_fingerprint(folder: Path) -> dict[str, Any]:
-    """What a store's folder was computed from."""
-    return read_json(folder / "fingerprint.json")
