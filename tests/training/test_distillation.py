@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import pytest
 
+from tfface.errors import UserError
+from tfface.models.layers import UnitNorm
 from tfface.training.batches import EpochViews
 from tfface.training.distillation import Distiller, adamw
 from tfface.training.fitting import Settings, compiled
@@ -45,6 +47,37 @@ def test_views_are_bytes_of_any_size(network):
 def test_the_teacher_is_no_part_of_it(network):
     student = network()
     assert len(Distiller(student).trainable_variables) == len(student.trainable_variables)
+
+
+def pooling_network(size: int = 8) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((size, size, 3))
+    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(6, 3)(inputs))
+    x = keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, UnitNorm()(x))
+
+
+def test_early_steps_see_smaller_views_with_the_same_weights():
+    student = pooling_network()
+    distiller = Distiller(student, small_input=4)
+    assert [id(one) for one in distiller.trainable_variables] == [id(one) for one in student.trainable_variables]
+    views = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
+    small = pooling_network(4)
+    small.set_weights(student.get_weights())
+    shrunk = keras.ops.clip(keras.ops.image.resize(views / np.float32(255), (4, 4), antialias=True), 0.0, 1.0)
+    expected = np.asarray(small(shrunk, training=True))
+    distiller.compile(optimizer="sgd")
+    distiller.train_small(on=True)
+    np.testing.assert_allclose(distiller(views, training=True), expected, atol=1e-6)
+    inferred = np.asarray(student(views / np.float32(255)))
+    np.testing.assert_allclose(distiller(views, training=False), inferred, atol=1e-6)
+    distiller.train_small(on=False)
+    assert not np.allclose(distiller(views, training=True), expected, atol=1e-3)
+
+
+def test_a_student_of_one_size_refuses_smaller_views(network):
+    with pytest.raises(UserError, match="takes images of 8 pixels only, not of 4"):
+        Distiller(network(), small_input=4)
 
 
 def test_saves_and_loads_in_safe_mode(network, tmp_path):

@@ -1,10 +1,13 @@
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 
+from tfface.models.layers import UnitNorm
 from tfface.training.batches import EpochViews
 from tfface.training.checkpoints import Checkpoints
+from tfface.training.distillation import Distiller
 from tfface.training.fitting import Settings, train
 from tfface.training.validation import Score, Validation
 
@@ -55,6 +58,38 @@ def test_a_killed_training_ends_as_an_undisturbed_one(run, network):
     again.restore_best(second)
     for one, other in zip(first.get_weights(), second.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_small_views_first_and_the_students_own_after(bank, validation, tmp_path, monkeypatch):
+    seen = []
+    switch = Distiller.train_small
+    monkeypatch.setattr(Distiller, "train_small", lambda self, on: (seen.append(on), switch(self, on=on))[1])
+    settings = dataclasses.replace(SETTINGS, epochs=4, small_input=4, small_epochs=2)
+
+    def pooling():
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((8, 8, 3))
+        x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(6, 3, activation="relu")(inputs))
+        return keras.Model(inputs, UnitNorm()(keras.layers.Dense(4)(x)))
+
+    def go(folder, **options):
+        checkpoints = Checkpoints(tmp_path / folder, settings.record())
+        batches = EpochViews(bank, views=2, batch_size=8, seed=0)
+        train(pooling(), batches, validation, checkpoints, settings, wait_for_view=lambda number: None, **options)
+        return checkpoints
+
+    whole = go("whole")
+    assert seen == [True, False]
+    for epoch in (1, 3):
+        with pytest.raises(KeyboardInterrupt):
+            go("killed", on_epoch=stop_at(epoch))
+    assert go("killed").history == whole.history
+    assert seen == [True, False, True, True, False, False]
+
+
+def test_a_run_without_small_views_is_recorded_as_before():
+    assert "small_epochs" not in SETTINGS.record()
+    assert dataclasses.replace(SETTINGS, small_input=4, small_epochs=2).record()["small_input"] == 4
 
 
 def test_a_finished_training_is_not_gone_on_with(run):

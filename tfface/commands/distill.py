@@ -78,6 +78,8 @@ _SECONDS_BETWEEN_PICTURES = 30.0
     show_default=True,
     help="Stop after so many epochs without a better validation; 0 for never.",
 )
+@click.option("--small-input", type=click.IntRange(min=16), help="Side of the views in the first epochs (faster).")
+@click.option("--small-epochs", type=click.IntRange(min=0), default=0, show_default=True, help="How many those are.")
 @click.option("--views", type=click.IntRange(min=1), default=14, show_default=True, help="Views of each photograph.")
 @click.option(
     "--bank-gb",
@@ -205,6 +207,7 @@ def _job(options: dict[str, Any]) -> "Job":
     settings = Settings(
         views=views_within(bank, min(options["views"], options["epochs"]), options["bank_gb"]),
         batch_size=min(options["batch_size"], bank.rows),
+        small_input=_small_input(options, student.preset.input_size),
         precision="bfloat16" if options["bfloat16"] else "float32",
         **{
             key: options[key]
@@ -217,10 +220,22 @@ def _job(options: dict[str, Any]) -> "Job":
                 "contrast_weight",
                 "patience",
                 "seed",
+                "small_epochs",
             )
         },
     )
     return Job(dataset, split, chosen, teacher, student, maker, bank, settings, options["work"])
+
+
+def _small_input(options: dict[str, Any], input_size: int) -> int:
+    from tfface.errors import UserError
+
+    if not options["small_epochs"]:
+        return 0
+    small = options["small_input"]
+    if small is None or small >= input_size:
+        raise UserError(f"--small-epochs needs a --small-input below the student's {input_size} pixels")
+    return int(small)
 
 
 def _backend() -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfface.errors import UserError
 from tfface.training import losses
 
 
@@ -25,28 +26,51 @@ class Distiller(keras.Model):
     """
 
     def __init__(
-        self, student: keras.Model, *, relation_weight: float = 10.0, contrast_weight: float = 0.0, **kwargs: Any
+        self,
+        student: keras.Model,
+        *,
+        relation_weight: float = 10.0,
+        contrast_weight: float = 0.0,
+        small_input: int = 0,
+        **kwargs: Any,
     ) -> None:
         """
         Args:
             student: (N, S, S, 3) in [0, 1] to (N, D) unit vectors.
             relation_weight: of the loss on the relations inside a batch.
             contrast_weight: of the contrastive loss.
+            small_input: side of the views where training begins on smaller ones; 0 for none such.
             **kwargs: of every Keras model.
+
+        Raises:
+            UserError: the student cannot see views of that size.
         """
         super().__init__(**kwargs)
         self.student = student
         self.relation_weight = relation_weight
         self.contrast_weight = contrast_weight
+        self.small_input = small_input
+        self.small = at_size(student, small_input) if small_input else None
+        self._small_on = False
         self.cosine = keras.metrics.Mean(name="cosine")
+
+    def train_small(self, *, on: bool) -> None:
+        """Whether training steps from now on see the smaller views; inference never does.
+
+        A short end at the full size makes up for a long beginning at a smaller one (Touvron et
+        al. 2019, https://arxiv.org/abs/1906.06423).
+        """
+        self._small_on = on
+        self.make_train_function(force=True)
 
     def call(self, views: Any, training: bool | None = None) -> Any:
         """Embeds views: uint8 (N, V, V, 3) of any size V, scaled to the student's own."""
         images = ops.cast(views, "float32") / 255.0
-        size = self.student.input_shape[1:3]
+        student = self.small if training and self._small_on else self.student
+        size = student.input_shape[1:3]
         if tuple(images.shape[1:3]) != tuple(size):
             images = ops.clip(ops.image.resize(images, size, antialias=True, data_format="channels_last"), 0.0, 1.0)
-        return self.student(images, training=training)
+        return student(images, training=training)
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
@@ -76,12 +100,30 @@ class Distiller(keras.Model):
             "student": keras.saving.serialize_keras_object(self.student),
             "relation_weight": self.relation_weight,
             "contrast_weight": self.contrast_weight,
+            "small_input": self.small_input,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Distiller":
         student = keras.saving.deserialize_keras_object(config.pop("student"))
         return cls(student, **config)
+
+
+def at_size(network: keras.Model, size: int) -> keras.Model:
+    """The same layers, with the same weights, over square images of another size.
+
+    Raises:
+        UserError: its layers take one size only (it flattens its features, say).
+    """
+    try:
+        return keras.models.clone_model(
+            network, input_tensors=keras.Input((size, size, 3)), clone_function=lambda layer: layer
+        )
+    except ValueError as error:
+        raise UserError(
+            f"{network.name} takes images of {network.input_shape[1]} pixels only, not of {size}: "
+            "leave out --small-input, or choose a student that pools its features"
+        ) from error
 
 
 def adamw(*, learning_rate: float, weight_decay: float, steps: int, warmup: int) -> keras.optimizers.Optimizer:

@@ -35,6 +35,8 @@ class Settings:
         patience: epochs without a better validation after which to stop; 0 for never.
         precision: `float32`, or `bfloat16` for the convolutions, where the processor has it.
         seed: of weights, order and views.
+        small_input: side of the views in the first epochs, smaller than the student's input; 0 for its own.
+        small_epochs: how many epochs those are.
     """
 
     epochs: int = 60
@@ -48,10 +50,13 @@ class Settings:
     patience: int = 0
     precision: str = "float32"
     seed: int = 0
+    small_input: int = 0
+    small_epochs: int = 0
 
     def record(self) -> dict[str, Any]:
-        """JSON-able, for fingerprints and results."""
-        return asdict(self)
+        """JSON-able, for fingerprints and results; without what a run does not use."""
+        unused = () if self.small_epochs else ("small_input", "small_epochs")
+        return {name: value for name, value in asdict(self).items() if name not in unused}
 
 
 def train(
@@ -87,19 +92,32 @@ def train(
         _Validating(validation, checkpoints, settings, batch_size=batches.batch_size, on_epoch=on_epoch),
     ]
     with bfloat16_convolutions(on=settings.precision == "bfloat16"):
-        distiller.fit(
-            batches,
-            epochs=settings.epochs,
-            initial_epoch=checkpoints.epochs,
-            callbacks=callbacks,
-            verbose=0,
-            shuffle=False,
-        )
+        for small, end in ((True, min(settings.small_epochs, settings.epochs)), (False, settings.epochs)):
+            if checkpoints.stopped or checkpoints.epochs >= end:
+                continue
+            distiller.train_small(on=small)
+            distiller.fit(
+                batches,
+                epochs=end,
+                initial_epoch=checkpoints.epochs,
+                callbacks=callbacks,
+                verbose=0,
+                shuffle=False,
+            )
 
 
 def compiled(student: keras.Model, settings: Settings, *, steps_per_epoch: int) -> Distiller:
-    """A Distiller with its optimizer, built, so that a checkpoint can fill both."""
-    distiller = Distiller(student, relation_weight=settings.relation_weight, contrast_weight=settings.contrast_weight)
+    """A Distiller with its optimizer, built, so that a checkpoint can fill both.
+
+    Raises:
+        UserError: the student cannot see views of the smaller size.
+    """
+    distiller = Distiller(
+        student,
+        relation_weight=settings.relation_weight,
+        contrast_weight=settings.contrast_weight,
+        small_input=settings.small_input if settings.small_epochs else 0,
+    )
     optimizer = adamw(
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
