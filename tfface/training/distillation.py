@@ -66,7 +66,7 @@ class Distiller(keras.Model):
     def call(self, views: Any, training: bool | None = None) -> Any:
         """Embeds views: uint8 (N, V, V, 3) of any size V, scaled to the student's own."""
         images = ops.cast(views, "float32") / 255.0
-        student = self.small if training and self._small_on else self.student
+        student = self.small if training and self._small_on and self.small else self.student
         size = student.input_shape[1:3]
         if tuple(images.shape[1:3]) != tuple(size):
             images = ops.clip(ops.image.resize(images, size, antialias=True, data_format="channels_last"), 0.0, 1.0)
