@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from tfface.alignment import DETECTOR, FaceTable, find_faces
+from tfface.augmentation import Corruption, key_number
 from tfface.console import note, progress
 from tfface.data import FaceDataset
 from tfface.errors import ImageError, UserError
@@ -40,7 +41,14 @@ class Embeddings:
     failed: list[tuple[str, str]]
 
 
-def embed_dataset(dataset: FaceDataset, embedder: "Embedder", recipe: Recipe, *, flip: bool = False) -> Embeddings:
+def embed_dataset(
+    dataset: FaceDataset,
+    embedder: "Embedder",
+    recipe: Recipe,
+    *,
+    flip: bool = False,
+    corruption: Corruption | None = None,
+) -> Embeddings:
     """Embeds every photograph of a data set, or takes it from the cache.
 
     A photograph that cannot be read, or in which the recipe's detector finds no face, is kept in
@@ -51,11 +59,12 @@ def embed_dataset(dataset: FaceDataset, embedder: "Embedder", recipe: Recipe, *,
         embedder: the model, with its preset's input size.
         recipe: how photographs are cropped.
         flip: add the embedding of the mirrored crop.
+        corruption: of every crop, before the model sees it.
     """
-    plain = _embed_once(dataset, embedder, recipe, mirrored=False)
+    plain = _embed_once(dataset, embedder, recipe, corruption, mirrored=False)
     if not flip:
         return plain
-    mirrored = _embed_once(dataset, embedder, recipe, mirrored=True)
+    mirrored = _embed_once(dataset, embedder, recipe, corruption, mirrored=True)
     return Embeddings(_add_units(plain.vectors, mirrored.vectors), plain.ok, plain.failed)
 
 
@@ -74,7 +83,9 @@ def embed_images(embedder: "Embedder", images: np.ndarray, *, flip: bool = False
     return _add_units(vectors, embedder.embed(images[:, :, ::-1])) if flip else vectors
 
 
-def _embed_once(dataset: FaceDataset, embedder: "Embedder", recipe: Recipe, *, mirrored: bool) -> Embeddings:
+def _embed_once(
+    dataset: FaceDataset, embedder: "Embedder", recipe: Recipe, corruption: Corruption | None, *, mirrored: bool
+) -> Embeddings:
     fingerprint = {
         "format": _FORMAT,
         "preset": embedder.preset.name,
@@ -85,14 +96,22 @@ def _embed_once(dataset: FaceDataset, embedder: "Embedder", recipe: Recipe, *, m
         "dataset": dataset.name,
         "version": dataset.version,
     }
+    if corruption:
+        fingerprint["corruption"] = corruption.record()
     store = Store("embeddings", fingerprint, len(dataset.keys))
 
     def compute(missing: Sequence[tuple[int, int]], save: Callable[[tuple[int, int], pa.Table], None]) -> None:
         boxes = face_boxes(dataset, recipe)
         total = len(dataset.keys)
         done = total - sum(stop - start for start, stop in missing)
-        batches = _embed_ranges(dataset, embedder, recipe, boxes, mirrored, missing, save)
+
+        def cut(start: int, stop: int) -> "tf.data.Dataset":
+            size = embedder.preset.input_size
+            return crops(dataset, recipe, size, start=start, stop=stop, boxes=boxes, corruption=corruption)
+
+        batches = _embed_ranges(dataset, embedder, cut, mirrored, missing, save)
         label = f"embedding {'mirrored ' if mirrored else ''}with {embedder.preset.name}"
+        label += f" under {corruption}" if corruption else ""
         for _ in progress(batches, total=total, done=done, label=label):
             pass
 
@@ -114,6 +133,7 @@ def crops(
     start: int = 0,
     stop: int | None = None,
     boxes: Sequence[np.ndarray | str] | None = None,
+    corruption: Corruption | None = None,
 ) -> "tf.data.Dataset":
     """The data set's cropped photographs as a `tf.data` pipeline, in the order of its keys.
 
@@ -124,6 +144,7 @@ def crops(
         start: first index.
         stop: one past the last index; None for the end.
         boxes: for every key the face (x, y, width, height), or why there is none; found if absent.
+        corruption: of every crop.
 
     Returns:
         Elements (crop float32 (size, size, 3) in [0, 1], reason: a string, empty where it went well).
@@ -150,7 +171,16 @@ def crops(
         return crop_resize(pixels, box, size), tf.ensure_shape(reason, ())
 
     pairs = tf.data.Dataset.zip(indices, dataset.encoded(start, stop))
-    return pairs.map(crop, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    cropped = pairs.map(crop, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    if corruption is None:
+        return cropped
+    change = corruption.change()
+    numbers = tf.data.Dataset.from_tensor_slices(
+        np.array([key_number(key) for key in dataset.keys[start:stop]], np.int64)
+    )
+    return tf.data.Dataset.zip(cropped, numbers).map(
+        lambda element, number: (change(element[0], number), element[1]), tf.data.AUTOTUNE, deterministic=True
+    )
 
 
 def crop_files(files: Sequence[bytes], recipe: Recipe, size: int) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -210,8 +240,7 @@ def _or_no_face(box: np.ndarray | None) -> np.ndarray | str:
 def _embed_ranges(
     dataset: FaceDataset,
     embedder: "Embedder",
-    recipe: Recipe,
-    boxes: Sequence[np.ndarray | str] | None,
+    cut: Callable[[int, int], "tf.data.Dataset"],
     mirrored: bool,
     ranges: Sequence[tuple[int, int]],
     save: Callable[[tuple[int, int], pa.Table], None],
@@ -223,10 +252,8 @@ def _embed_ranges(
     """
     import tensorflow as tf
 
-    size = embedder.preset.input_size
     for run in _runs(ranges):
-        pipeline = crops(dataset, recipe, size, start=run[0][0], stop=run[-1][1], boxes=boxes)
-        batches = iter(pipeline.batch(BATCH).prefetch(tf.data.AUTOTUNE))
+        batches = iter(cut(run[0][0], run[-1][1]).batch(BATCH).prefetch(tf.data.AUTOTUNE))
         for start, stop in run:
             vectors: list[np.ndarray] = []
             reasons: list[str] = []

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -15,6 +16,7 @@ SCHEMA = [
     "started",
     "seconds",
     "flip",
+    "corruption",
     "protocol",
     "images",
     "identities",
@@ -149,3 +151,55 @@ def test_facenet_on_five_faces(run_cli, registry_cache, tmp_path):
     assert metrics["auc"] > 0.98
     assert metrics["calibrated"]["accuracy"] > 0.95
     assert metrics["fixed"]["accuracy"] < 0.85, "the paper's threshold is far too strict for this model"
+
+
+class TestCorrupt:
+    def test_one_is_measured_alone(self, evaluate):
+        _, plain = evaluate()
+        result, corrupted = evaluate("--corrupt", "blur:6")
+        assert (plain["corruption"], corrupted["corruption"]) == (None, "blur:6")
+        assert "under blur:6" in result.out
+        assert corrupted["genuine"]["mean"] != plain["genuine"]["mean"]
+
+    def test_several_stand_beside_the_clean_run(self, evaluate, tmp_path):
+        result, metrics = evaluate(
+            "--corrupt", "brightness:0.3", "--corrupt", "brightness:-0.3", "--corrupt", "noise:0"
+        )
+        runs = metrics["models"]
+        assert [run["corruption"] for run in runs] == [None, "brightness:0.3", "brightness:-0.3", "noise:0"]
+        means = [run["genuine"]["mean"] for run in runs]
+        assert means[3] == pytest.approx(means[0], abs=1e-6), "noise of deviation 0 is none"
+        assert len({round(mean, 6) for mean in means}) == 3
+        assert "corruption" in result.out
+        assert "brightness:-0.3" in result.out
+        assert len(list((tmp_path / "out").glob("distances-*.png"))) == 4
+
+    def test_the_embeddings_are_kept_for_each_severity_and_seed(self, evaluate, tiny_model, monkeypatch):
+        _, first = evaluate("--corrupt", "occlusion:0.5")
+        _, other = evaluate("--corrupt", "occlusion:0.5", "--seed", "1")
+        assert first["genuine"]["mean"] != other["genuine"]["mean"]
+        monkeypatch.setattr(type(tiny_model), "embed", lambda *_: pytest.fail("embedded again"))
+        assert evaluate("--corrupt", "occlusion:0.5")[1]["genuine"] == first["genuine"]
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [("fog:1", "unknown corruption 'fog'; valid: rotation, zoom"), ("zoom:9", "zoom takes a number, 0.5 to 4")],
+    )
+    def test_what_there_is_not_is_refused(self, refused, text, message):
+        assert message in refused("evaluate", "--corrupt", text)
+
+
+def test_crops_on_disk_are_taken_whole(run_cli, tiny_embedder, tiny_faces, tmp_path, monkeypatch):
+    preset = dataclasses.replace(tiny_embedder.preset, recipe="center-140")
+    embedder = dataclasses.replace(tiny_embedder, preset=preset)
+    monkeypatch.setattr("tfface.models.base.load_by_name", lambda name, offline=False: embedder)
+    made = tmp_path / "made"
+    assert run_cli("augment", "--dataset", tiny_faces, "--recipe", "whole", "--size", 32, "--out", made).code == 0
+    for folder, options, expected in (
+        (made, [], "whole"),
+        (made, ["--recipe", "center-100"], "center-100"),
+        (tiny_faces, [], "center-140"),
+    ):
+        result = run_cli("evaluate", "--dataset", folder, *options, "--out", tmp_path / "out")
+        assert result.code == 0, result.err
+        assert json.loads((tmp_path / "out" / "metrics.json").read_text())["recipe"] == expected

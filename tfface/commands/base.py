@@ -54,7 +54,9 @@ out = click.option(
     metavar="DIR",
     help="Write metrics.json and pictures there.",
 )
-seed = click.option("--seed", default=0, show_default=True, help="Of everything that is drawn at random.")
+seed = click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything that is drawn at random."
+)
 manual_dir = click.option(
     "--manual-dir",
     type=click.Path(exists=True, path_type=Path),

@@ -1,10 +1,12 @@
 """`python cli.py evaluate --model facenet`: how well a face embedder tells people apart."""
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tfface.augmentation import CORRUPTIONS, describe
 from tfface.commands import base
 
 if TYPE_CHECKING:
@@ -38,9 +40,17 @@ if TYPE_CHECKING:
     "recipe_names",
     multiple=True,
     metavar="NAME",
-    help="Crop recipe: whole, center-140, mtcnn-v1-margin0.20 ...; the preset's if absent; repeats.",
+    help="Crop recipe: whole, center-140, mtcnn-v1-margin0.20 ...; if absent the preset's, or whole where a data set "
+    "on disk holds crops; repeats.",
 )
 @base.flip
+@click.option(
+    "--corrupt",
+    multiple=True,
+    metavar="NAME:SEVERITY",
+    help="Measure under one change of every image's crop; repeats, then beside the clean run. "
+    f"{describe(CORRUPTIONS)}.",
+)
 @click.option(
     "--threshold", type=base.Distance(), help="Fixed threshold in the preset's metric, instead of the preset's."
 )
@@ -65,6 +75,7 @@ def command(
     pairs_file: Path | None,
     recipe_names: tuple[str, ...],
     flip: bool,
+    corrupt: tuple[str, ...],
     threshold: float | None,
     group_files: tuple[Path, ...],
     images_per_person: int | None,
@@ -76,9 +87,10 @@ def command(
 ) -> None:
     """Measures how well face embedders tell people apart.
 
-    Several models, data sets or recipes are compared in one table. The default data set,
+    Several models, data sets, recipes or corruptions are compared in one table. The default data set,
     five_faces, and FaceNet's weights come from a package registry.
     """
+    from tfface.augmentation import corruption
     from tfface.data import load, read_groups_file, read_pairs_file
     from tfface.embeddings import embed_dataset, report_failures
     from tfface.evaluation import check_protocol, evaluate
@@ -87,6 +99,7 @@ def command(
     from tfface.report.records import Clock, head
 
     recipes = {name: recipe(name) for name in recipe_names}
+    corruptions = list(dict.fromkeys(corruption(text, seed) for text in corrupt))
     embedders = [load_by_name(name, offline=offline) for name in model_names]
     runs: list[tuple[dict[str, Any], Evaluation]] = []
     for dataset in _at_hand(
@@ -98,10 +111,14 @@ def command(
             check_protocol(dataset, protocol)
         groups = read_groups_file(list(group_files), dataset) if group_files else None
         for embedder in embedders:
-            for chosen in recipes.values() or [recipe(embedder.preset.recipe)]:
+            own = [recipe(dataset.own_recipe or embedder.preset.recipe)]
+            # Several are compared with the clean run; one is asked for as it is, and so is none.
+            cases = corruptions if len(corruptions) == 1 else [None, *corruptions]
+            for chosen, case in itertools.product(recipes.values() or own, cases):
                 clock = Clock()
-                embeddings = embed_dataset(dataset, embedder, chosen, flip=flip)
-                report_failures(embeddings.failed, len(dataset), strict=strict)
+                embeddings = embed_dataset(dataset, embedder, chosen, flip=flip, corruption=case)
+                if case is cases[0]:  # the same photographs fail under all of them
+                    report_failures(embeddings.failed, len(dataset), strict=strict)
                 evaluation = evaluate(
                     dataset,
                     embeddings,
@@ -113,7 +130,8 @@ def command(
                     seed=seed,
                 )
                 record = head("evaluate", embedder, chosen.name, dataset, seed, clock)
-                runs.append(({**record, "flip": flip, **evaluation.metrics}, evaluation))
+                record |= {"flip": flip, "corruption": str(case) if case else None}
+                runs.append(({**record, **evaluation.metrics}, evaluation))
     _show(runs)
     if out:
         _write(out, runs)
@@ -145,7 +163,7 @@ def _show(runs: "list[tuple[dict[str, Any], Evaluation]]") -> None:
         print_evaluation(objects[0])
         return
     print_comparison(objects)
-    settings = {(record["dataset"], record["recipe"]) for record in objects}
+    settings = {(record["dataset"], record["recipe"], record["corruption"]) for record in objects}
     if len(settings) == 1:
         print_paper_table(objects)
 
@@ -159,11 +177,12 @@ def _write(out: Path, runs: "list[tuple[dict[str, Any], Evaluation]]") -> None:
     from tfface.report.evaluation_tables import title
     from tfface.report.records import whole
 
-    labels = [" ".join([record["preset"], record["dataset"], record["recipe"]]) for record, _ in runs]
+    naming = ("preset", "dataset", "recipe", "corruption")
+    labels = [" ".join(record[name] for name in naming if record[name]) for record, _ in runs]
     plot_roc(out / "roc.png", [(label, evaluation) for label, (_, evaluation) in zip(labels, runs, strict=True)])
     written = ["roc.png"]
     for label, (record, evaluation) in zip(labels, runs, strict=True):
-        suffix = "" if len(runs) == 1 else "-" + re.sub(r"[^\w.]+", "-", label)
+        suffix = "" if len(runs) == 1 else "-" + re.sub(r"[^\w.]", "-", label)
         plot_histogram(out / f"distances{suffix}.png", title(record), evaluation)
         write_csv(out / f"worst{suffix}.csv", WorstPair._fields, evaluation.worst)
         written += [f"distances{suffix}.png", f"worst{suffix}.csv"]

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from tfface import registry
-from tfface.data import prepared
-from tfface.data.faces import FaceDataset, TfdsFaces, open_folder
+from tfface.data import manifest, prepared
+from tfface.data.faces import FaceDataset, TfdsFaces, open_folder, open_manifest
 from tfface.errors import UserError
 
 
@@ -28,7 +28,7 @@ def load(
     A named one is prepared on first use, and opened without TensorFlow from then on.
 
     Args:
-        name: the data set; a folder has one subfolder per person.
+        name: the data set; a folder has one subfolder per person, or the manifest of a command that wrote it.
         manual_dir: the folder of archives at hand, or one archive (also `TFFACE_LFW` and the like).
         offline: never touch a network.
         images_per_person: draw so many images of each person.
@@ -58,7 +58,7 @@ def describe(name: str) -> dict[str, Any]:
         UserError: no such data set.
     """
     if _is_folder(name):
-        return {**_counts(open_folder(Path(name).expanduser())), "source": "a folder of yours"}
+        return {**_counts(_open_path(name)), "source": "a folder of yours"}
     base, config = _split(name)
     builder = prepared.builder_class(base)
     images, people = builder.expected(config)
@@ -89,9 +89,14 @@ def describe(name: str) -> dict[str, Any]:
 
 def _open(name: str, manual_dir: Path | None, *, offline: bool) -> FaceDataset:
     if _is_folder(name):
-        return open_folder(Path(name).expanduser())
+        return _open_path(name)
     base, config = _split(name)
     return prepared.open_prepared(base, config, manual_dir, offline=offline)
+
+
+def _open_path(name: str) -> FaceDataset:
+    path = Path(name).expanduser()
+    return open_manifest(path) if manifest.exists(path) else open_folder(path)
 
 
 def _is_folder(name: str) -> bool:

@@ -2,11 +2,12 @@
 
 import abc
 import dataclasses
+import difflib
 import functools
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfface.console import note
+from tfface.data import manifest
 from tfface.data.lists import Pairs, read_pairs_file
 from tfface.errors import UserError
 from tfface.files import digest_of
@@ -44,6 +46,8 @@ class FaceDataset(abc.ABC):
         identities: the person of each image.
         boxes: (N, 4) float32 `x, y, width, height` in pixels where the data set publishes face
             boxes (NaN for an image without one), else None.
+        own_recipe: the crop recipe that reads it unless another is asked for (`whole` where the
+            images are crops already), else None: the model's.
     """
 
     name: str
@@ -51,6 +55,7 @@ class FaceDataset(abc.ABC):
     keys: list[str] = field(repr=False)
     identities: list[str] = field(repr=False)
     boxes: np.ndarray | None = field(repr=False)
+    own_recipe: str | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -114,6 +119,38 @@ class FaceDataset(abc.ABC):
             generator = np.random.default_rng([seed, zlib.crc32(identity.encode())])
             chosen.extend(generator.permutation(own)[:images_per_person])
         return self.take(np.sort(np.array(chosen, int)), f"{images_per_person}-per-person-seed{seed}")
+
+    def sample_people(self, people: int, seed: int) -> "FaceDataset":
+        """A seeded draw of so many people, with all their images; of fewer all.
+
+        Raises:
+            UserError: `people` is below 1.
+        """
+        if people < 1:
+            raise UserError(f"{people} people: ask for 1 or more")
+        # Each person's lot is of (seed, name) alone, so that who joins or leaves changes little.
+        lots = {
+            name: np.random.default_rng([seed, zlib.crc32(name.encode()), 1]).random() for name in set(self.identities)
+        }
+        chosen = set(sorted(lots, key=lambda name: (lots[name], name))[:people])
+        return self._of(chosen, f"{people}-people-seed{seed}")
+
+    def of_people(self, names: Sequence[str]) -> "FaceDataset":
+        """The images of some people.
+
+        Raises:
+            UserError: one of them is not in the data set.
+        """
+        known = sorted(set(self.identities))
+        for name in names:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f" (did you mean {near[0]}?)" if near else f": it has {', '.join(known[:5])} ..."
+                raise UserError(f"{self.name} has no person {name!r}{hint}")
+        return self._of(set(names), f"people-{digest_of(sorted(set(names)))}")
+
+    def _of(self, people: set[str], label: str) -> "FaceDataset":
+        return self.take(np.flatnonzero([identity in people for identity in self.identities]), label)
 
     def _taken(self, indices: np.ndarray, label: str) -> dict:
         """The fields that every kind of data set narrows alike."""
@@ -237,6 +274,28 @@ def open_folder(path: Path) -> FolderFaces:
     if loose:
         note(f"{path}: {loose} images lie outside of any person's subfolder and are left out")
     return _folder_faces(path, keys)
+
+
+def open_manifest(path: Path) -> FolderFaces:
+    """A folder of faces that a command wrote: its images and their people are those of its manifest.
+
+    Raises:
+        UserError: see `tfface.data.manifest.read`.
+    """
+    found = manifest.read(path)
+    if not found.records:
+        raise UserError(f"{path} holds no images: its {manifest.FILE} lists none")
+    people = {record["file"]: record["person"] for record in found.records}
+    keys = sorted(people, key=natural_key)
+    return FolderFaces(
+        name=f"folder:{path.resolve().name}",
+        version=f"manifest-{found.digest}",
+        keys=keys,
+        identities=[people[key] for key in keys],
+        boxes=None,
+        folder=path,
+        own_recipe="whole" if found.header.get("recipe") else None,
+    )
 
 
 def open_photographs(path: Path) -> FolderFaces:

@@ -47,10 +47,11 @@ def title(metrics: Metrics) -> str:
     """What was measured, in one line."""
     failed = f", {metrics['failed_images']} failed" if metrics["failed_images"] else ""
     flip = ", mirrored added" if metrics["flip"] else ""
+    corruption = f", under {metrics['corruption']}" if metrics.get("corruption") else ""
     return (
         f"{metrics['preset']} ({metrics['weights_sha256'][:8]}) on {metrics['dataset']}: "
         f"{metrics['images']:,} images of {metrics['identities']:,} people{failed}; "
-        f"{metrics['protocol']}, {metrics['recipe']}{flip}"
+        f"{metrics['protocol']}, {metrics['recipe']}{flip}{corruption}"
     )
 
 
@@ -77,6 +78,7 @@ def print_groups(groups: Metrics) -> None:
 def print_comparison(objects: Sequence[Metrics]) -> None:
     """Several runs side by side; one data set and recipe makes it the paper's Table 1."""
     rows = []
+    corrupted = any(metrics["corruption"] for metrics in objects)
     for metrics in objects:
         calibrated = metrics["calibrated"] or {}
         far = "0.001" if "0.001" in metrics["tar_at_far"] else next(reversed(metrics["tar_at_far"]), None)
@@ -85,6 +87,7 @@ def print_comparison(objects: Sequence[Metrics]) -> None:
                 metrics["preset"],
                 metrics["dataset"],
                 metrics["recipe"] + ("+flip" if metrics["flip"] else ""),
+                *([metrics["corruption"] or "none"] if corrupted else []),
                 f"{metrics['images'] - metrics['failed_images']:,} of {metrics['images']:,}",
                 percent(metrics["fixed"]["accuracy"]),
                 f"{metrics['fixed']['threshold']:.3f}",
@@ -100,6 +103,7 @@ def print_comparison(objects: Sequence[Metrics]) -> None:
             "preset",
             "data set",
             "recipe",
+            *(["corruption"] if corrupted else []),
             "images",
             "accuracy, fixed",
             "threshold",
@@ -113,40 +117,43 @@ def print_comparison(objects: Sequence[Metrics]) -> None:
     )
 
 
+PAPER_COLUMNS = (
+    "model",
+    "paper: threshold",
+    "paper: accuracy",
+    "ours at it",
+    "ours calibrated",
+    "paper: genuine",
+    "ours",
+    "paper: impostor",
+    "ours",
+)
+
+
 def print_paper_table(objects: Sequence[Metrics]) -> None:
     """The paper's Table 1 and ours beside it; Euclidean distances of unit vectors, as its figures are."""
-    rows = []
-    for metrics in objects:
-        paper = TABLE_1.get(metrics["model"])
-        euclidean = next(row for row in metrics["rows"] if row["metric"] == "euclidean")
-        rows.append(
-            [
-                metrics["preset"],
-                f"{paper.threshold:.2f}" if paper else "-",
-                paper.accuracy if paper else "-",
-                percent(_accuracy_at(metrics, paper.threshold) if paper else None),
-                percent((metrics["calibrated"] or {}).get("accuracy")),
-                _moments(paper.genuine if paper else None),
-                _moments(_pair(euclidean["genuine"])),
-                _moments(paper.impostor if paper else None),
-                _moments(_pair(euclidean["impostor"])),
-            ]
-        )
     print_table(
-        [
-            "model",
-            "paper: threshold",
-            "paper: accuracy",
-            "ours at it",
-            "ours calibrated",
-            "paper: genuine",
-            "ours",
-            "paper: impostor",
-            "ours",
-        ],
-        rows,
+        PAPER_COLUMNS,
+        [paper_row(metrics) for metrics in objects],
         title="The paper's Table 1 (distances: mean/variance, Euclidean)",
     )
+
+
+def paper_row(metrics: Metrics) -> list[str]:
+    """A row of the paper's Table 1, by `PAPER_COLUMNS`."""
+    paper = TABLE_1.get(metrics["model"])
+    euclidean = next(row for row in metrics["rows"] if row["metric"] == "euclidean")
+    return [
+        metrics["preset"],
+        f"{paper.threshold:.2f}" if paper else "-",
+        paper.accuracy if paper else "-",
+        percent(_accuracy_at(metrics, paper.threshold) if paper else None),
+        percent((metrics["calibrated"] or {}).get("accuracy")),
+        _moments(paper.genuine if paper else None),
+        _moments(_pair(euclidean["genuine"])),
+        _moments(paper.impostor if paper else None),
+        _moments(_pair(euclidean["impostor"])),
+    ]
 
 
 def _accuracy_at(metrics: Metrics, threshold: float) -> float | None:

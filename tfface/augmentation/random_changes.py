@@ -1,0 +1,85 @@
+"""Each kind of augmentation: a strength -> a change drawn anew for each image.
+
+The functions bear the names of `tfface.augmentation.kinds.KINDS`. Imports Keras: import it where
+an image is changed, not before.
+"""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+from keras import layers
+
+from tfface.augmentation import pixels
+from tfface.augmentation.seeds import ImageSeeds
+
+Change = Callable[[tf.Tensor, ImageSeeds], tf.Tensor]
+"""(H, W, 3) float32 in [0, 1] and the image's seeds -> the image changed."""
+
+
+def rotation(degrees: float) -> Change:
+    """Turns by up to so many degrees, each way; what comes in at the corners is mirrored."""
+    return of_layer(layers.RandomRotation(degrees / 360, dtype="float32"))
+
+
+def zoom(share: float) -> Change:
+    """Shows up to this share less or more of the sides; what comes in at the edges is mirrored."""
+    return of_layer(layers.RandomZoom((-share, share), dtype="float32"))
+
+
+def flip(_: float) -> Change:
+    """Mirrors left to right, half of the time."""
+    return of_layer(layers.RandomFlip("horizontal", dtype="float32"))
+
+
+def crop(share: float) -> Change:
+    """Cuts this share off the sides, leaving any part, and scales that up again."""
+
+    def change(image: tf.Tensor, seeds: ImageSeeds) -> tf.Tensor:
+        # Keras's RandomCrop must know the size when it is made, and leaves images smaller.
+        sides = image.shape[:2]
+        kept = [max(round(side * (1 - share)), 1) for side in sides]
+        free = tf.constant([side - part + 1 for side, part in zip(sides, kept, strict=True)], tf.float32)
+        corner = tf.cast(tf.random.stateless_uniform((2,), seeds.next()) * free, tf.int32)
+        part = tf.slice(image, tf.concat([corner, [0]], 0), [*kept, 3])
+        return tf.image.resize(part, sides, antialias=True)
+
+    return change
+
+
+def brightness(most: float) -> Change:
+    """Adds or takes away up to this part of the full range."""
+    return of_layer(layers.RandomBrightness(most, value_range=(0, 1), dtype="float32"))
+
+
+def contrast(most: float) -> Change:
+    """Multiplies differences from each channel's mean by 1 plus or minus up to this."""
+    # Of a single number Keras makes 0 to `most`, so that contrast would only rise.
+    return of_layer(layers.RandomContrast((most, most), value_range=(0, 1), dtype="float32"))
+
+
+def blur(sigma: float) -> Change:
+    """A Gaussian blur of up to so many pixels."""
+    return lambda image, seeds: pixels.blur(image, tf.random.stateless_uniform((), seeds.next()) * sigma)
+
+
+def jpeg(quality: float) -> Change:
+    """A JPEG file of this quality to 95 (or to this, if it is higher)."""
+    lowest, highest = int(quality), max(int(quality), 95)
+
+    def change(image: tf.Tensor, seeds: ImageSeeds) -> tf.Tensor:
+        return pixels.jpeg(image, tf.random.stateless_uniform((), seeds.next(), lowest, highest + 1, tf.int32))
+
+    return change
+
+
+def of_layer(layer: layers.Layer) -> Change:
+    """A Keras layer that draws from the image's seeds instead of its own."""
+    # In a tf.data pipeline all is TensorFlow, whatever backend the models run on.
+    layer.backend.set_backend("tensorflow")
+
+    def change(image: tf.Tensor, seeds: ImageSeeds) -> tf.Tensor:
+        batch = image[None]
+        drawn = layer.get_random_transformation(batch, seed=seeds)
+        return tf.ensure_shape(layer.transform_images(batch, drawn)[0], image.shape)
+
+    return change
