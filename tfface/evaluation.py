@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from tfface.errors import UserError
 from tfface.identity_errors import IdentityErrors
 from tfface.judges import AllPairsJudge, Judge, ListJudge, Metrics, estimate_entry
 from tfface.metrics import ErrorCurve
+from tfface.pair_tiles import WORST
 from tfface.similarity import from_cosine, to_cosine
 
 if TYPE_CHECKING:
@@ -93,20 +95,15 @@ def evaluate(
     fixed = (preset.metric, preset.threshold, preset.threshold_source)
     if threshold is not None:
         fixed = (preset.metric, threshold, "--threshold")
-    people = np.unique(np.array(dataset.identities), return_inverse=True)[1]
-    judge: Judge
-    if protocol == "all-pairs" and pairs is None:
-        judge = AllPairsJudge(embeddings, people, preset.metric, seed)
-    else:
-        judge = ListJudge.of(dataset, embeddings, people, preset.metric, protocol, pairs)
+    judge = judge_pairs(dataset, embeddings, preset.metric, protocol=protocol, pairs=pairs, seed=seed)
     metrics = {
         "protocol": pairs.name if pairs else protocol,
         "images": len(dataset),
-        "identities": int(people.max()) + 1,
+        "identities": len(set(dataset.identities)),
         "failed_images": len(embeddings.failed),
         "failures": [{"image": key, "reason": reason} for key, reason in embeddings.failed],
         **judge.judge([fixed, *preset.other_thresholds]),
-        "remarks": _remarks(dataset, preset, judge),
+        "remarks": remarks(dataset, preset, judge),
     }
     if groups:
         inside = np.array([groups.get(key, "") for key in dataset.keys])
@@ -122,12 +119,42 @@ def evaluate(
     return Evaluation(metrics, judge.curve, judge.histogram(), _worst(dataset, judge))
 
 
+def judge_pairs(
+    dataset: FaceDataset,
+    embeddings: Embeddings,
+    metric: str,
+    *,
+    protocol: str = "all-pairs",
+    pairs: Pairs | None = None,
+    seed: int = 0,
+    worst: int = WORST,
+) -> Judge:
+    """The judge of a protocol's pairs, or of a list; people are numbered in the order of their sorted names.
+
+    Args:
+        dataset: whose images.
+        embeddings: of it, in the order of its keys.
+        metric: of thresholds.
+        protocol: one of `PROTOCOLS`.
+        pairs: a list to judge instead of the protocol's.
+        seed: of the split of the people into halves.
+        worst: how many of the worst pairs of each kind to keep, of all pairs.
+
+    Raises:
+        UserError: the data set lacks the protocol's pairs, or there is nothing to judge.
+    """
+    people = np.unique(np.array(dataset.identities), return_inverse=True)[1]
+    if protocol == "all-pairs" and pairs is None:
+        return AllPairsJudge(embeddings, people, metric, seed, worst=worst)
+    return ListJudge.of(dataset, embeddings, people, metric, protocol, pairs)
+
+
 def _worst(dataset: FaceDataset, judge: Judge) -> list[WorstPair]:
     return [
         WorstPair(kind, rank, dataset.keys[first], dataset.keys[second], float(from_cosine(distance, judge.metric)))
         for kind, pairs in zip(("impostor", "genuine"), judge.worst(), strict=True)
         for rank, (first, second, distance) in enumerate(
-            zip(pairs.first, pairs.second, pairs.distance, strict=True), start=1
+            islice(zip(pairs.first, pairs.second, pairs.distance, strict=True), WORST), start=1
         )
     ]
 
@@ -147,17 +174,17 @@ def _group_entry(errors: IdentityErrors | None) -> Metrics:
     }
 
 
-def _remarks(dataset: FaceDataset, preset: "Preset", judge: Judge) -> list[str]:
+def remarks(dataset: FaceDataset, preset: "Preset", judge: Judge) -> list[str]:
     """What a reader must know to read the numbers rightly."""
-    remarks = []
+    said = []
     if judge.excluded:
-        remarks.append(f"{judge.excluded} pairs are left out, since an image of theirs could not be embedded")
+        said.append(f"{judge.excluded} pairs are left out, since an image of theirs could not be embedded")
     seen = set(dataset.identities) & preset.identities_seen
     if seen:
-        remarks.append(
+        said.append(
             f"{preset.name} was trained on {len(seen)} of these {len(set(dataset.identities))} people: "
             "its numbers here are not those of people it has not seen"
         )
     if dataset.name.startswith("lfw") and "LFW" in preset.training_data:
-        remarks.append(f"training data of {preset.name}: {preset.training_data}")
-    return remarks
+        said.append(f"training data of {preset.name}: {preset.training_data}")
+    return said

@@ -5,7 +5,9 @@ people is judged at the threshold that is best on the other half; over folds, ea
 threshold of the others; over View 1, the test list at the training list's.
 """
 
+import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from tfface.data import FaceDataset, Pairs
 from tfface.embeddings import Embeddings
 from tfface.errors import UserError
 from tfface.identity_errors import IdentityErrors, error_counts
-from tfface.metrics import ErrorCurve, calibrate_halves, kfold, supported_fars
+from tfface.metrics import ErrorCurve, FoldResult, calibrate_halves, kfold, supported_fars
 from tfface.pair_tiles import BINS, BINS_PER_UNIT
 from tfface.similarity import (
     METRICS,
@@ -95,11 +97,28 @@ class Judge:
         raise NotImplementedError
 
     def worst(self) -> tuple[pair_tiles.Pairs, pair_tiles.Pairs]:
-        """The closest impostor pairs and the farthest genuine pairs, worst first, by image index."""
+        """The closest impostor pairs and the farthest genuine pairs, worst first, by image index.
+
+        Of a list all pairs; of all pairs as many as were to be kept.
+        """
         raise NotImplementedError
 
     def group_errors(self, inside: np.ndarray, threshold: float) -> IdentityErrors | None:
         """Errors of the pairs whose two images are both in a group; None where it has no pairs."""
+        raise NotImplementedError
+
+    @property
+    def codes(self) -> np.ndarray:
+        """(P,) the person that each place of `errors` is about."""
+        raise NotImplementedError
+
+    @property
+    def calibration(self) -> str:
+        """On which pairs a calibrated threshold is chosen."""
+        raise NotImplementedError
+
+    def calibrated_parts(self) -> "list[tuple[Judge, float]]":
+        """The pairs in parts, each with the threshold (in `metric`) chosen without it; empty where that cannot be."""
         raise NotImplementedError
 
     def fixed_accuracy(self, threshold: float, errors: IdentityErrors) -> Metrics:
@@ -148,11 +167,16 @@ class Judge:
 class AllPairsJudge(Judge):
     """Every pair of a data set."""
 
-    def __init__(self, embeddings: Embeddings, people: np.ndarray, metric: str, seed: int) -> None:
+    calibration = "each half of the people from the other half"
+
+    def __init__(
+        self, embeddings: Embeddings, people: np.ndarray, metric: str, seed: int, *, worst: int = pair_tiles.WORST
+    ) -> None:
+        self.embeddings, self.everyone = embeddings, people
         self.images = np.flatnonzero(embeddings.ok)
         self.vectors, self.people = embeddings.vectors[self.images], people[self.images]
-        self.metric, self.seed = metric, seed
-        self.summary: PairSummary = all_pairs(self.vectors, self.people, seed=seed)
+        self.metric, self.seed, self.kept = metric, seed, worst
+        self.summary: PairSummary = all_pairs(self.vectors, self.people, seed=seed, worst=worst)
         self.arrangement = arrange(self.people, seed=seed)
         self.curve = ErrorCurve.from_region(self.summary.total, metric)
 
@@ -178,11 +202,27 @@ class AllPairsJudge(Judge):
         estimate = confidence.mean_of([part for part in found if part is not None])
         return {
             "threshold": halves.threshold,
-            "threshold_source": "each half of the people from the other half",
+            "threshold_source": self.calibration,
             "accuracy": estimate.value,
             "std": halves.std,
             "ci95": estimate.ci95,
         }
+
+    @property
+    def codes(self) -> np.ndarray:
+        return self.arrangement.names
+
+    def calibrated_parts(self) -> list[tuple[Judge, float]]:
+        halves = calibrate_halves(self.summary, self.metric)
+        if halves is None:
+            return []
+        rows = np.split(self.images[self.arrangement.order], [self.arrangement.boundary])
+        return [(self._only(half), threshold) for half, threshold in zip(rows, halves.thresholds, strict=True)]
+
+    def _only(self, images: np.ndarray) -> "AllPairsJudge":
+        chosen = np.isin(np.arange(len(self.everyone)), images)
+        part = dataclasses.replace(self.embeddings, ok=chosen)
+        return AllPairsJudge(part, self.everyone, self.metric, self.seed, worst=self.kept)
 
     def histogram(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         edges = np.linspace(0, from_cosine(2.0, self.metric), _PLOT_BINS + 1)
@@ -261,25 +301,54 @@ class ListJudge(Judge):
 
     def calibrated(self) -> Metrics | None:
         if self.training is not None:
-            best = ErrorCurve.from_scores(self.training.distance, self.training.same).best_threshold()
             return {
-                "threshold": float(from_cosine(best, self.metric)),
-                "threshold_source": "the training list",
-                **estimate_entry("accuracy", confidence.balanced_accuracy(self.judged.errors(best))),
+                "threshold": float(from_cosine(self._trained, self.metric)),
+                "threshold_source": self.calibration,
+                **estimate_entry("accuracy", confidence.balanced_accuracy(self.judged.errors(self._trained))),
                 "std": None,
             }
-        if len(np.unique(self.judged.fold)) < 2:
+        folds = self._folds
+        if folds is None:
             return None
-        folds = kfold(from_cosine(self.judged.distance, self.metric), self.judged.same, self.judged.fold)
         return {
             "threshold": folds.threshold,
-            "threshold_source": "each fold from the others",
+            "threshold_source": self.calibration,
             "accuracy": folds.mean,
             "std": folds.std,
             "standard_error": folds.standard_error,
             "ci95": folds.ci95,
             "folds": folds.accuracies,
         }
+
+    @property
+    def codes(self) -> np.ndarray:
+        return np.arange(int(self.judged.people.max(initial=-1)) + 1)
+
+    @property
+    def calibration(self) -> str:
+        return "each fold from the others" if self.training is None else "the training list"
+
+    def calibrated_parts(self) -> list[tuple[Judge, float]]:
+        if self.training is not None:
+            return [(self, float(from_cosine(self._trained, self.metric)))]
+        thresholds = self._folds.thresholds if self._folds else []
+        folds = [self.judged.fold == fold for fold in np.unique(self.judged.fold)]
+        return [(self._only(chosen), threshold) for chosen, threshold in zip(folds, thresholds, strict=False)]
+
+    def _only(self, chosen: np.ndarray) -> "ListJudge":
+        return ListJudge(self.judged.where(chosen), None, self.rows[chosen], self.metric, 0)
+
+    @cached_property
+    def _trained(self) -> float:
+        """The best threshold of the training list, on the cosine distance."""
+        assert self.training is not None
+        return ErrorCurve.from_scores(self.training.distance, self.training.same).best_threshold()
+
+    @cached_property
+    def _folds(self) -> FoldResult | None:
+        if len(np.unique(self.judged.fold)) < 2:
+            return None
+        return kfold(from_cosine(self.judged.distance, self.metric), self.judged.same, self.judged.fold)
 
     def histogram(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         distances = from_cosine(self.judged.distance, self.metric)
@@ -290,7 +359,7 @@ class ListJudge(Judge):
     def worst(self) -> tuple[pair_tiles.Pairs, pair_tiles.Pairs]:
         every = pair_tiles.Pairs(self.rows[:, 0], self.rows[:, 1], self.judged.distance)
         genuine, impostor = every.take(self.judged.same), every.take(~self.judged.same)
-        return impostor.extreme(pair_tiles.WORST), genuine.extreme(pair_tiles.WORST, farthest=True)
+        return impostor.extreme(len(every)), genuine.extreme(len(every), farthest=True)
 
     def group_errors(self, inside: np.ndarray, threshold: float) -> IdentityErrors | None:
         both = inside[self.rows].all(axis=1)
