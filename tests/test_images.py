@@ -7,13 +7,13 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from tfface import images
 from tfface.errors import ImageError, UserError
-from tfface.images import crop_resize, decode, encode_png, read_size, recipe
+from tfface.images import crop_array, crop_resize, decode, encode_png, read_size, recipe
 
 
 def scene(height: int = 61, width: int = 83, seed: int = 0) -> np.ndarray:
@@ -367,3 +367,14 @@ class TestCropResize:
     def test_float_images_are_on_the_same_scale(self):
         box = [0, 0, 83, 61]
         assert np.array_equal(cropped(scene().astype(np.float32), box, 32), cropped(scene(), box, 32))
+
+    @settings(deadline=None)
+    @given(
+        st.integers(0, 2**32 - 1),
+        st.integers(1, 90),
+        st.tuples(st.floats(0, 83), st.floats(0, 61), st.floats(0, 83), st.floats(0, 61)),
+    )
+    def test_without_tensorflow_it_is_the_same(self, seed, size, box):
+        pixels = np.random.default_rng(seed).integers(0, 256, (61, 83, 3)).astype(np.uint8)
+        corners = np.array([*np.minimum(box[:2], box[2:]), *np.maximum(box[:2], box[2:])], np.float32)
+        assert np.abs(crop_array(pixels, corners, size) - cropped(pixels, corners, size)).max() < 5e-5

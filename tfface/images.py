@@ -198,3 +198,40 @@ def crop_resize(image: "tf.Tensor | np.ndarray", box: "tf.Tensor | np.ndarray", 
         antialias=True,
     )[0]
     return tf.clip_by_value(tf.ensure_shape(pixels, (size, size, 3)) / 255.0, 0.0, 1.0)
+
+
+def crop_array(image: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
+    """`crop_resize` for readers that do without TensorFlow: equal to a few float32 roundings.
+
+    Args:
+        image: (H, W, 3), uint8 or float32 on a 0..255 scale.
+        box: float32 (4,): x0, y0, x1, y1, inside the image; fractions of a pixel count.
+        size: side of the result.
+
+    Returns:
+        float32 (size, size, 3) in [0, 1].
+    """
+    x0, y0, x1, y1 = (float(value) for value in np.asarray(box, np.float32))
+    top, rows = _triangles(y0, y1, image.shape[0], size)
+    left, columns = _triangles(x0, x1, image.shape[1], size)
+    touched = image[top : top + rows.shape[1], left : left + columns.shape[1]].astype(np.float32)
+    scaled = np.tensordot(columns, np.tensordot(rows, touched, 1), (1, 1)).transpose(1, 0, 2)
+    return np.clip(scaled / np.float32(255), 0, 1)
+
+
+def _triangles(start: float, stop: float, length: int, size: int) -> tuple[int, np.ndarray]:
+    """The first pixel that a box touches on one axis, and how much each touched one gives to each new one.
+
+    Returns:
+        The pixel's index, and float32 (size, touched), whose rows sum to 1.
+    """
+    extent = max(stop - start, 1.0)
+    first = min(int(np.floor(start)), length - 1)
+    end = min(int(np.ceil(start + extent)), length)
+    centres = np.arange(first, end) + 0.5
+    wanted = start + (np.arange(size) + 0.5) * extent / size
+    # Enlarging interpolates between neighbours; reducing widens the triangle, so that no pixel is passed over.
+    weights = np.maximum(0.0, 1 - np.abs(centres - wanted[:, None]) / max(extent / size, 1.0))
+    # A box without extent on the image's edge is taken to be a pixel wide, which reaches out of the image: black.
+    weights[wanted > end] = 0
+    return first, (weights / np.maximum(weights.sum(1, keepdims=True), 1e-12)).astype(np.float32)

@@ -63,3 +63,17 @@ manual_dir = click.option(
     metavar="DIR",
     help="Folder of data set archives at hand (or TFFACE_LFW).",
 )
+artifact = click.option(
+    "--artifact",
+    "artifact_path",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="FILE.tflite",
+    help="Answer through an exported artifact instead of --model, without TensorFlow.",
+)
+boxes = click.option(
+    "--boxes",
+    "boxes_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE.csv",
+    help="For --artifact: lines image,x,y,width,height, the faces in pixels.",
+)

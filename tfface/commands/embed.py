@@ -10,6 +10,8 @@ from tfface.commands import base
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @base.model
+@base.artifact
+@base.boxes
 @base.recipe
 @base.flip
 @click.option(
@@ -22,28 +24,50 @@ from tfface.commands import base
 @click.option("--strict", is_flag=True, help="Stop if a photograph fails, instead of counting it.")
 @base.offline
 def command(
-    folder: Path, model_name: str, recipe_name: str | None, flip: bool, out: Path, strict: bool, offline: bool
+    folder: Path,
+    model_name: str,
+    artifact_path: Path | None,
+    boxes_file: Path | None,
+    recipe_name: str | None,
+    flip: bool,
+    out: Path,
+    strict: bool,
+    offline: bool,
 ) -> None:
     """Embeds every photograph under FOLDER into one .npz file.
 
     Its arrays: keys (paths below FOLDER), embeddings (N, D), failed_keys and failed_reasons,
-    preset, weights_sha256, recipe. Plain arrays: numpy.load reads it with allow_pickle=False.
+    preset, weights_sha256, recipe; with --artifact artifact_sha256. Plain arrays: numpy.load reads it
+    with allow_pickle=False.
     """
     import numpy as np
 
     from tfface.data import open_photographs
     from tfface.embeddings import embed_dataset, report_failures
     from tfface.errors import UserError
+    from tfface.export.photographs import embed_photographs, open_reader, read_boxes, reader_recipe
     from tfface.files import atomic_write
     from tfface.images import recipe
     from tfface.models.base import load_by_name
 
     if out.suffix != ".npz":
         raise UserError(f"--out {out} must end in .npz")
-    embedder = load_by_name(model_name, offline=offline)
-    chosen = recipe(recipe_name or embedder.preset.recipe)
+    if boxes_file and not artifact_path:
+        raise UserError("--boxes goes with --artifact: a model finds the faces itself")
+    artifact = open_reader(artifact_path) if artifact_path else None
+    embedder = artifact.embedder() if artifact else load_by_name(model_name, offline=offline)
+    if artifact:
+        boxes = read_boxes(boxes_file) if boxes_file else None
+        chosen = reader_recipe(artifact, recipe_name, boxed=boxes is not None)
+        origin = {"weights_sha256": artifact.record["weights_sha256"], "artifact_sha256": artifact.sha256}
+    else:
+        chosen = recipe(recipe_name or embedder.preset.recipe)
+        origin = {"weights_sha256": embedder.sha256}
     photographs = open_photographs(folder)
-    embeddings = embed_dataset(photographs, embedder, chosen, flip=flip)
+    if artifact:
+        embeddings = embed_photographs(photographs, embedder, chosen, boxes=boxes, flip=flip)
+    else:
+        embeddings = embed_dataset(photographs, embedder, chosen, flip=flip)
     report_failures(embeddings.failed, len(photographs.keys), strict=strict)
     keys = np.array(photographs.keys)
     with atomic_write(out) as temporary, temporary.open("wb") as file:
@@ -54,8 +78,8 @@ def command(
             failed_keys=np.array([key for key, _ in embeddings.failed], dtype=str),
             failed_reasons=np.array([reason for _, reason in embeddings.failed], dtype=str),
             preset=embedder.preset.name,
-            weights_sha256=embedder.sha256,
             recipe=chosen.name,
+            **origin,
         )
     click.echo(
         f"wrote {out}: {embeddings.ok.sum()} embeddings of {embeddings.vectors.shape[1]} values by "

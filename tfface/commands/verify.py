@@ -1,16 +1,24 @@
 """`python cli.py verify A.jpg B.jpg`: are these two photographs of one person?"""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tfface.commands import base
+
+if TYPE_CHECKING:
+    from tfface.export.artifact import Artifact
+    from tfface.models.base import Embedder
+    from tfface.verification import Verdict
 
 
 @click.command()
 @click.argument("first", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("second", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @base.model
+@base.artifact
+@base.boxes
 @base.recipe
 @base.flip
 @click.option("--threshold", type=base.Distance(), help="Distances up to it match; the preset's if absent.")
@@ -20,6 +28,8 @@ def command(
     first: Path,
     second: Path,
     model_name: str,
+    artifact_path: Path | None,
+    boxes_file: Path | None,
     recipe_name: str | None,
     flip: bool,
     threshold: float | None,
@@ -28,6 +38,8 @@ def command(
 ) -> None:
     """Tells whether two photographs show one person: distance, threshold, verdict."""
     from tfface.console import print_table
+    from tfface.errors import UserError
+    from tfface.export.photographs import open_reader
     from tfface.files import write_json
     from tfface.models.base import load_by_name
     from tfface.report.faces import draw_pair
@@ -35,8 +47,14 @@ def command(
     from tfface.verification import verify
 
     clock = Clock()
-    embedder = load_by_name(model_name, offline=offline)
-    verdict = verify(embedder, first, second, recipe_name=recipe_name, threshold=threshold, flip=flip)
+    if boxes_file and not artifact_path:
+        raise UserError("--boxes goes with --artifact: a model finds the faces itself")
+    artifact = open_reader(artifact_path) if artifact_path else None
+    embedder = artifact.embedder() if artifact else load_by_name(model_name, offline=offline)
+    if artifact:
+        verdict = _verify_through(artifact, embedder, first, second, recipe_name, boxes_file, threshold, flip)
+    else:
+        verdict = verify(embedder, first, second, recipe_name=recipe_name, threshold=threshold, flip=flip)
     word = "same person" if verdict.same else "different people"
     print_table(
         ["photographs", "model", "recipe", "metric", "distance", "threshold", "verdict"],
@@ -61,5 +79,24 @@ def command(
             f"threshold {verdict.threshold:.4f}: {word}",
         )
         record = head("verify", embedder, verdict.recipe, None, 0, clock)
-        write_json(out / "metrics.json", {**record, "flip": flip, **verdict.record()})
+        through = artifact.origin() if artifact else {}
+        write_json(out / "metrics.json", {**record, **through, "flip": flip, **verdict.record()})
         click.echo(f"wrote {out / 'verify.png'} and {out / 'metrics.json'}")
+
+
+def _verify_through(
+    artifact: "Artifact",
+    embedder: "Embedder",
+    first: Path,
+    second: Path,
+    recipe_name: str | None,
+    boxes_file: Path | None,
+    threshold: float | None,
+    flip: bool,
+) -> "Verdict":
+    """The same without TensorFlow."""
+    from tfface.export.photographs import read_boxes, reader_recipe, verify
+
+    boxes = read_boxes(boxes_file) if boxes_file else None
+    chosen = reader_recipe(artifact, recipe_name, boxed=boxes is not None)
+    return verify(embedder, first, second, chosen=chosen, boxes=boxes, threshold=threshold, flip=flip)

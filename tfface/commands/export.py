@@ -1,0 +1,160 @@
+"""`python cli.py export --model facenet --quantize int8 --out DIR`: a preset as files that run elsewhere."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tfface.commands import base
+
+if TYPE_CHECKING:
+    from tfface.data import FaceDataset
+    from tfface.export.artifact import Artifact
+    from tfface.export.calibration import Calibration
+    from tfface.export.making import Order
+
+
+@click.command()
+@base.model
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice(["savedmodel", "tflite"]),
+    default=("savedmodel", "tflite"),
+    show_default=True,
+    help="What to make; repeats.",
+)
+@click.option(
+    "--quantize",
+    "quantizations",
+    multiple=True,
+    type=click.Choice(["none", "float16", "dynamic", "int8"]),
+    default=("none",),
+    show_default=True,
+    help="Of TFLite; repeats. A SavedModel is not quantised.",
+)
+@click.option(
+    "--recipe",
+    "recipe_name",
+    metavar="NAME",
+    help="How the artifact crops photographs without a face box: whole, center-N; center-140 if absent and the "
+    "preset's recipe looks for faces.",
+)
+@click.option(
+    "--calibration",
+    "calibration_name",
+    metavar="NAME",
+    help="Data set that int8 is calibrated on; LFW if it is at hand, else five_faces.",
+)
+@click.option(
+    "--calibration-images", type=click.IntRange(min=1), default=200, show_default=True, help="So many at most."
+)
+@click.option("--evaluate", "evaluates", is_flag=True, help="Judge a data set through every artifact.")
+@click.option("--dataset", "dataset_name", default="lfw", show_default=True, metavar="NAME", help="For --evaluate.")
+@click.option(
+    "--protocol", metavar="NAME", help="For --evaluate.  [default: view2 of LFW, all-pairs of other data sets]"
+)
+@base.manual_dir
+@base.seed
+@base.offline
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="A folder for each artifact goes there, and metrics.json.",
+)
+@click.pass_context
+def command(context: click.Context, **options: Any) -> None:
+    """Writes a preset as SavedModel or TFLite, preprocessing inside.
+
+    Beside each artifact: a JSON record with its hash, golden.json with inputs and what it answers
+    to them, and a model card. What is there already is kept. A SavedModel lies in a versioned
+    folder as TensorFlow Serving wants it, with warm-up requests.
+    """
+    from tfface.evaluation import check_protocol
+    from tfface.export.making import make, orders
+    from tfface.export.saved_model import fixed_recipe
+    from tfface.models.base import load_by_name
+    from tfface.report.records import Clock
+
+    clock = Clock()
+    embedder = load_by_name(options["model_name"], offline=options["offline"])
+    cut = fixed_recipe(options["recipe_name"], embedder.preset)
+    calibration = _calibration(options) if "int8" in options["quantizations"] else None
+    todo = orders(embedder, cut, options["formats"], options["quantizations"], calibration)
+    dataset = None
+    if options["evaluates"]:
+        dataset = _load(options["dataset_name"], options)
+        options["protocol"] = options["protocol"] or ("view2" if dataset.name.startswith("lfw") else "all-pairs")
+        check_protocol(dataset, options["protocol"])
+    artifacts = [make(order, options["out"]) for order in todo]
+    _report(todo[0], artifacts, dataset, options, clock)
+
+
+def _load(name: str, options: dict[str, Any]) -> "FaceDataset":
+    from tfface.data import load
+
+    return load(name, manual_dir=options["manual_dir"], offline=options["offline"])
+
+
+def _calibration(options: dict[str, Any]) -> "Calibration":
+    import os
+
+    from tfface.data import describe
+    from tfface.export.calibration import calibration_of
+
+    name = options["calibration_name"]
+    if name is None:
+        at_hand = options["manual_dir"] or os.environ.get("TFFACE_LFW") or describe("lfw")["prepared"]
+        name = "lfw" if at_hand else "five_faces"
+    return calibration_of(_load(name, options), images=options["calibration_images"], seed=options["seed"])
+
+
+def _report(
+    order: "Order",
+    artifacts: "list[Artifact]",
+    dataset: "FaceDataset | None",
+    options: dict[str, Any],
+    clock: Any,
+) -> None:
+    """Measures, judges, prints and writes what was made."""
+    from tfface.export import card
+    from tfface.export.judging import entry, golden_pair, judge
+    from tfface.export.measure import milliseconds, peak_megabytes
+    from tfface.files import write_json
+    from tfface.report.export_tables import print_artifacts
+    from tfface.report.records import head
+
+    out, embedder, cut = options["out"], order.embedder, order.cut
+    readers = {artifact.sha256: artifact.embedder(as_bytes=True) for artifact in artifacts}
+    times = milliseconds({"keras": embedder, **readers})
+    keras: dict[str, Any] = {"ms": times["keras"], "evaluate": None}
+    if dataset:
+        own, keras["evaluate"] = judge(embedder, dataset, cut, protocol=options["protocol"], seed=options["seed"])
+    entries = []
+    for artifact in artifacts:
+        reader, judged = readers[artifact.sha256], None
+        found, expected = golden_pair(artifact, embedder)
+        if dataset:
+            through, judged = judge(reader, dataset, cut, protocol=options["protocol"], seed=options["seed"])
+            found, expected = through.vectors[through.ok], own.vectors[own.ok]
+        entries.append(
+            entry(
+                artifact,
+                out,
+                ms=times[artifact.sha256],
+                peak_megabytes=peak_megabytes(artifact.path),
+                found=found,
+                keras=expected,
+                evaluation=judged,
+                keras_evaluation=keras["evaluate"],
+            )
+        )
+        card.write(artifact, artifact.path.parent / "README.md", entries[-1])
+    record = head("export", embedder, cut.name, dataset, options["seed"], clock)
+    metrics = {**record, "keras": keras, "artifacts": entries}
+    print_artifacts(metrics)
+    write_json(out / "metrics.json", metrics)
+    click.echo(f"wrote {', '.join(entry['path'] for entry in entries)} and metrics.json in {out}")

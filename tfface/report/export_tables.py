@@ -1,0 +1,64 @@
+"""The table of `export`, from the objects that `metrics.json` holds."""
+
+from typing import Any
+
+from tfface.console import print_table
+from tfface.report.evaluation_tables import percent
+
+Metrics = dict[str, Any]
+
+
+def print_artifacts(metrics: Metrics) -> None:
+    """The Keras model and its artifacts, one line each."""
+    rows = [_row("Keras model", "float32", metrics["keras"])]
+    for entry in metrics["artifacts"]:
+        precision = "float32" if entry["quantization"] == "none" else entry["quantization"]
+        rows.append(_row(entry["path"], precision, entry))
+    print_table(
+        [
+            "artifact",
+            "weights",
+            "bytes",
+            "ms",
+            "peak MB",
+            "cosine to Keras: mean",
+            "least",
+            "accuracy",
+            "threshold",
+            "shift",
+            "TAR at FAR 0.1%",
+        ],
+        rows,
+        title=_title(metrics),
+    )
+
+
+def _title(metrics: Metrics) -> str:
+    head = f"{metrics['preset']} ({metrics['weights_sha256'][:8]}), {metrics['recipe']}"
+    judged = metrics["keras"]["evaluate"]
+    if judged is None:
+        return f"{head}; cosines on drawn golden inputs, not evaluated (--evaluate)"
+    return f"{head}; {judged['dataset']}: {judged['images']:,} images, {judged['protocol']}"
+
+
+def _row(name: str, precision: str, entry: Metrics) -> list[str]:
+    judged = entry["evaluate"] or {}
+    calibrated = judged.get("calibrated") or {}
+    tar = judged.get("tar_at_far", {}).get("0.001")
+    return [
+        name,
+        precision,
+        _formatted(entry.get("bytes"), ",d"),
+        _formatted(entry["ms"], ".1f"),
+        _formatted(entry.get("peak_megabytes"), ".0f"),
+        _formatted(entry.get("embedding_cosine_mean"), ".5f"),
+        _formatted(entry.get("embedding_cosine_min"), ".5f"),
+        percent(calibrated.get("accuracy")),
+        _formatted(calibrated.get("threshold"), ".4f"),
+        _formatted(entry.get("threshold_shift"), "+.4f"),
+        percent(tar["value"] if tar else None),
+    ]
+
+
+def _formatted(value: float | None, pattern: str) -> str:
+    return "-" if value is None else format(value, pattern)
