@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
+import hypothesis
 import numpy as np
 import pytest
 
@@ -17,6 +18,9 @@ from tfface import files, quiet
 from tfface.models.base import Embedder, Preset
 
 quiet.install()
+# How long an example takes depends on what else the machine does.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 # Read before the fixtures below hide it.
 OWN = {name: value for name, value in os.environ.items() if name.startswith("TFFACE_") and value}

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from tfface import confidence
-from tfface.confidence import Estimate, mean_of, student, wilson
+from tfface.confidence import Estimate, bootstrap_median, mean_of, student, wilson
 from tfface.errors import UserError
 from tfface.identity_errors import IdentityErrors
 
@@ -131,3 +132,27 @@ def test_false_match_covers_where_pairs_share_people():
         independent += naive.low <= truth <= naive.high
     assert held / trials >= 0.92
     assert independent / trials < 0.6
+
+
+def test_the_median_of_one_and_of_equal_values():
+    assert bootstrap_median([0.25], draws=10).ci95 == [0.25, 0.25]
+    assert bootstrap_median([3, 3, 3]) == Estimate(3, 3, 3)
+    with pytest.raises(UserError, match="no values"):
+        bootstrap_median([])
+
+
+def test_failures_are_infinite_in_the_median():
+    """Of two in three infinite the median is; of one in three it is the larger of the finite, in no order."""
+    assert bootstrap_median([np.inf, 1.0, np.inf]) == Estimate(np.inf, 1.0, np.inf)
+    assert bootstrap_median([np.inf, 2.0, 1.0]) == Estimate(2.0, 1.0, np.inf)
+    assert bootstrap_median([np.inf, 1.0]).value == np.inf, "the middle between 1 and infinity"
+    assert bootstrap_median([np.inf] * 4) == Estimate(np.inf, np.inf, np.inf)
+
+
+def test_the_medians_interval_is_the_percentile_bootstraps():
+    values = np.random.default_rng(0).lognormal(size=80)
+    ours = bootstrap_median(values)
+    peer = stats.bootstrap((values,), np.median, method="percentile", random_state=1).confidence_interval
+    assert ours.value == np.median(values)
+    assert ours.ci95 == pytest.approx([peer.low, peer.high], rel=0.05)
+    assert bootstrap_median(values) == ours != bootstrap_median(values, seed=1)

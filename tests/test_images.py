@@ -7,7 +7,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
@@ -368,7 +368,6 @@ class TestCropResize:
         box = [0, 0, 83, 61]
         assert np.array_equal(cropped(scene().astype(np.float32), box, 32), cropped(scene(), box, 32))
 
-    @settings(deadline=None)
     @given(
         st.integers(0, 2**32 - 1),
         st.integers(1, 90),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 
@@ -127,7 +127,6 @@ def test_fars_that_the_impostors_support():
     assert supported_fars(87_307_271)[-1] == 1e-6
 
 
-@settings(deadline=None)
 @given(scores())
 def test_curve_agrees_with_scikit_learn(made_scores):
     distances, same = made_scores
@@ -139,7 +138,6 @@ def test_curve_agrees_with_scikit_learn(made_scores):
     np.testing.assert_allclose([1 - curve.frr(threshold) for threshold in -thresholds], tars)
 
 
-@settings(deadline=None)
 @given(scores())
 def test_what_holds_of_every_curve(made_scores):
     distances, same = made_scores

@@ -123,7 +123,7 @@ def test_regions_are_the_halves():
     assert not np.array_equal(arrange(identities, seed=6).names, arrangement.names)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(exact_sets(), st.integers(1, 12), st.randoms(use_true_random=False))
 def test_tiles_merge_in_any_order_to_the_same_bits(made, tile, shuffler: random.Random):
     embeddings, identities = made
@@ -136,7 +136,7 @@ def test_tiles_merge_in_any_order_to_the_same_bits(made, tile, shuffler: random.
     same_bits(merge(results, worst=7), merge(shuffled, worst=7))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(exact_sets(), st.integers(1, 12), st.integers(0, 20))
 def test_neither_tile_nor_threads_change_counts(made, tile, worst):
     embeddings, identities = made
@@ -154,7 +154,7 @@ def test_neither_tile_nor_threads_change_counts(made, tile, worst):
             np.testing.assert_array_equal(getattr(getattr(whole, name), field), getattr(getattr(cut, name), field))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(exact_sets(), st.integers(0, 2**16))
 def test_order_of_images_changes_nothing(made, seed):
     embeddings, identities = made
@@ -261,7 +261,7 @@ def test_error_counts_equal_brute_force(region):
             assert errors.impostor_errors[place] == (either & ~same & (distance <= threshold)).sum()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(exact_sets(), st.integers(0, 16), st.integers(1, 9))
 def test_error_counts_agree_with_the_histogram_at_an_edge(made, eighths, tile):
     """Distances are multiples of 1/8: each lies on the upper edge of bin 1024 x eighths."""

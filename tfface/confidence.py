@@ -64,6 +64,35 @@ def student(values: Sequence[float] | np.ndarray) -> Estimate:
     return Estimate(mean, mean - half, mean + half)
 
 
+def bootstrap_median(values: Sequence[float] | np.ndarray, *, seed: int = 0, draws: int = 10_000) -> Estimate:
+    """The median of independent values, with the percentile bootstrap's interval.
+
+    Infinite values (attacks that failed) count as the largest; where more than half are infinite, so is the median.
+
+    Args:
+        values: (N,) numbers, infinity among them.
+        seed: of the draws.
+        draws: resamples.
+
+    Raises:
+        UserError: no values.
+    """
+    ordered = np.sort(np.asarray(values, np.float64))
+    if not len(ordered):
+        raise UserError("a median of no values has no value: give at least one")
+    random = np.random.default_rng(seed)
+    # In parts, since all resamples together would be large.
+    medians = np.concatenate(
+        [
+            np.median(ordered[random.integers(0, len(ordered), (size, len(ordered)))], axis=1)
+            for size in np.diff([*range(0, draws, 500), draws]).tolist()
+        ]
+    )
+    # The bounds are resampled medians themselves: between a finite and an infinite one lies no number.
+    low, high = np.quantile(medians, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="inverted_cdf")
+    return Estimate(float(np.median(ordered)), float(low), float(high))
+
+
 def mean_of(parts: Sequence[Estimate]) -> Estimate:
     """The mean of estimates from sets that share nothing (each half of the people, say).
 
