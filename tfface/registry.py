@@ -13,7 +13,12 @@ from tfface.errors import UserError
 
 _PACKAGE = Path(__file__).parent
 # Files in a plug-in folder that are not plug-ins themselves.
-_SHARED = {"__init__", "base", "external", "h5", "layers", "losses", "low_rank"}
+_SHARED = {
+    "__init__",
+    "base",
+    *("external", "h5", "layers", "losses", "low_rank"),
+    *("bracket", "checks", "files", "goals", "loop", "minimal", "norms", "stepwise", "transfer"),
+}
 
 
 def names(kind: str) -> list[str]:

@@ -1,0 +1,288 @@
+"""What every attack is, and who judges it.
+
+An attack proposes images; `run` brings them into the budget and judges them itself, on the final
+image, because it does not trust what an attack returns.
+"""
+
+import abc
+import dataclasses
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import tensorflow as tf
+
+from tfface.attacks import norms
+from tfface.attacks.goals import Goal
+from tfface.errors import UserError
+
+if TYPE_CHECKING:
+    import keras
+
+Judge = Callable[[np.ndarray], np.ndarray]
+
+
+class Victim:
+    """A differentiable model under attack for a goal, with its compiled functions.
+
+    They are traced once, at their first use, for any batch size.
+
+    Attributes:
+        model: an embedder, or a head on one that gives logits; images (N, H, W, 3) in [0, 1] in.
+        goal: what attacks on it want.
+        input_shape: (H, W, C) of its images.
+    """
+
+    def __init__(self, model: "keras.Model", goal: Goal) -> None:
+        self.model = model
+        self.goal = goal
+        self.input_shape = tuple(model.input_shape[1:])
+        self._compiled: dict[Hashable, Callable[..., Any]] = {}
+
+    def outputs(self, images: np.ndarray | tf.Tensor) -> tf.Tensor:
+        """The model's outputs for a batch of images."""
+        return self.compiled("outputs", self._forward)(images)
+
+    def targets(self, given: np.ndarray, thresholds: float | np.ndarray | None = None) -> np.ndarray:
+        """The goal's targets for this model (see `Goal.targets`)."""
+        return self.goal.targets(self.outputs, given, thresholds)
+
+    def assess(self, images: np.ndarray | tf.Tensor, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(N,) bool success and (N,) float32 margin; an output that is not a number is no success."""
+        success, margin = self.compiled("assess", self._assess)(images, self._cast(targets))
+        success, margin = success.numpy(), margin.numpy()
+        return success & np.isfinite(margin), margin
+
+    def gradient(
+        self, images: np.ndarray | tf.Tensor, targets: np.ndarray | tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The loss's gradient at the images (N, H, W, C), and their success and margin (N,)."""
+        return self.compiled("gradient", self._gradient)(images, self._cast(targets))
+
+    def compiled(self, key: Hashable, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of tensors whose first axis is the batch, compiled once for any batch size."""
+        if key not in self._compiled:
+            self._compiled[key] = _compiled(function)
+        return self._compiled[key]
+
+    def _forward(self, images: tf.Tensor) -> tf.Tensor:
+        return self.model(images, training=False)
+
+    def _assess(self, images: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        outputs = self._forward(images)
+        return self.goal.success(outputs, targets), self.goal.margin(outputs, targets)
+
+    def _gradient(self, images: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        # Only the images are watched: the gradient of the weights would cost as much again.
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(images)
+            outputs = self._forward(images)
+            loss = self.goal.loss(outputs, targets)
+        gradient = tape.gradient(loss, images, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        gradient = tf.where(tf.math.is_finite(gradient), gradient, tf.zeros_like(gradient))
+        return gradient, self.goal.success(outputs, targets), self.goal.margin(outputs, targets)
+
+    def _cast(self, targets: np.ndarray | tf.Tensor) -> tf.Tensor:
+        return tf.cast(targets, self.goal.dtype)
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    traced: Callable[..., Any] | None = None
+
+    def call(*arguments: np.ndarray | tf.Tensor) -> Any:
+        nonlocal traced
+        tensors = [tf.convert_to_tensor(argument) for argument in arguments]
+        if traced is None:
+            signature = [tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype) for tensor in tensors]
+            traced = tf.function(function, input_signature=signature)
+        return traced(*tensors)
+
+    return call
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack(abc.ABC):
+    """A way to change images within a budget; its fields are its hyperparameters.
+
+    Attributes:
+        norm: in which the change is measured, one of `norms`.
+    """
+
+    title: ClassVar[str]
+    paper: ClassVar[str]
+    norms: ClassVar[tuple[str, ...]] = norms.NORMS
+    deterministic: ClassVar[bool] = True
+    """No seed plays a part in it."""
+    black_box: ClassVar[bool] = False
+    """It sees what the victim answers, not its gradient."""
+    minimal_norm: ClassVar[bool] = False
+    """It finds its own distance instead of filling a budget."""
+
+    norm: str = "linf"
+
+    def __post_init__(self) -> None:
+        if self.norm not in self.norms:
+            raise UserError(f"{self.title} knows no norm {self.norm!r}; valid: {', '.join(self.norms)}")
+
+    @property
+    def attempts(self) -> int:
+        """How often `run` tries it afresh on an image that resists."""
+        return 1
+
+    def record(self) -> dict[str, Any]:
+        """Its hyperparameters, JSON-able."""
+        return dataclasses.asdict(self)
+
+    @abc.abstractmethod
+    def perturb(
+        self,
+        victim: Victim,
+        images: np.ndarray,
+        targets: np.ndarray,
+        epsilon: np.ndarray,
+        *,
+        seed: int,
+        keys: np.ndarray,
+        restart: int = 0,
+    ) -> np.ndarray:
+        """The attack's own result, which `run` clips, projects and judges.
+
+        What is random about an image comes from (seed, its key, restart) alone.
+
+        Args:
+            victim: the model and the goal.
+            images: clean, (N, H, W, 3) float32 in [0, 1].
+            targets: the goal's, one row an image.
+            epsilon: (N,) budget of each image.
+            seed: of everything drawn at random.
+            keys: (N,) whole numbers that name the images.
+            restart: which of the `attempts` this is.
+        """
+
+    def proposals(
+        self,
+        victim: Victim,
+        images: np.ndarray,
+        targets: np.ndarray,
+        epsilon: np.ndarray,
+        *,
+        seed: int,
+        keys: np.ndarray,
+        restart: int = 0,
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(rows, images of these rows), best first: the first that succeeds on the final image is taken."""
+        changed = self.perturb(victim, images, targets, epsilon, seed=seed, keys=keys, restart=restart)
+        yield np.arange(len(images)), changed
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of each attacked image.
+
+    Attributes:
+        images: (N, H, W, 3) float32 in [0, 1], as the judge saw them.
+        success: (N,) bool.
+        margin: (N,) by how much the goal is reached; negative where it is not.
+        distance: (N,) of `images` from the clean ones, in the unit of epsilon. A judge that rounds
+            may add its own to it.
+    """
+
+    images: np.ndarray
+    success: np.ndarray
+    margin: np.ndarray
+    distance: np.ndarray
+
+
+def run(
+    attack: Attack,
+    victim: Victim,
+    images: np.ndarray,
+    targets: np.ndarray,
+    epsilon: float | np.ndarray,
+    *,
+    seed: int = 0,
+    keys: np.ndarray | None = None,
+    judge: Judge | None = None,
+) -> Outcome:
+    """Attacks a batch and judges every image after clipping and projecting it.
+
+    Of several attempts at an image the first that succeeds is kept, else the one of the highest margin.
+
+    Args:
+        attack: the attack.
+        victim: the model and the goal.
+        images: clean, (N, H, W, 3) float32 in [0, 1].
+        targets: the goal's, from `victim.targets`.
+        epsilon: the budget in [0, 1], one for all or (N,).
+        seed: of everything drawn at random.
+        keys: (N,) whole numbers that name the images; their places if absent.
+        judge: applied to images before they are judged (see `tfface.attacks.files`).
+
+    Raises:
+        UserError: images of the wrong shape or range, or an epsilon outside [0, 1].
+    """
+    images, epsilon, keys = checked_batch(victim, images, targets, epsilon, keys)
+    found = Outcome(images.copy(), np.zeros(len(images), bool), np.full(len(images), -np.inf), np.zeros(len(images)))
+    for restart in range(attack.attempts):
+        rows = np.flatnonzero(~found.success)
+        if not len(rows):
+            break
+        inputs = (images[rows], targets[rows], epsilon[rows])
+        for within, proposed in attack.proposals(victim, *inputs, seed=seed, keys=keys[rows], restart=restart):
+            left = ~found.success[rows[within]]
+            if not left.any():
+                continue
+            tried = rows[within[left]]
+            final = into_budget(proposed[left], images[tried], epsilon[tried], attack.norm)
+            _keep_better(found, tried, judged(victim, final, images[tried], targets[tried], attack.norm, judge))
+    return found
+
+
+def into_budget(proposed: np.ndarray, clean: np.ndarray, epsilon: np.ndarray, norm: str) -> np.ndarray:
+    """Images clipped to [0, 1] and projected onto the ball; values that are no numbers become the clean ones."""
+    proposed = np.where(np.isfinite(proposed), proposed, clean).clip(0, 1).astype(np.float32)
+    return norms.project(proposed, clean, epsilon.astype(np.float32), norm).numpy().clip(0, 1)
+
+
+def judged(
+    victim: Victim, final: np.ndarray, clean: np.ndarray, targets: np.ndarray, norm: str, judge: Judge | None = None
+) -> Outcome:
+    """What the victim makes of final images."""
+    seen = final if judge is None else np.asarray(judge(final), np.float32)
+    success, margin = victim.assess(seen, targets)
+    return Outcome(seen, success, margin, norms.distance(seen, clean, norm))
+
+
+def checked_batch(
+    victim: Victim,
+    images: np.ndarray,
+    targets: np.ndarray,
+    epsilon: float | np.ndarray,
+    keys: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images float32, epsilon (N,) and keys (N,), after a look at them.
+
+    Raises:
+        UserError: as `run`.
+    """
+    images = np.asarray(images, np.float32)
+    if images.shape[1:] != victim.input_shape:
+        raise UserError(f"images are {images.shape[1:]}, the attacked model takes {victim.input_shape}: resize them")
+    if len(targets) != len(images):
+        raise UserError(f"{len(targets)} targets for {len(images)} images: give one an image")
+    # Written so that a value which is no number is caught too.
+    if images.size and not (images.min() >= 0 and images.max() <= 1):
+        raise UserError("images to attack must be finite and in [0, 1]: divide 8-bit images by 255")
+    budget = np.broadcast_to(np.asarray(epsilon, np.float32), len(images))
+    if not ((budget >= 0) & (budget <= 1)).all():
+        raise UserError(f"epsilon {epsilon} is outside [0, 1], the range of an image's values")
+    return images, budget, np.arange(len(images)) if keys is None else np.asarray(keys)
+
+
+def _keep_better(found: Outcome, rows: np.ndarray, new: Outcome) -> None:
+    # A row without a margin yet holds the clean image: whatever an attempt gave takes its place.
+    better = new.success | (new.margin > found.margin[rows]) | np.isneginf(found.margin[rows])
+    kept = rows[better]
+    for field in dataclasses.fields(Outcome):
+        getattr(found, field.name)[kept] = getattr(new, field.name)[better]

@@ -1,0 +1,141 @@
+"""What all trials of one model share: its data, crops and networks, each made when first needed."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfface.alignment import DETECTOR
+from tfface.data import FaceDataset
+from tfface.images import Recipe
+from tfface.training.cropping import Crops
+
+if TYPE_CHECKING:
+    from tfface.attacks.base import Attack, Victim
+    from tfface.models.base import Embedder
+    from tfface.training.head import Head
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How an adversarial image reaches the judge.
+
+    Attributes:
+        name: `float` as the attack made it, `8-bit` as a PNG file holds it, or what JPEG leaves of it.
+        quality: of the JPEG encoder; 0 for none.
+    """
+
+    name: str = "float"
+    quality: int = 0
+
+    @classmethod
+    def of(cls, *, quantize: bool, quality: int | None) -> "Judging":
+        """What `--quantize` and `--jpeg` ask for; a JPEG file is 8-bit already."""
+        if quality is not None:
+            return cls(f"JPEG quality {quality}", quality)
+        return cls("8-bit") if quantize else cls()
+
+    @property
+    def judge(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        """Images to what the judge sees of them; None: as they are."""
+        from tfface.attacks import files
+
+        if self.quality:
+            return files.jpeg(self.quality)
+        return None if self.name == "float" else files.quantized
+
+    def seen(self, images: np.ndarray) -> np.ndarray:
+        """What the judge sees of images."""
+        return images if self.judge is None else self.judge(images)
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """One model on one data set.
+
+    Attributes:
+        dataset: whose photographs are attacked.
+        embedder: the model under attack.
+        recipe: how photographs are cropped.
+        judging: how adversarial images reach the judge.
+        seed: of everything drawn at random.
+        head: of the goal `classify`.
+        surrogate: the model that attacks see instead; None: they see the attacked one.
+        surrogate_head: on the surrogate, for the same people.
+    """
+
+    dataset: FaceDataset
+    embedder: "Embedder"
+    recipe: Recipe
+    judging: Judging
+    seed: int = 0
+    head: "Head | None" = None
+    surrogate: "Embedder | None" = None
+    surrogate_head: "Head | None" = None
+
+    @functools.cached_property
+    def crops(self) -> Crops:
+        """The data set's crops by index."""
+        return Crops(self.dataset, self.recipe, self.embedder.preset.input_size)
+
+    @functools.cached_property
+    def _victims(self) -> "dict[tuple[str, bool], Victim]":
+        return {}
+
+    def victim(self, goal: str, *, surrogate: bool = False) -> "Victim":
+        """The network under attack for a goal, or what attacks see instead; compiled once for all trials."""
+        if (goal, surrogate) not in self._victims:
+            self._victims[goal, surrogate] = self._victim(goal, surrogate)
+        return self._victims[goal, surrogate]
+
+    def _victim(self, goal: str, surrogate: bool) -> "Victim":
+        from tfface.attacks.base import Victim
+        from tfface.attacks.goals import GOALS
+        from tfface.attacks.transfer import resized
+        from tfface.training.head import with_head
+
+        model = self.embedder.model
+        if surrogate:
+            assert self.surrogate is not None, "asked for only where there is one"
+            model = resized(self.surrogate.model, self.embedder.model.input_shape[1:3])
+        head = self.surrogate_head if surrogate else self.head
+        if goal == "classify":
+            assert head is not None, "this goal has a head"
+            model = with_head(model, head)
+        return Victim(model, GOALS[goal]())
+
+    def aimed(
+        self, attack: "Attack", goal: str, given: np.ndarray, limits: np.ndarray | None, keys: np.ndarray
+    ) -> "Attack":
+        """The attack as it is made: through the surrogate where there is one.
+
+        Args:
+            attack: the attack.
+            goal: its goal.
+            given: labels or reference images of a batch, as the goal takes them.
+            limits: (N,) cosine thresholds of the pairs; None without pairs.
+            keys: (N,) names of the images.
+        """
+        if self.surrogate is None:
+            return attack
+        from tfface.attacks.transfer import Transfer
+
+        seen = self.victim(goal, surrogate=True)
+        return Transfer(inner=attack, surrogate=seen, surrogate_targets=seen.targets(given, limits), keys=keys)
+
+    def record(self) -> dict[str, Any]:
+        """JSON-able: all of it that decides a result."""
+        surrogate = self.surrogate
+        return {
+            "preset": self.embedder.preset.name,
+            "weights_sha256": self.embedder.sha256,
+            "recipe": self.recipe.name,
+            "detector": DETECTOR if self.recipe.source == "mtcnn" else None,
+            "dataset": self.dataset.name,
+            "version": self.dataset.version,
+            "judged": self.judging.name,
+            "surrogate": None if surrogate is None else [surrogate.preset.name, surrogate.sha256],
+            "seed": self.seed,
+        }

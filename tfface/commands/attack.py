@@ -1,0 +1,277 @@
+"""`python cli.py attack --goal classify --dataset lfw`: photographs that a model gets wrong."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tfface.commands import base
+
+if TYPE_CHECKING:
+    from tfface.campaigns import saved
+    from tfface.campaigns.campaign import Campaign, Plan
+    from tfface.training.head import Head
+
+EPSILONS = (0.01, 0.015, 0.02)
+"""The paper's."""
+
+# The option of each field of an attack.
+_SETTINGS = {
+    "steps": "--steps",
+    "alpha": "--step-size",
+    "restarts": "--restarts",
+    "decay": "--decay",
+    "queries": "--queries",
+    "searches": "--searches",
+    "confidence": "--confidence",
+}
+
+
+class Epsilon(click.FloatRange):
+    """A number from 0 to 1; `nan` is none."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, max=1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value} is no budget: give a number from 0 to 1.", param, ctx)
+        return number
+
+
+@click.command()
+@base.models
+@click.option(
+    "--dataset",
+    "dataset_name",
+    default="five_faces",
+    show_default=True,
+    metavar="NAME",
+    help="A data set, or a folder with one subfolder per person.",
+)
+@click.option(
+    "--attack",
+    "attack_names",
+    multiple=True,
+    default=("fgsm",),
+    show_default=True,
+    metavar="NAME",
+    help="fgsm, bim, pgd, mim, cw, square; repeats.",
+)
+@click.option(
+    "--goal",
+    "goals",
+    multiple=True,
+    default=("dodging",),
+    show_default=True,
+    metavar="NAME",
+    help="classify (a head's label), dodging (a genuine pair falls apart), impersonation (an impostor pair "
+    "matches); repeats.",
+)
+@click.option("--norm", "norms", multiple=True, metavar="NAME", help="linf or l2; the attack's own if absent; repeats.")
+@click.option(
+    "--epsilon",
+    "epsilons",
+    multiple=True,
+    type=Epsilon(),
+    help="Budget on the scale of [0, 1]: the largest change (linf) or the root mean square (l2); repeats.  "
+    "[default: the paper's 0.01, 0.015, 0.02]",
+)
+@click.option("--minimal", is_flag=True, help="Search for the smallest epsilon that succeeds, for each photograph.")
+@click.option(
+    "--protocol",
+    default="all-pairs",
+    show_default=True,
+    metavar="NAME",
+    help="Where pairs are drawn from: all-pairs, or a list of the data set (of LFW view2, view1-test ...).",
+)
+@click.option(
+    "--pairs",
+    "pairs_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Draw them from this file (LFW's format, or a CSV a,b,same[,fold]).",
+)
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    help="So many pairs, or test photographs.  [default: 100 pairs, all photographs]",
+)
+@click.option("--threshold", type=base.Distance(), help="A pair matches up to it, in the preset's metric.")
+@click.option(
+    "--far",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Choose the threshold of this false accept rate, on all pairs of people who are in no attacked pair.",
+)
+@click.option("--fold-thresholds", is_flag=True, help="Choose each fold's threshold on the other folds (View 2).")
+@click.option("--quantize", is_flag=True, help="Judge the 8-bit image that a file would hold.")
+@click.option("--jpeg", type=click.IntRange(1, 100), metavar="QUALITY", help="Judge what survives JPEG compression.")
+@click.option("--steps", type=click.IntRange(min=1), help="Of iterative attacks.")
+@click.option("--step-size", "alpha", type=Epsilon(), help="Of iterative attacks, in epsilon's unit.")
+@click.option("--restarts", type=click.IntRange(min=1), help="Random starts (pgd).")
+@click.option("--decay", type=base.Distance(), help="Of the momentum (mim).")
+@click.option("--queries", type=click.IntRange(min=1), help="Answers of the model for an image (square).")
+@click.option("--searches", type=click.IntRange(min=1), help="Constants tried (cw).")
+@click.option("--confidence", type=base.Distance(), help="Margin asked for (cw).")
+@click.option(
+    "--surrogate",
+    "surrogate_name",
+    metavar="NAME",
+    help="Attack this model instead and see what transfers to --model.",
+)
+@click.option(
+    "--head",
+    "head_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="A head.npz that an earlier run wrote, instead of training one.",
+)
+@click.option("--check", is_flag=True, help="Check first whether the model only hides its gradients.")
+@click.option(
+    "--save",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write the adversarial data set there: PNG files, judged as such, and manifest.json.",
+)
+@base.recipe
+@base.manual_dir
+@base.seed
+@base.offline
+@base.out
+def command(**options: Any) -> None:
+    """Attacks photographs: error rates at each epsilon, or the smallest epsilon that succeeds.
+
+    With --goal classify: the paper's Table 2, a head of six people on the frozen model, and whether
+    the photographs that fool it still pass the similarity test. What the model already gets wrong is
+    counted and left out of the rate; an attack that fails counts as a failure.
+    """
+    from tfface.campaigns import saved
+    from tfface.campaigns.campaign import prepare
+    from tfface.data import load
+    from tfface.images import recipe
+    from tfface.models.base import load_by_name
+    from tfface.report.records import Clock, head
+
+    clock, plan = Clock(), _plan(options)
+    embedders = [load_by_name(name, offline=options["offline"]) for name in options["model_names"]]
+    surrogate = options["surrogate_name"] and load_by_name(options["surrogate_name"], offline=options["offline"])
+    dataset = load(options["dataset_name"], manual_dir=options["manual_dir"], offline=options["offline"])
+    campaigns = []
+    for embedder in embedders:
+        chosen = recipe(options["recipe_name"] or dataset.own_recipe or embedder.preset.recipe)
+        campaigns.append(prepare(plan, dataset, embedder, chosen, surrogate or None))
+    made: list[saved.Made] = []
+    objects: list[dict[str, Any]] = []
+    with saved.claimed(options["save"], [trial for campaign in campaigns for trial in campaign.trials]) as done:
+        for campaign in campaigns:
+            checks = _checks(campaign) if options["check"] else {}
+            for trial, rows, entry in campaign.run():
+                record = head(
+                    "attack", campaign.setting.embedder, campaign.setting.recipe.name, dataset, plan.seed, clock
+                )
+                verdict = checks.get((trial.subjects.goal, trial.attack.norm))
+                objects.append({**record, **entry, **({"check": verdict} if verdict else {})})
+                made.append(saved.Made(campaign, trial, rows))
+        if options["save"]:
+            count = done or saved.write(options["save"], made)
+    _show(objects)
+    if options["save"]:
+        click.echo(f"wrote {count} adversarial photographs and manifest.json in {options['save']}")
+    if options["out"]:
+        _write(options["out"], made, objects)
+
+
+def _plan(options: dict[str, Any]) -> "Plan":
+    """What is asked for; refuses what needs no data to be refused."""
+    from tfface.campaigns.campaign import Plan, check_goals
+    from tfface.campaigns.grid import attack_grid
+    from tfface.campaigns.setting import Judging
+    from tfface.errors import UserError
+
+    if options["minimal"] and options["epsilons"]:
+        raise UserError("--minimal searches for the epsilon itself: leave out --epsilon, or --minimal")
+    settings = {field: options[field] for field in _SETTINGS if options[field] is not None}
+    plan = Plan(
+        attacks=attack_grid(options["attack_names"], options["norms"], settings, options=_SETTINGS),
+        goals=tuple(dict.fromkeys(options["goals"])),
+        epsilons=() if options["minimal"] else tuple(dict.fromkeys(options["epsilons"])) or EPSILONS,
+        protocol=options["protocol"],
+        pairs_file=options["pairs_file"],
+        count=options["count"],
+        threshold=options["threshold"],
+        far=options["far"],
+        fold_thresholds=options["fold_thresholds"],
+        # A saved photograph is an 8-bit file: it is judged as one.
+        judging=Judging.of(quantize=options["quantize"] or options["save"] is not None, quality=options["jpeg"]),
+        pictures=options["save"] is not None,
+        head_file=options["head_file"],
+        seed=options["seed"],
+    )
+    check_goals(plan)
+    return plan
+
+
+def _checks(campaign: "Campaign") -> dict[tuple[str, str], dict[str, Any]]:
+    """The verdict of the sanity checks by goal and norm."""
+    from tfface.campaigns.checking import check_trial
+
+    first = {(trial.subjects.goal, trial.attack.norm): trial for trial in reversed(campaign.trials)}
+    return {key: check_trial(trial) for key, trial in first.items()}
+
+
+def _show(objects: list[dict[str, Any]]) -> None:
+    from tfface.report.attack_tables import print_attacks, print_check
+
+    for entry in objects:
+        if "check" in entry:
+            print_check(entry)
+    print_attacks(objects)
+
+
+def _write(out: Path, made: "list[saved.Made]", objects: list[dict[str, Any]]) -> None:
+    """Pictures, the heads that were trained, and `metrics.json`."""
+    from tfface.campaigns.gallery import examples
+    from tfface.files import write_json
+    from tfface.report import attack_plots
+    from tfface.report.attack_tables import figure_title
+    from tfface.report.records import whole
+
+    written = []
+    for number, (one, entry) in enumerate(zip(made, objects, strict=True), start=1):
+        suffix = "" if len(made) == 1 else f"-{number}-{one.trial.label}"
+        found = examples(one.trial, one.rows, one.campaign.similarity)
+        if found:
+            attack_plots.plot_figure_1(out / f"figure1{suffix}.png", figure_title(entry), found)
+            if not one.trial.minimal:  # there each photograph has an epsilon of its own
+                attack_plots.write_figure_1(out / f"figure1{suffix}", found)
+            written += [f"figure1{suffix}.png"]
+    if any(len(entry.get("results", ())) > 1 for entry in objects):
+        attack_plots.plot_error_rates(out / "error_rate.png", objects)
+        written.append("error_rate.png")
+    if any("median_epsilon" in entry for entry in objects):
+        curves = [
+            (attack_plots.label_of(entry, objects), entry["norm"], one.rows.epsilon[one.rows.attacked, 0])
+            for one, entry in zip(made, objects, strict=True)
+        ]
+        attack_plots.plot_smallest(out / "minimal_epsilon.png", curves)
+        written.append("minimal_epsilon.png")
+    for name, trained in _heads(made).items():
+        trained.save(out / name)
+        written.append(name)
+    write_json(out / "metrics.json", whole(objects))
+    click.echo(f"wrote {', '.join([*written, 'metrics.json'])} in {out}")
+
+
+def _heads(made: "list[saved.Made]") -> "dict[str, Head]":
+    """The heads under attack by the file that `--head` takes later."""
+    heads = {
+        one.trial.setting.embedder.preset.name: one.trial.setting.head
+        for one in made
+        if one.trial.setting.head is not None
+    }
+    names = (
+        [f"head-{name.replace('/', '-').replace(':', '-')}.npz" for name in heads] if len(heads) > 1 else ["head.npz"]
+    )
+    return dict(zip(names, heads.values(), strict=False))

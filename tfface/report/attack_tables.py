@@ -1,0 +1,179 @@
+"""The tables of `attack`, from the objects that `metrics.json` holds."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from tfface.console import print_table
+from tfface.report.evaluation_tables import interval, percent
+from tfface.report.paper import TABLE_2
+
+Metrics = dict[str, Any]
+
+
+def print_attacks(objects: Sequence[Metrics]) -> None:
+    """Thresholds, then every attack, norm and goal: error rates by epsilon, or the smallest epsilon."""
+    _print_thresholds(objects)
+    rates = [entry for entry in objects if "results" in entry]
+    searches = [entry for entry in objects if "results" not in entry]
+    if rates:
+        _print_rates(rates)
+    if searches:
+        _print_searches(searches)
+    for entry in objects:
+        if entry["goal"] == "classify":
+            _print_table_2(entry)
+    for remark in _remarks(objects):
+        print(f"Note: {remark}")
+
+
+def print_check(entry: Metrics) -> None:
+    """The sanity checks of a goal and norm, and what follows from them."""
+    check = entry["check"]
+    words = {True: "passed", False: "FAILED", None: "-"}
+    print_table(
+        ["check", "verdict", "measured"],
+        [[row["check"], words[row["passed"]], row["measured"]] for row in check["rows"]],
+        title=f"{entry['preset']}, {entry['goal']}, {entry['norm']}: {check['attacked']} photographs",
+    )
+    if check["masks_gradients"]:
+        print("The model seems to mask its gradients: what resists gradient attacks here is not shown to be robust")
+
+
+def figure_title(entry: Metrics) -> str:
+    """What Figure 1 shows, in one line."""
+    budget = f"epsilon {entry['results'][-1]['epsilon']:g}" if "results" in entry else "the smallest epsilon"
+    return (
+        f"{entry['attack']} ({entry['norm']}, {budget}), goal {entry['goal']}, on {entry['preset']}; "
+        f"{entry['metric']} threshold {entry['threshold']:.3f}"
+    )
+
+
+def _print_thresholds(objects: Sequence[Metrics]) -> None:
+    rows = {}
+    for entry in objects:
+        errors = entry["threshold_errors"] or {}
+        rows[entry["preset"]] = [
+            entry["preset"],
+            f"{entry['metric']} {entry['threshold']:.4f}",
+            entry["threshold_source"],
+            percent(errors.get("far"), 3),
+            percent(errors.get("tar")),
+            f"{errors['measured_on']}: {errors['impostor']:,} impostor, {errors['genuine']:,} genuine"
+            if errors
+            else "not measured",
+        ]
+    print_table(["preset", "threshold", "source", "FAR", "TAR", "measured on"], list(rows.values()))
+
+
+def _title(objects: Sequence[Metrics]) -> str:
+    first = objects[0]
+    return f"{first['dataset']}, {first['recipe']}, judged {first['judged']}, seed {first['seed']}"
+
+
+def _who(entry: Metrics) -> list[str]:
+    attack = entry["attack"] + (f" via {entry['surrogate']}" if entry["surrogate"] else "")
+    return [entry["preset"], entry["goal"], entry["subjects"], attack, entry["norm"]]
+
+
+_WHO = ["preset", "goal", "subjects", "attack", "norm"]
+
+
+def _print_rates(objects: Sequence[Metrics]) -> None:
+    l2 = any(entry["norm"] == "l2" for entry in objects)
+    rows = [
+        [
+            *_who(entry),
+            f"{result['epsilon']:g}",
+            *(_l2(result.get("l2"), result.get("rms255")) if l2 else []),
+            f"{result['attacked']:,}",
+            f"{result['already_wrong']:,}",
+            percent(result["error_rate"]),
+            interval(result["ci95"]),
+        ]
+        for entry in objects
+        for result in entry["results"]
+    ]
+    columns = [*_WHO, "epsilon", *(_L2 if l2 else []), "attacked", "already wrong", "error rate", "95% interval"]
+    print_table(columns, rows, title=f"Error rate of attacked photographs: {_title(objects)}")
+
+
+def _print_searches(objects: Sequence[Metrics]) -> None:
+    l2 = any(entry["norm"] == "l2" for entry in objects)
+    rows = [
+        [
+            *_who(entry),
+            f"{entry['attacked']:,}",
+            f"{entry['already_wrong']:,}",
+            f"{entry['failed']:,}",
+            number(entry["median_epsilon"]) if entry["attacked"] else "-",
+            f"{number(entry['ci95'][0])} to {number(entry['ci95'][1])}" if entry["ci95"] else "-",
+            *(_l2(entry.get("median_l2"), entry.get("median_rms255")) if l2 else []),
+        ]
+        for entry in objects
+    ]
+    columns = [*_WHO, "attacked", "already wrong", "failed", "median epsilon", "95% interval", *(_L2 if l2 else [])]
+    print_table(columns, rows, title=f"Smallest epsilon that succeeds (failed counts as infinite): {_title(objects)}")
+
+
+_L2 = ["L2 norm", "255 x rms"]
+
+
+def _l2(norm: float | None, rms255: float | None) -> list[str]:
+    return ["-" if value is None else f"{value:.3f}" for value in (norm, rms255)]
+
+
+def number(value: float | None) -> str:
+    """A smallest epsilon; infinite where `metrics.json` has null."""
+    return "infinite" if value is None or math.isinf(value) else f"{value:.4f}"
+
+
+def _print_table_2(entry: Metrics) -> None:
+    """The head's errors beside the paper's, and whether what fools it still passes the similarity test."""
+    clean, head = entry["clean"], entry["head"]
+    rows = [["clean", *_rate(clean), "-", *_similarity(clean["similarity"])]]
+    for result in entry.get("results", []):
+        paper = TABLE_2.get(result["epsilon"]) if (entry["attack"], entry["norm"]) == ("fgsm", "linf") else None
+        rows.append([f"{result['epsilon']:g}", *_rate(result), percent(paper, 0), *_similarity(result["similarity"])])
+    if "results" not in entry:
+        rows.append(["smallest", "-", "-", "-", *_similarity(entry["similarity"])])
+    print_table(
+        ["epsilon", "error rate", "95% interval", "paper", "photographs", "still match", "95% interval", "pairs match"],
+        rows,
+        title=(
+            f"The paper's Table 2, {entry['attack']} {entry['norm']}: a head of {len(head['people'])} people on "
+            f"{entry['preset']} ({head['train']} training photographs, {head['copies']} augmented copies, "
+            f"{head['test']} test photographs). Right: the similarity test of the photographs that fool it"
+        ),
+    )
+
+
+def _rate(result: Metrics) -> list[str]:
+    return [percent(result["error_rate"]), interval(result["ci95"])]
+
+
+def _similarity(found: Metrics | None) -> list[str]:
+    if found is None:
+        return ["0", "-", "-", "-"]
+    return [
+        f"{found['images']:,}",
+        percent(found["images_matched"]),
+        interval(found["ci95"]),
+        f"{percent(found['pairs_matched'])} of {found['pairs']:,}",
+    ]
+
+
+def _remarks(objects: Sequence[Metrics]) -> list[str]:
+    remarks = []
+    for entry in objects:
+        if entry["failed_crops"]:
+            remarks.append(
+                f"{entry['failed_crops']} of {entry['count']} subjects of {entry['goal']} are left out, since a "
+                "photograph of theirs could not be cropped"
+            )
+    if any(entry["goal"] == "classify" for entry in objects):
+        remarks.append(
+            "a photograph still matches where its median distance to its person's training photographs is at most "
+            "the threshold; the row 'clean' is of all attacked photographs before the attack"
+        )
+    return list(dict.fromkeys(remarks))
