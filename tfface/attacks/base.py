@@ -80,7 +80,6 @@ class Victim:
             outputs = self._forward(images)
             loss = self.goal.loss(outputs, targets)
         gradient = tape.gradient(loss, images, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        gradient = tf.where(tf.math.is_finite(gradient), gradient, tf.zeros_like(gradient))
         return gradient, self.goal.success(outputs, targets), self.goal.margin(outputs, targets)
 
     def _cast(self, targets: np.ndarray | tf.Tensor) -> tf.Tensor:

@@ -135,7 +135,6 @@ class _Step:
             margin = goal.margin(outputs, targets)
             loss = squares + constant * tf.nn.relu(confidence - margin)
         gradient = tape.gradient(loss, point)
-        gradient = tf.where(tf.math.is_finite(gradient), gradient, tf.zeros_like(gradient))
         mean = _BETA_1 * mean + (1 - _BETA_1) * gradient
         square = _BETA_2 * square + (1 - _BETA_2) * tf.square(gradient)
         rate = self.attack.learning_rate * tf.sqrt(1 - _BETA_2**number) / (1 - _BETA_1**number)

@@ -89,8 +89,9 @@ class GradientAttack(Attack):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(last iterate, last iterate that succeeded before it, whether one did)."""
         move = victim.compiled(("move", self), self.move)
-        clean, epsilon = tf.constant(clean), tf.constant(epsilon, tf.float32)
-        current, velocity = tf.constant(start), tf.zeros_like(clean)
+        current = tf.constant(start)
+        clean = current if start is clean else tf.constant(clean)
+        epsilon, velocity = tf.constant(epsilon, tf.float32), tf.zeros_like(clean)
         succeeded, ever = current, tf.zeros(len(start), tf.bool)
         for _ in range(self.steps):
             gradient, success, _ = victim.gradient(current, targets)
