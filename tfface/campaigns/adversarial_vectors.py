@@ -1,0 +1,87 @@
+"""A head's photographs under FGSM at several budgets, as embeddings of the frozen base: made once, then cached."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from tfface.campaigns.setting import Setting
+from tfface.console import progress
+from tfface.files import digest_of
+from tfface.store import Store
+
+if TYPE_CHECKING:
+    from tfface.attacks.base import Victim
+
+ATTACK = "fgsm"
+_BATCH = 32
+"""Photographs attacked together, and rows in a shard: a killed run loses at most these."""
+_FORMAT = 1
+
+
+def fgsm_images(victim: "Victim", images: np.ndarray, labels: np.ndarray, epsilons: Sequence[float]) -> np.ndarray:
+    """FGSM at several budgets from one gradient, which is the same for all of them.
+
+    Args:
+        victim: a classifier under attack.
+        images: (N, H, W, 3) float32 in [0, 1].
+        labels: (N,) int.
+        epsilons: budgets in [0, 1].
+
+    Returns:
+        (N, E, H, W, 3), within the budgets and [0, 1].
+    """
+    import tensorflow as tf
+
+    from tfface.attacks.base import into_budget
+    from tfface.attacks.fgsm import FGSM
+
+    attack, clean = FGSM(), tf.constant(images)
+    gradient, _, _ = victim.gradient(clean, labels)
+    found = []
+    for epsilon in epsilons:
+        budget = np.full(len(images), epsilon, np.float32)
+        moved, _ = attack.move(clean, tf.zeros_like(clean), gradient, clean, tf.constant(budget))
+        found.append(into_budget(moved.numpy(), images, budget, attack.norm))
+    return np.stack(found, axis=1)
+
+
+def adversarial_vectors(
+    setting: Setting, photographs: np.ndarray, labels: np.ndarray, epsilons: Sequence[float], *, label: str
+) -> np.ndarray:
+    """(N, E, D) float32 embeddings of photographs after FGSM on the setting's head.
+
+    Those that the head takes for another as they are, are attacked like the rest. Rows of photographs that could
+    not be cropped mean nothing.
+
+    Args:
+        setting: the model, its head and the data.
+        photographs: (N,) int, indices into the data set's keys.
+        labels: (N,) int, who is on each.
+        epsilons: budgets in [0, 1].
+        label: what is being done, for the progress.
+    """
+    head = setting.head
+    assert head is not None, "a head is attacked"
+    fingerprint = {
+        "format": _FORMAT,
+        **setting.record(),
+        "head": head.sha256,
+        "attack": ATTACK,
+        "epsilons": list(epsilons),
+        "photographs": digest_of([photographs.tolist(), labels.tolist()]),
+    }
+    store = Store("adversarial-embeddings", fingerprint, len(photographs), shard_rows=_BATCH)
+
+    def compute(missing: Sequence[tuple[int, int]], save: Callable[[tuple[int, int], pa.Table], None]) -> None:
+        victim, total = setting.victim("classify"), len(store.ranges())
+        for start, stop in progress(missing, total=total, done=total - len(missing), label=label, unit="batches"):
+            images, _ = setting.crops(photographs[start:stop])
+            attacked = fgsm_images(victim, images, labels[start:stop], epsilons)
+            vectors = [setting.embedder.embed(attacked[:, place]) for place in range(len(epsilons))]
+            save((start, stop), pa.table({"embedding": list(np.stack(vectors, axis=1).reshape(stop - start, -1))}))
+
+    store.fill(compute)
+    flat = store.read()["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return flat.astype(np.float32).reshape(len(photographs), len(epsilons), -1)
