@@ -42,7 +42,9 @@ ROOMS = (
     "training",
     "campaigns",
     "export",
+    "serving",
     "report",
+    "reproduction",
     "commands",
 )
 

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,12 +24,14 @@ class Run:
         label: what the report calls it.
         metrics: the object.
         alone: it is the only one of its file.
+        stage: what `reproduce` keeps beside it in `stage.json`; empty where there is none.
     """
 
     folder: Path
     label: str
     metrics: dict[str, Any]
     alone: bool
+    stage: dict[str, Any] = field(default_factory=dict)
 
     @property
     def command(self) -> str:
@@ -92,9 +94,13 @@ def _runs_of(path: Path, label: str) -> list[Run]:
         missing = [key for key in _HEAD if key not in entry] if isinstance(entry, dict) else ["any entry"]
         if missing:
             raise UserError(f"{path} is no result of a tfface command (it lacks {', '.join(missing)}): leave it out")
-    alone = len(objects) == 1
+    alone, beside = len(objects) == 1, path.with_name("stage.json")
+    stage = read_json(beside) if beside.is_file() else {}
+    if not isinstance(stage, dict):
+        raise UserError(f"{beside} is no record of a stage: run reproduce again, or delete it")
     return [
-        Run(path.parent, label if alone else f"{label} ({_setting(entry, objects)})", entry, alone) for entry in objects
+        Run(path.parent, label if alone else f"{label} ({_setting(entry, objects)})", entry, alone, stage)
+        for entry in objects
     ]
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tfface.data.faces import natural_key
+from tfface.files import read_json
 from tfface.report.distillation import comparison_rows
 from tfface.report.evaluation_tables import PAPER_COLUMNS, paper_row, percent
 from tfface.report.page_attacks import attack_section
@@ -43,7 +45,7 @@ def sections(runs: Sequence[Run]) -> list[Section]:
 
 
 def _evaluation(runs: list[Run]) -> Section:
-    plain = [run for run in runs if not run.metrics.get("corruption")]
+    plain = [run for run in runs if not run.metrics.get("corruption") and not run.view(_made)]
     blocks: list[Block] = [
         Table(
             "The paper's Table 1 and ours (distances: mean/variance, Euclidean)",
@@ -73,6 +75,11 @@ def _evaluation(runs: list[Run]) -> Section:
             if run.metrics["calibrated"]
         ][:HEADLINES],
     )
+
+
+def _made(metrics: Metrics) -> bool:
+    """Whether a command made the images: the paper's figures are of photographs."""
+    return str(metrics["dataset_version"]).startswith("manifest-")
 
 
 def _verification(metrics: Metrics) -> list[str]:
@@ -235,8 +242,9 @@ def _artifact(entry: Metrics) -> list[str]:
 
     judged = entry.get("evaluate") or {}
     accuracy = judged.get("calibrated") or judged.get("fixed")
+    path = Path(str(entry["path"]))
     return [
-        Path(str(entry["path"])).name,
+        path.parent.name if path.name.isdecimal() else path.name,  # a version of a SavedModel
         str(entry["format"]),
         str(entry.get("quantization") or "none"),
         shown("bytes", ".1f", 1e6),
@@ -265,4 +273,21 @@ def _provenance(runs: Sequence[Run]) -> Section:
     rows = [[run.label, *run.view(row)] for run in runs]
     table = Table("Runs", names, rows, words=frozenset({1, 2, 3, 4, 5, 7}))
     lead = "Every figure above depends on these. Each run's metrics.json holds all of its own."
-    return Section("runs", "What was run", lead, [table, Notes(lines)])
+    return Section("runs", "What was run", lead, [table, Notes(lines), *_stages(runs)])
+
+
+def _stages(runs: Sequence[Run]) -> list[Block]:
+    """Of a reproduction, each stage's command line, and the models that it was without."""
+    above = dict.fromkeys(run.folder.parent for run in runs if "command_line" in run.stage)
+    # Not all stages measure something.
+    paths = [path for folder in above for path in folder.glob("*/stage.json")]
+    paths.sort(key=lambda path: natural_key(path.as_posix()))
+    stages = {path.parent: found for path in paths if isinstance(found := read_json(path), dict)}
+    if not stages:
+        return []
+    rows = [[folder.name, str(stage.get("command_line"))] for folder, stage in stages.items()]
+    absent = dict.fromkeys(
+        f"{name} is left out: {why}" for stage in stages.values() for name, why in (stage.get("absent") or {}).items()
+    )
+    table = Table("Command lines", ["stage", "command"], rows, words=frozenset({1}))
+    return [table, *([Notes(list(absent))] if absent else [])]
