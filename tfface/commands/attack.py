@@ -1,6 +1,5 @@
 """`python cli.py attack --goal classify --dataset lfw`: photographs that a model gets wrong."""
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,6 @@ if TYPE_CHECKING:
     from tfface.campaigns.campaign import Campaign, Plan
     from tfface.training.head import Head
 
-EPSILONS = (0.01, 0.015, 0.02)
-"""The paper's."""
 
 # The option of each field of an attack.
 _SETTINGS = {
@@ -26,19 +23,6 @@ _SETTINGS = {
     "searches": "--searches",
     "confidence": "--confidence",
 }
-
-
-class Epsilon(click.FloatRange):
-    """A number from 0 to 1; `nan` is none."""
-
-    def __init__(self) -> None:
-        super().__init__(min=0, max=1)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        number = float(super().convert(value, param, ctx))
-        if math.isnan(number):
-            self.fail(f"{value} is no budget: give a number from 0 to 1.", param, ctx)
-        return number
 
 
 @click.command()
@@ -75,7 +59,7 @@ class Epsilon(click.FloatRange):
     "--epsilon",
     "epsilons",
     multiple=True,
-    type=Epsilon(),
+    type=base.Epsilon(),
     help="Budget on the scale of [0, 1]: the largest change (linf) or the root mean square (l2); repeats.  "
     "[default: the paper's 0.01, 0.015, 0.02]",
 )
@@ -109,7 +93,7 @@ class Epsilon(click.FloatRange):
 @click.option("--quantize", is_flag=True, help="Judge the 8-bit image that a file would hold.")
 @click.option("--jpeg", type=click.IntRange(1, 100), metavar="QUALITY", help="Judge what survives JPEG compression.")
 @click.option("--steps", type=click.IntRange(min=1), help="Of iterative attacks.")
-@click.option("--step-size", "alpha", type=Epsilon(), help="Of iterative attacks, in epsilon's unit.")
+@click.option("--step-size", "alpha", type=base.Epsilon(), help="Of iterative attacks, in epsilon's unit.")
 @click.option("--restarts", type=click.IntRange(min=1), help="Random starts (pgd).")
 @click.option("--decay", type=base.Distance(), help="Of the momentum (mim).")
 @click.option("--queries", type=click.IntRange(min=1), help="Answers of the model for an image (square).")
@@ -196,7 +180,7 @@ def _plan(options: dict[str, Any]) -> "Plan":
     plan = Plan(
         attacks=attack_grid(options["attack_names"], options["norms"], settings, options=_SETTINGS),
         goals=tuple(dict.fromkeys(options["goals"])),
-        epsilons=() if options["minimal"] else tuple(dict.fromkeys(options["epsilons"])) or EPSILONS,
+        epsilons=() if options["minimal"] else tuple(dict.fromkeys(options["epsilons"])) or base.EPSILONS,
         protocol=options["protocol"],
         pairs_file=options["pairs_file"],
         count=options["count"],

@@ -23,6 +23,22 @@ class Distance(click.FloatRange):
         return number
 
 
+class Epsilon(click.FloatRange):
+    """A number from 0 to 1; `nan` is none."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, max=1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value} is no budget: give a number from 0 to 1.", param, ctx)
+        return number
+
+
+EPSILONS = (0.01, 0.015, 0.02)
+"""The paper's budgets."""
+
 model = click.option(
     "--model",
     "model_name",

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tfface.commands import base
-from tfface.commands.attack import EPSILONS, Epsilon
 
 if TYPE_CHECKING:
     from tfface.data import FaceDataset
@@ -32,9 +31,9 @@ if TYPE_CHECKING:
     "--epsilon",
     "epsilons",
     multiple=True,
-    type=Epsilon(),
+    type=base.Epsilon(),
     help="Budget of the attacks on the scale of [0, 1]; repeats.  [default: the paper's "
-    f"{', '.join(map(str, EPSILONS))}]",
+    f"{', '.join(map(str, base.EPSILONS))}]",
 )
 @click.option("--distill", is_flag=True, help="Train the student (hours) instead of taking the one at hand.")
 @click.option("--only", multiple=True, metavar="STAGE", help="This stage and those that it reads; repeats.")
@@ -108,7 +107,7 @@ def _choices(options: dict[str, Any], dataset: "FaceDataset", models: "Models") 
         main=options["model_name"],
         models=models,
         dataset=options["dataset_name"],
-        epsilons=tuple(dict.fromkeys(options["epsilons"])) or EPSILONS,
+        epsilons=tuple(dict.fromkeys(options["epsilons"])) or base.EPSILONS,
         seed=options["seed"],
         distill=options["distill"],
         settings=settings,

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tfface.commands import base
-from tfface.commands.attack import EPSILONS, Epsilon
 
 if TYPE_CHECKING:
     from tfface.campaigns.retraining import Plan
@@ -41,9 +40,9 @@ if TYPE_CHECKING:
     "--epsilon",
     "epsilons",
     multiple=True,
-    type=Epsilon(),
+    type=base.Epsilon(),
     help="Budget of FGSM on the scale of [0, 1], in training and test; repeats.  [default: the paper's "
-    f"{', '.join(map(str, EPSILONS))}]",
+    f"{', '.join(map(str, base.EPSILONS))}]",
 )
 @click.option(
     "--adversarial-share",
@@ -121,7 +120,7 @@ def _plan(options: dict[str, Any]) -> "Plan":
     from tfface.campaigns.retraining import Plan
 
     return Plan(
-        epsilons=tuple(dict.fromkeys(options["epsilons"])) or EPSILONS,
+        epsilons=tuple(dict.fromkeys(options["epsilons"])) or base.EPSILONS,
         **{
             name: options[name]
             for name in (
