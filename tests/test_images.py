@@ -7,7 +7,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
@@ -373,6 +373,7 @@ class TestCropResize:
         st.integers(1, 90),
         st.tuples(st.floats(0, 83), st.floats(0, 61), st.floats(0, 83), st.floats(0, 61)),
     )
+    @example(0, 2, (0.0, 2.8161424712292385e-10, 0.0, 1.0))
     def test_without_tensorflow_it_is_the_same(self, seed, size, box):
         pixels = np.random.default_rng(seed).integers(0, 256, (61, 83, 3)).astype(np.uint8)
         corners = np.array([*np.minimum(box[:2], box[2:]), *np.maximum(box[:2], box[2:])], np.float32)

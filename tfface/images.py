@@ -225,9 +225,10 @@ def _triangles(start: float, stop: float, length: int, size: int) -> tuple[int, 
     Returns:
         The pixel's index, and float32 (size, touched), whose rows sum to 1.
     """
-    extent = max(stop - start, 1.0)
+    # In float32, as `crop_resize` has it: the last pixel touched hangs on how the sum is rounded.
+    extent = max(float(np.float32(stop) - np.float32(start)), 1.0)
     first = min(int(np.floor(start)), length - 1)
-    end = min(int(np.ceil(start + extent)), length)
+    end = min(int(np.ceil(np.float32(start) + np.float32(extent))), length)
     centres = np.arange(first, end) + 0.5
     wanted = start + (np.arange(size) + 0.5) * extent / size
     # Enlarging interpolates between neighbours; reducing widens the triangle, so that no pixel is passed over.
