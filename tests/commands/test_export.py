@@ -52,6 +52,28 @@ def test_evaluated_through_the_artifact_and_gone_on_with(export, tiny_faces, tmp
     assert without_time(second) == without_time(metrics)
 
 
+def test_attacked_too(export, tiny_faces):
+    options = ["--evaluate", "--dataset", str(tiny_faces), "--attack", "fgsm", "--attack", "square"]
+    options += ["--attack-pairs", "4", "--epsilon", "0.03", "--square-queries", "5"]
+    result, metrics = export(*options)
+    assert result.code == 0, result.err
+    (exact,) = metrics["artifacts"]
+    names = [(entry["attack"], entry["goal"], entry["made_on"]) for entry in exact["attacks"]]
+    assert names == [
+        ("fgsm", "dodging", "keras"),
+        ("fgsm", "impersonation", "keras"),
+        ("square", "dodging", "artifact"),
+        ("square", "impersonation", "artifact"),
+    ]
+    for entry, judged in [(metrics["keras"]["attacks"][0], metrics["keras"]), (exact["attacks"][0], exact)]:
+        assert (entry["judged"], entry["results"][0]["epsilon"]) == ("8-bit", 0.03)
+        assert entry["threshold"] == judged["evaluate"]["calibrated"]["threshold"]
+    assert exact["attacks"][2]["attack_settings"]["queries"] == 5
+    (found,) = exact["attacks"][0]["results"]
+    assert f"{100 * found['error_rate']:.1f}% of {found['attacked']}" in result.out
+    assert "Errors under attack: linf epsilon 0.03, 8-bit images, all-pairs pairs" in result.out
+
+
 def test_a_saved_model_for_a_server(run_cli, tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr("tfface.export.measure.peak_megabytes", lambda path: 1.0)
     result = run_cli("export", "--format", "savedmodel", "--recipe", "center-200", "--out", tmp_path / "out")
@@ -72,6 +94,9 @@ def test_a_saved_model_for_a_server(run_cli, tiny_model, tmp_path, monkeypatch):
         (["--recipe", "nonsense"], "unknown recipe 'nonsense'"),
         (["--format", "savedmodel", "--quantize", "int8"], "--quantize int8 needs --format tflite"),
         (["--format", "onnx"], "Invalid value for '--format'"),
+        (["--attack", "fgsm"], "--attack goes with --evaluate"),
+        (["--evaluate", "--attack", "cw"], "Invalid value for '--attack'"),
+        (["--evaluate", "--attack", "fgsm", "--epsilon", "nan"], "is no budget"),
         (["--evaluate", "--dataset", "nowhere"], "unknown data set 'nowhere'"),
         (["--evaluate", "--dataset", "FACES", "--protocol", "view2"], "has no pair list 'view2'"),
     ],

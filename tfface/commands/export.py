@@ -10,8 +10,11 @@ from tfface.commands import base
 if TYPE_CHECKING:
     from tfface.data import FaceDataset
     from tfface.export.artifact import Artifact
+    from tfface.export.attacking import Attacks
     from tfface.export.calibration import Calibration
     from tfface.export.making import Order
+    from tfface.images import Recipe
+    from tfface.models.base import Embedder
 
 
 @click.command()
@@ -55,6 +58,27 @@ if TYPE_CHECKING:
 @click.option(
     "--protocol", metavar="NAME", help="For --evaluate.  [default: view2 of LFW, all-pairs of other data sets]"
 )
+@click.option(
+    "--attack",
+    "attack_names",
+    multiple=True,
+    type=click.Choice(["fgsm", "pgd", "square"]),
+    help="For --evaluate: attack pairs too; repeats. fgsm and pgd are made on the Keras model and tried on each "
+    "artifact, square is made on each by its answers alone.",
+)
+@click.option(
+    "--attack-pairs", type=click.IntRange(min=1), default=50, show_default=True, help="Genuine ones, and impostor ones."
+)
+@click.option(
+    "--epsilon",
+    type=base.Epsilon(),
+    default=0.01,
+    show_default=True,
+    help="Of attacks: the largest change of a value in [0, 1]; the least of the paper's.",
+)
+@click.option(
+    "--square-queries", type=click.IntRange(min=1), default=100, show_default=True, help="Of square, for an image."
+)
 @base.manual_dir
 @base.seed
 @base.offline
@@ -73,6 +97,7 @@ def command(context: click.Context, **options: Any) -> None:
     to them, and a model card. What is there already is kept. A SavedModel lies in a versioned
     folder as TensorFlow Serving wants it, with warm-up requests.
     """
+    from tfface.errors import UserError
     from tfface.evaluation import check_protocol
     from tfface.export.making import make, orders
     from tfface.export.saved_model import fixed_recipe
@@ -80,6 +105,8 @@ def command(context: click.Context, **options: Any) -> None:
     from tfface.report.records import Clock
 
     clock = Clock()
+    if options["attack_names"] and not options["evaluates"]:
+        raise UserError("--attack goes with --evaluate, which finds the thresholds that attacks are judged at")
     embedder = load_by_name(options["model_name"], offline=options["offline"])
     cut = fixed_recipe(options["recipe_name"], embedder.preset)
     calibration = _calibration(options) if "int8" in options["quantizations"] else None
@@ -89,6 +116,8 @@ def command(context: click.Context, **options: Any) -> None:
         dataset = _load(options["dataset_name"], options)
         options["protocol"] = options["protocol"] or ("view2" if dataset.name.startswith("lfw") else "all-pairs")
         check_protocol(dataset, options["protocol"])
+        if options["attack_names"]:
+            _attacks(options).drawn(dataset, options["protocol"])  # refuses what has no pairs before all is made
     artifacts = [make(order, options["out"]) for order in todo]
     _report(todo[0], artifacts, dataset, options, clock)
 
@@ -124,7 +153,7 @@ def _report(
     from tfface.export.judging import entry, golden_pair, judge
     from tfface.export.measure import milliseconds, peak_megabytes
     from tfface.files import write_json
-    from tfface.report.export_tables import print_artifacts
+    from tfface.report.export_tables import print_artifacts, print_attacks
     from tfface.report.records import head
 
     out, embedder, cut = options["out"], order.embedder, order.cut
@@ -153,8 +182,48 @@ def _report(
             )
         )
         card.write(artifact, artifact.path.parent / "README.md", entries[-1])
+    if dataset and options["attack_names"]:
+        _attack(embedder, [readers[artifact.sha256] for artifact in artifacts], cut, dataset, keras, entries, options)
     record = head("export", embedder, cut.name, dataset, options["seed"], clock)
     metrics = {**record, "keras": keras, "artifacts": entries}
     print_artifacts(metrics)
+    if "attacks" in keras:
+        print_attacks(metrics)
     write_json(out / "metrics.json", metrics)
     click.echo(f"wrote {', '.join(entry['path'] for entry in entries)} and metrics.json in {out}")
+
+
+def _attacks(options: dict[str, Any]) -> "Attacks":
+    from tfface.export.attacking import Attacks
+
+    names = tuple(dict.fromkeys(options["attack_names"]))
+    return Attacks(
+        names,
+        pairs=options["attack_pairs"],
+        epsilon=options["epsilon"],
+        queries=options["square_queries"],
+        seed=options["seed"],
+    )
+
+
+def _attack(
+    embedder: "Embedder",
+    readers: "list[Embedder]",
+    cut: "Recipe",
+    dataset: "FaceDataset",
+    keras: dict[str, Any],
+    artifacts: list[dict[str, Any]],
+    options: dict[str, Any],
+) -> None:
+    """Adds `attacks` to the entries of the Keras model and of each artifact."""
+    from tfface.export.attacking import attack_artifact, attack_keras, entries, threshold_of
+
+    asked = _attacks(options)
+    pairs = asked.drawn(dataset, options["protocol"])
+    limit = threshold_of(keras["evaluate"])
+    made = attack_keras(asked, dataset, pairs, embedder, cut, limit)
+    keras["attacks"] = entries(made, limit, keras=True)
+    for artifact, reader in zip(artifacts, readers, strict=True):
+        limit = threshold_of(artifact["evaluate"])
+        found = attack_artifact(asked, made, pairs, reader, limit)
+        artifact["attacks"] = entries(found, limit, keras=False)

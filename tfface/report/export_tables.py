@@ -33,6 +33,32 @@ def print_artifacts(metrics: Metrics) -> None:
     )
 
 
+def print_attacks(metrics: Metrics) -> None:
+    """Error rates under attack, of the Keras model and of each artifact at its own threshold."""
+    models = [metrics["keras"], *metrics["artifacts"]]
+    first = metrics["keras"]["attacks"]
+    rows = [
+        [
+            f"{entry['attack']}, {'made on each' if entry['attack'] == 'square' else 'made on Keras'}",
+            entry["goal"],
+            *(_error(model["attacks"][place]) for model in models),
+        ]
+        for place, entry in enumerate(first)
+    ]
+    names = ["Keras model", *(entry["path"].split("/")[0] for entry in metrics["artifacts"])]
+    print_table(
+        ["attack", "goal", *names],
+        rows,
+        title=f"Errors under attack: {first[0]['norm']} epsilon {first[0]['results'][0]['epsilon']:g}, 8-bit images, "
+        f"{first[0]['subjects']} pairs that the model and, of what is made on it, the Keras model get right",
+    )
+
+
+def _error(entry: Metrics) -> str:
+    (result,) = entry["results"]
+    return f"{percent(result['error_rate'], 1)} of {result['attacked']}"
+
+
 def _title(metrics: Metrics) -> str:
     head = f"{metrics['preset']} ({metrics['weights_sha256'][:8]}), {metrics['recipe']}"
     judged = metrics["keras"]["evaluate"]
