@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tfface.embeddings import crop_files
@@ -101,6 +101,24 @@ def test_verify_by_hand(tiny_embedder, crops, metric, threshold):
     np.testing.assert_allclose(answer["distance"], expected, atol=2e-3)
     assert answer["same"].numpy().tolist() == [int(value <= threshold) for value in expected]
     assert answer["same"].numpy()[0] == 1
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (1, 30, 32, 3), (32, 32, 3)])
+@pytest.mark.parametrize("signature", ["serving_default", "verify"])
+def test_crops_of_another_shape_do_not_end_the_server(made, signature, shape):
+    # As a server does it: what is fed is not held against the signature's shape.
+    with tf.compat.v1.Session(graph=tf.Graph()) as session:
+        loaded = tf.compat.v1.saved_model.loader.load(session, ["serve"], str(made("savedmodel").path))
+        definition = loaded.signature_def[signature]
+        options = config_pb2.CallableOptions(
+            feed=[info.name for info in definition.inputs.values()],
+            fetch=[info.name for info in definition.outputs.values()],
+        )
+        call = session._make_callable_from_options(options)
+        good = np.zeros((1, 32, 32, 3), np.float32)
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"not compatible with expected shape \[\?,32,32,3\]"):
+            call(np.zeros(shape, np.float32), *[good] * (len(options.feed) - 1))
+        assert len(call(*[good] * len(options.feed))) == len(options.fetch)
 
 
 def test_core_operations_alone(made):

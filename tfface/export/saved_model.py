@@ -66,7 +66,7 @@ class Service(tf.Module):
 
     def embed(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         """Crops, float32 (N, S, S, 3) in [0, 1], to `embedding` (N, D)."""
-        return {"embedding": self._model(image)}
+        return {"embedding": self._model(self._checked(image))}
 
     def embed_jpeg(self, file: tf.Tensor) -> dict[str, tf.Tensor]:
         """JPEG or PNG files (N,) to `embedding` (N, D) and `valid` (N,); zeros where one cannot be read."""
@@ -92,10 +92,15 @@ class Service(tf.Module):
 
     def verify(self, first: tf.Tensor, second: tf.Tensor) -> dict[str, tf.Tensor]:
         """Two batches of crops to `distance` (N,) and `same` (N,): 1 up to the preset's threshold."""
-        a, b = self._model(first), self._model(second)
+        a, b = self._model(self._checked(first)), self._model(self._checked(second))
         is_cosine = self._preset.metric == "cosine"
         distance = 1.0 - tf.reduce_sum(a * b, 1) if is_cosine else tf.norm(a - b, axis=1)
         return {"distance": distance, "same": tf.cast(distance <= self._preset.threshold, tf.int32)}
+
+    def _checked(self, images: tf.Tensor) -> tf.Tensor:
+        """Fails on images of another shape: a server does not look, and one of another rank would end it."""
+        size = self._preset.input_size
+        return tf.ensure_shape(images, (None, size, size, 3))
 
     def _embed_files(self, parts: tuple[tf.Tensor, ...], crop: Callable[..., tf.Tensor]) -> dict[str, tf.Tensor]:
         size = self._preset.input_size
