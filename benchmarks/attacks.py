@@ -105,15 +105,16 @@ def by_turns(ways: dict[str, Callable[[], object]], rounds: int, *, warm: bool =
 def step(model: Any, threshold: float | None, images: np.ndarray, references: np.ndarray, rounds: int) -> dict:
     """One FGSM step over one forward pass."""
     from tfface.attacks.base import Victim
+    from tfface.attacks.batch import Batch
     from tfface.attacks.fgsm import FGSM
     from tfface.attacks.goals import Dodging
 
-    victim, budget = Victim(model, Dodging()), np.full(len(images), EPSILON, np.float32)
-    targets, keys = victim.targets(references, 0.4), np.arange(len(images))
+    victim = Victim(model, Dodging())
+    batch = Batch.checked(victim, images, victim.targets(references, 0.4), EPSILON)
     times = by_turns(
         {
             "forward": lambda: victim.outputs(images).numpy(),
-            "fgsm": lambda: FGSM().perturb(victim, images, targets, budget, seed=0, keys=keys),
+            "fgsm": lambda: FGSM().perturb(victim, batch),
         },
         max(5, rounds),
     )

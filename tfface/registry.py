@@ -17,7 +17,7 @@ _SHARED = {
     "__init__",
     "base",
     *("external", "h5", "layers", "losses", "low_rank"),
-    *("bracket", "checks", "files", "goals", "loop", "minimal", "norms", "stepwise", "transfer"),
+    *("batch", "bracket", "checks", "files", "goals", "loop", "minimal", "norms", "stepwise", "transfer"),
 }
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tfface.attacks.base import Attack, Victim, run
+from tfface.attacks.batch import Batch
 from tfface.attacks.bim import BIM
 from tfface.attacks.cw import CarliniWagner
 from tfface.attacks.fgsm import FGSM
@@ -26,8 +27,8 @@ class Cheat(Attack):
     def attempts(self) -> int:
         return len(self.answers)
 
-    def perturb(self, victim, images, targets, epsilon, *, seed, keys, restart=0):
-        return np.broadcast_to(np.asarray(self.answers[restart], np.float32), images.shape)
+    def perturb(self, victim, batch):
+        return np.broadcast_to(np.asarray(self.answers[batch.restart], np.float32), batch.images.shape)
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +96,7 @@ def test_a_loop_that_steps_out_again_keeps_the_iterate_that_had_succeeded(classi
     rising = ops.sin((mean - 0.57) * 20.0) - 0.5 * ops.relu(mean - 0.64) * 100.0
     victim = Victim(keras.Model(inputs, ops.stack([ops.zeros_like(mean), rising], axis=1)), Classify())
     attack = BIM(steps=2, alpha=0.1)
-    last = attack.perturb(victim, GREY, LABELS, np.ones(2, np.float32), seed=0, keys=np.arange(2))
+    last = attack.perturb(victim, Batch.checked(victim, GREY, LABELS, 1.0))
     np.testing.assert_allclose(last, 0.7, atol=1e-6)
     found = run(attack, victim, GREY, LABELS, 1.0)
     assert found.success.all()

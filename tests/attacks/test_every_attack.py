@@ -7,6 +7,7 @@ import pytest
 
 from tfface import registry
 from tfface.attacks.base import run
+from tfface.attacks.batch import Batch
 from tfface.attacks.goals import GOALS
 
 # Settings under which an attack is quick; a new attack is tested as it stands.
@@ -82,10 +83,11 @@ def test_epsilon_zero_changes_nothing(attack, goal, victims, images, targets):
 @pytest.mark.parametrize("name", [name for name, attack in ATTACKS.items() if not attack.deterministic])
 def test_seed_key_and_restart_alone_decide(name, victims, images, targets):
     attack = ATTACKS[name](**QUICK[name])
-    same = np.repeat(images[:1], 2, axis=0), np.repeat(targets["classify"][:1], 2), np.full(2, 0.01, np.float32)
+    twice = [0, 0]
 
     def perturbed(seed, keys, restart):
-        return attack.perturb(victims["classify"], *same, seed=seed, keys=np.array(keys), restart=restart)
+        whole = Batch.checked(victims["classify"], images, targets["classify"], 0.01, seed=seed)
+        return attack.perturb(victims["classify"], whole.of(twice, keys=np.array(keys), restart=restart))
 
     first = perturbed(0, [3, 3], 0)
     np.testing.assert_array_equal(first[0], first[1])

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from tfface.attacks.batch import Batch
 from tfface.attacks.bim import BIM
 from tfface.attacks.fgsm import FGSM
 from tfface.attacks.mim import MIM
@@ -24,9 +25,8 @@ def own(victims, labels):
     """Our result before judging."""
 
     def perturb(attack, images):
-        budget = np.full(len(images), EPSILON, np.float32)
-        keys = np.arange(len(images))
-        return attack.perturb(victims["classify"], images, labels, budget, seed=0, keys=keys)
+        victim = victims["classify"]
+        return attack.perturb(victim, Batch.checked(victim, images, labels, EPSILON))
 
     return perturb
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from tfface.attacks.base import Victim, run
+from tfface.attacks.batch import Batch
 from tfface.attacks.goals import Classify
 from tfface.attacks.square import Square
 
@@ -21,9 +22,8 @@ class Counting(Victim):
 def test_asks_no_more_than_its_budget_and_stops_at_success(classifier, images, norm):
     labels = np.argmax(classifier(images), axis=1)
     victim = Counting(classifier, Classify())
-    budget = np.array([0, 0, 0, 1, 1, 1], np.float32)
-    attack, keys = Square(norm=norm, queries=60), np.arange(6)
-    changed = attack.perturb(victim, images, labels, budget, seed=0, keys=keys)
+    batch = Batch.checked(victim, images, labels, [0, 0, 0, 1, 1, 1])
+    changed = Square(norm=norm, queries=60).perturb(victim, batch)
     won = np.argmax(classifier(changed), axis=1) != labels
     assert not won[:3].any() and won[3:].any()
     # Nothing helps at epsilon 0: these three took all of their queries. The others took less.
@@ -48,14 +48,14 @@ def test_more_queries_never_lower_the_margin(victims, targets, images, norm):
 
 
 def test_in_linf_every_change_is_a_full_epsilon(victims, targets, middling):
-    attack, budget = Square(queries=10), np.full(6, 0.05, np.float32)
-    changed = attack.perturb(victims["classify"], middling, targets["classify"], budget, seed=0, keys=np.arange(6))
+    batch = Batch.checked(victims["classify"], middling, targets["classify"], 0.05)
+    changed = Square(queries=10).perturb(victims["classify"], batch)
     np.testing.assert_allclose(np.abs(changed - middling), 0.05, atol=1e-6)
 
 
 def test_in_l2_the_budget_is_used_up(victims, targets, middling):
-    attack, budget = Square(norm="l2", queries=10), np.full(6, 0.02, np.float32)
-    changed = attack.perturb(victims["classify"], middling, targets["classify"], budget, seed=0, keys=np.arange(6))
+    batch = Batch.checked(victims["classify"], middling, targets["classify"], 0.02)
+    changed = Square(norm="l2", queries=10).perturb(victims["classify"], batch)
     np.testing.assert_allclose(np.sqrt(np.square(changed - middling).mean(axis=(1, 2, 3))), 0.02, rtol=0.01)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tfface.attacks.base import Victim, run
+from tfface.attacks.batch import Batch
 from tfface.attacks.bim import BIM
 from tfface.attacks.cw import CarliniWagner
 from tfface.attacks.minimal import minimal_epsilon
@@ -43,8 +44,7 @@ def test_is_the_attack_on_the_surrogate_judged_on_the_victim(surrogate, victims,
     theirs = surrogate.targets(images[::-1].copy(), 0.5)
     inner = PGD(steps=3)
     found = run(Transfer(inner=inner, surrogate=surrogate, surrogate_targets=theirs), victim, images, own, 0.1, seed=2)
-    budget, keys = np.full(len(images), 0.1, np.float32), np.arange(len(images))
-    expected = inner.perturb(surrogate, images, theirs, budget, seed=2, keys=keys)
+    expected = inner.perturb(surrogate, Batch.checked(surrogate, images, theirs, 0.1, seed=2))
     np.testing.assert_allclose(found.images, expected, atol=1e-6)
     np.testing.assert_array_equal(found.success, victim.assess(expected, own)[0])
 

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfface.attacks import norms
+from tfface.attacks.batch import Batch
 from tfface.attacks.goals import Goal
 from tfface.errors import UserError
 
@@ -134,45 +135,19 @@ class Attack(abc.ABC):
         return dataclasses.asdict(self)
 
     @abc.abstractmethod
-    def perturb(
-        self,
-        victim: Victim,
-        images: np.ndarray,
-        targets: np.ndarray,
-        epsilon: np.ndarray,
-        *,
-        seed: int,
-        keys: np.ndarray,
-        restart: int = 0,
-    ) -> np.ndarray:
-        """The attack's own result, which `run` clips, projects and judges.
+    def perturb(self, victim: Victim, batch: Batch) -> np.ndarray:
+        """The attack's own result, (N, H, W, 3), which `run` clips, projects and judges.
 
         What is random about an image comes from (seed, its key, restart) alone.
 
         Args:
             victim: the model and the goal.
-            images: clean, (N, H, W, 3) float32 in [0, 1].
-            targets: the goal's, one row an image.
-            epsilon: (N,) budget of each image.
-            seed: of everything drawn at random.
-            keys: (N,) whole numbers that name the images.
-            restart: which of the `attempts` this is.
+            batch: what to attack.
         """
 
-    def proposals(
-        self,
-        victim: Victim,
-        images: np.ndarray,
-        targets: np.ndarray,
-        epsilon: np.ndarray,
-        *,
-        seed: int,
-        keys: np.ndarray,
-        restart: int = 0,
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def proposals(self, victim: Victim, batch: Batch) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(rows, images of these rows), best first: the first that succeeds on the final image is taken."""
-        changed = self.perturb(victim, images, targets, epsilon, seed=seed, keys=keys, restart=restart)
-        yield np.arange(len(images)), changed
+        yield np.arange(len(batch)), self.perturb(victim, batch)
 
 
 @dataclass(frozen=True)
@@ -221,20 +196,25 @@ def run(
     Raises:
         UserError: images of the wrong shape or range, or an epsilon outside [0, 1].
     """
-    images, epsilon, keys = checked_batch(victim, images, targets, epsilon, keys)
-    found = Outcome(images.copy(), np.zeros(len(images), bool), np.full(len(images), -np.inf), np.zeros(len(images)))
+    return run_batch(attack, victim, Batch.checked(victim, images, targets, epsilon, keys=keys, seed=seed), judge)
+
+
+def run_batch(attack: Attack, victim: Victim, batch: Batch, judge: Judge | None = None) -> Outcome:
+    """`run` on a batch that was looked at before."""
+    count = len(batch)
+    found = Outcome(batch.images.copy(), np.zeros(count, bool), np.full(count, -np.inf), np.zeros(count))
     for restart in range(attack.attempts):
         rows = np.flatnonzero(~found.success)
         if not len(rows):
             break
-        inputs = (images[rows], targets[rows], epsilon[rows])
-        for within, proposed in attack.proposals(victim, *inputs, seed=seed, keys=keys[rows], restart=restart):
+        for within, proposed in attack.proposals(victim, batch.of(rows, restart=restart)):
             left = ~found.success[rows[within]]
             if not left.any():
                 continue
             tried = rows[within[left]]
-            final = into_budget(proposed[left], images[tried], epsilon[tried], attack.norm)
-            _keep_better(found, tried, judged(victim, final, images[tried], targets[tried], attack.norm, judge))
+            clean, targets = batch.images[tried], batch.targets[tried]
+            final = into_budget(proposed[left], clean, batch.epsilon[tried], attack.norm)
+            _keep_better(found, tried, judged(victim, final, clean, targets, attack.norm, judge))
     return found
 
 
@@ -251,32 +231,6 @@ def judged(
     seen = final if judge is None else np.asarray(judge(final), np.float32)
     success, margin = victim.assess(seen, targets)
     return Outcome(seen, success, margin, norms.distance(seen, clean, norm))
-
-
-def checked_batch(
-    victim: Victim,
-    images: np.ndarray,
-    targets: np.ndarray,
-    epsilon: float | np.ndarray,
-    keys: np.ndarray | None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Images float32, epsilon (N,) and keys (N,), after a look at them.
-
-    Raises:
-        UserError: as `run`.
-    """
-    images = np.asarray(images, np.float32)
-    if images.shape[1:] != victim.input_shape:
-        raise UserError(f"images are {images.shape[1:]}, the attacked model takes {victim.input_shape}: resize them")
-    if len(targets) != len(images):
-        raise UserError(f"{len(targets)} targets for {len(images)} images: give one an image")
-    # Written so that a value which is no number is caught too.
-    if images.size and not (images.min() >= 0 and images.max() <= 1):
-        raise UserError("images to attack must be finite and in [0, 1]: divide 8-bit images by 255")
-    budget = np.broadcast_to(np.asarray(epsilon, np.float32), len(images))
-    if not ((budget >= 0) & (budget <= 1)).all():
-        raise UserError(f"epsilon {epsilon} is outside [0, 1], the range of an image's values")
-    return images, budget, np.arange(len(images)) if keys is None else np.asarray(keys)
 
 
 def _keep_better(found: Outcome, rows: np.ndarray, new: Outcome) -> None:

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfface.attacks.base import Attack, Victim, checked_batch, run
+from tfface.attacks.base import Attack, Victim, run_batch
+from tfface.attacks.batch import Batch
 from tfface.attacks.fgsm import FGSM
 from tfface.attacks.pgd import PGD
 from tfface.attacks.square import Square
@@ -95,15 +96,14 @@ def check_gradients(
     Raises:
         UserError: as `run`, or every image reaches the goal unchanged.
     """
-    images, _, keys = checked_batch(victim, images, targets, 0.0, keys)
-    batches = _batches(victim, images, targets, keys, batch_size)
-    attacked = sum(len(batch[0]) for batch in batches)
+    batches = _batches(victim, Batch.checked(victim, images, targets, 1.0, keys=keys, seed=seed), batch_size)
+    attacked = sum(map(len, batches))
     budgets = [*sorted(set(epsilons) - {1.0}), 1.0]
     pgd = PGD(norm=norm, steps=steps, restarts=restarts)
     others = [FGSM(norm=norm), Square(norm=norm, queries=queries or steps * restarts)]
     others += [transfer] if transfer else []
     trials = [(pgd, budget) for budget in budgets] + [(other, budget) for other in others for budget in budgets[:-1]]
-    rate = _counter(victim, batches, seed)
+    rate = _counter(victim, batches)
     counts: dict[Attack, list[int]] = {attack: [] for attack in (pgd, *others)}
     for attack, budget in progress(trials, total=len(trials), label="checking gradients", unit="attacks"):
         counts[attack].append(rate(attack, budget))
@@ -114,29 +114,21 @@ def check_gradients(
     return Verdict(tuple(rows), attacked)
 
 
-_Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-def _batches(
-    victim: Victim, images: np.ndarray, targets: np.ndarray, keys: np.ndarray, batch_size: int
-) -> list[_Batch]:
-    """(images, targets, keys) of those that do not reach the goal unchanged."""
-    parts = [slice(start, start + batch_size) for start in range(0, len(images), batch_size)]
-    won = np.concatenate([victim.assess(images[part], targets[part])[0] for part in parts] or [np.zeros(0, bool)])
-    rows = np.flatnonzero(~won)
+def _batches(victim: Victim, whole: Batch, size: int) -> list[Batch]:
+    """Those that do not reach the goal unchanged, a few at a time."""
+    parts = (whole.of(slice(start, start + size)) for start in range(0, len(whole), size))
+    won = [victim.assess(part.images, part.targets)[0] for part in parts]
+    rows = np.flatnonzero(~np.concatenate([*won, np.zeros(0, bool)]))
     if not len(rows):
-        raise UserError(f"all of the {len(images)} images reach the goal {victim.goal.name} unchanged: give others")
-    groups = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    return [(images[group], targets[group], keys[group]) for group in groups]
+        raise UserError(f"all of the {len(whole)} images reach the goal {victim.goal.name} unchanged: give others")
+    return [whole.of(rows[start : start + size]) for start in range(0, len(rows), size)]
 
 
-def _counter(victim: Victim, batches: Sequence[_Batch], seed: int) -> Callable[[Attack, float], int]:
+def _counter(victim: Victim, batches: Sequence[Batch]) -> Callable[[Attack, float], int]:
     """A function that counts the images which fall to an attack at an epsilon."""
 
     def count(attack: Attack, epsilon: float) -> int:
-        outcomes = (
-            run(attack, victim, images, targets, epsilon, seed=seed, keys=keys) for images, targets, keys in batches
-        )
+        outcomes = (run_batch(attack, victim, batch.at(epsilon)) for batch in batches)
         return sum(int(outcome.success.sum()) for outcome in outcomes)
 
     return count

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfface.attacks.base import Attack, Victim
+from tfface.attacks.batch import Batch
 from tfface.errors import UserError
 
 _INSIDE = 0.999999
@@ -49,39 +50,24 @@ class CarliniWagner(Attack):
         if self.steps < 1 or self.searches < 1:
             raise UserError(f"C&W needs at least one step and one search, not {self.steps} and {self.searches}")
 
-    def perturb(
-        self,
-        victim: Victim,
-        images: np.ndarray,
-        targets: np.ndarray,
-        epsilon: np.ndarray,
-        *,
-        seed: int,
-        keys: np.ndarray,
-        restart: int = 0,
-    ) -> np.ndarray:
+    def perturb(self, victim: Victim, batch: Batch) -> np.ndarray:
         """The nearest images that succeed; clean where none does."""
-        best = images.copy()
-        nearest = np.full(len(images), np.inf)
-        constant = np.full(len(images), self.initial_constant)
-        low, high = np.zeros(len(images)), np.full(len(images), np.inf)
+        best, count = batch.images.copy(), len(batch)
+        nearest = np.full(count, np.inf)
+        constant = np.full(count, self.initial_constant)
+        low, high = np.zeros(count), np.full(count, np.inf)
         for _ in range(self.searches):
-            succeeded = self._search(victim, images, targets, constant, best, nearest)
+            succeeded = self._search(victim, batch, constant, best, nearest)
             high = np.where(succeeded, constant, high)
             low = np.where(succeeded, low, constant)
             constant = np.where(np.isinf(high), constant * 10, (low + high) / 2)
         return best
 
     def _search(
-        self,
-        victim: Victim,
-        images: np.ndarray,
-        targets: np.ndarray,
-        constant: np.ndarray,
-        best: np.ndarray,
-        nearest: np.ndarray,
+        self, victim: Victim, batch: Batch, constant: np.ndarray, best: np.ndarray, nearest: np.ndarray
     ) -> np.ndarray:
         """Adam for one c an image; writes nearer images into `best` and `nearest`. (N,) bool: c is large enough."""
+        images, targets = batch.images, batch.targets
         step = victim.compiled(("step", self), _Step(victim, self))
         round_length = max(1, self.steps // _ROUNDS)
         succeeded = np.zeros(len(images), bool)

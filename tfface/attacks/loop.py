@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfface.attacks import norms
 from tfface.attacks.base import Attack, Victim
+from tfface.attacks.batch import Batch
 from tfface.errors import UserError
 
 
@@ -30,11 +31,9 @@ class GradientAttack(Attack):
         if self.steps < 1:
             raise UserError(f"{self.title} needs at least one step, not {self.steps}")
 
-    def start(
-        self, images: np.ndarray, epsilon: np.ndarray, *, seed: int, keys: np.ndarray, restart: int
-    ) -> np.ndarray:
+    def start(self, batch: Batch) -> np.ndarray:
         """Where the loop starts, (N, H, W, C); at the clean images unless an attack says otherwise."""
-        return images
+        return batch.images
 
     def direction(self, gradient: tf.Tensor, velocity: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """(direction of length 1, what is carried on to the next step)."""
@@ -52,49 +51,25 @@ class GradientAttack(Attack):
         moved = images + tf.reshape(self.step_size(epsilon), (-1, 1, 1, 1)) * direction
         return tf.clip_by_value(norms.project(moved, clean, epsilon, self.norm), 0.0, 1.0), velocity
 
-    def perturb(
-        self,
-        victim: Victim,
-        images: np.ndarray,
-        targets: np.ndarray,
-        epsilon: np.ndarray,
-        *,
-        seed: int,
-        keys: np.ndarray,
-        restart: int = 0,
-    ) -> np.ndarray:
+    def perturb(self, victim: Victim, batch: Batch) -> np.ndarray:
         """The last iterate."""
-        start = self.start(images, epsilon, seed=seed, keys=keys, restart=restart)
-        return self._climb(victim, start, images, targets, epsilon)[0]
+        return self._climb(victim, batch)[0]
 
-    def proposals(
-        self,
-        victim: Victim,
-        images: np.ndarray,
-        targets: np.ndarray,
-        epsilon: np.ndarray,
-        *,
-        seed: int,
-        keys: np.ndarray,
-        restart: int = 0,
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def proposals(self, victim: Victim, batch: Batch) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The last iterate; then, since it may have stepped out again, the last of those that succeeded."""
-        start = self.start(images, epsilon, seed=seed, keys=keys, restart=restart)
-        last, succeeded, ever = self._climb(victim, start, images, targets, epsilon)
-        yield np.arange(len(images)), last
+        last, succeeded, ever = self._climb(victim, batch)
+        yield np.arange(len(batch)), last
         yield np.flatnonzero(ever), succeeded[ever]
 
-    def _climb(
-        self, victim: Victim, start: np.ndarray, clean: np.ndarray, targets: np.ndarray, epsilon: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _climb(self, victim: Victim, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(last iterate, last iterate that succeeded before it, whether one did)."""
-        move = victim.compiled(("move", self), self.move)
+        move, start = victim.compiled(("move", self), self.move), self.start(batch)
         current = tf.constant(start)
-        clean = current if start is clean else tf.constant(clean)
-        epsilon, velocity = tf.constant(epsilon, tf.float32), tf.zeros_like(clean)
-        succeeded, ever = current, tf.zeros(len(start), tf.bool)
+        clean = current if start is batch.images else tf.constant(batch.images)
+        epsilon, velocity = tf.constant(batch.epsilon, tf.float32), tf.zeros_like(clean)
+        succeeded, ever = current, tf.zeros(len(batch), tf.bool)
         for _ in range(self.steps):
-            gradient, success, _ = victim.gradient(current, targets)
+            gradient, success, _ = victim.gradient(current, batch.targets)
             if tf.reduce_any(success):
                 succeeded = tf.where(success[:, None, None, None], current, succeeded)
                 ever |= success

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfface.attacks.base import Attack, Judge, Victim, checked_batch, judged, run
+from tfface.attacks.base import Attack, Judge, Victim, judged, run_batch
+from tfface.attacks.batch import Batch
 from tfface.attacks.bracket import Bracket
 from tfface.attacks.loop import GradientAttack
 from tfface.attacks.stepwise import Stepwise
@@ -71,16 +72,15 @@ def minimal_epsilon(
     """
     if not tolerance > 0 or batch_size < 1:
         raise UserError(f"tolerance {tolerance} and batch size {batch_size} must be positive")
-    images, _, keys = checked_batch(victim, images, targets, 0.0, keys)
-    found = Minimal(np.full(len(images), np.inf), images.copy(), np.zeros(len(images), bool))
-    inputs = (images, targets, keys, seed)
+    batch = Batch.checked(victim, images, targets, 1.0, keys=keys, seed=seed)
+    found = Minimal(np.full(len(batch), np.inf), batch.images.copy(), np.zeros(len(batch), bool))
     if attack.minimal_norm:
-        successes = _own_distances(attack, victim, *inputs, judge, batch_size)
+        successes = _own_distances(attack, victim, batch, judge, batch_size)
     elif isinstance(attack, GradientAttack) and (judge is None or attack.steps == 1):
-        successes = Stepwise(attack, victim, *inputs, judge, tolerance, batch_size).successes()
+        successes = Stepwise(attack, victim, batch, judge, tolerance, batch_size).successes()
     else:
         # A judge sees what the loop does not, so an iterate that succeeds there may still fail: no stopping early.
-        successes = _by_runs(attack, victim, *inputs, judge, tolerance, batch_size)
+        successes = _by_runs(attack, victim, batch, judge, tolerance, batch_size)
     for row, epsilon, image in successes:
         found.epsilon[row], found.images[row], found.success[row] = epsilon, image, True
     return found
@@ -91,39 +91,23 @@ Success = tuple[int, float, np.ndarray]
 
 
 def _own_distances(
-    attack: Attack,
-    victim: Victim,
-    images: np.ndarray,
-    targets: np.ndarray,
-    keys: np.ndarray,
-    seed: int,
-    judge: Judge | None,
-    batch_size: int,
+    attack: Attack, victim: Victim, batch: Batch, judge: Judge | None, batch_size: int
 ) -> Iterator[Success]:
-    for start in range(0, len(images), batch_size):
-        part = slice(start, start + batch_size)
-        outcome = run(attack, victim, images[part], targets[part], 1.0, seed=seed, keys=keys[part], judge=judge)
+    for start in range(0, len(batch), batch_size):
+        outcome = run_batch(attack, victim, batch.of(slice(start, start + batch_size)), judge)
         for place in np.flatnonzero(outcome.success).tolist():
             yield start + place, float(outcome.distance[place]), outcome.images[place]
 
 
 def _by_runs(
-    attack: Attack,
-    victim: Victim,
-    images: np.ndarray,
-    targets: np.ndarray,
-    keys: np.ndarray,
-    seed: int,
-    judge: Judge | None,
-    tolerance: float,
-    batch_size: int,
+    attack: Attack, victim: Victim, batch: Batch, judge: Judge | None, tolerance: float, batch_size: int
 ) -> Iterator[Success]:
     """The search by whole runs of the attack, each image of a batch at its own epsilon."""
-    waiting = iter(range(len(images)))
+    waiting = iter(range(len(batch)))
     searches: dict[int, Bracket] = {}
     while True:
         while len(searches) < batch_size and (new := list(itertools.islice(waiting, batch_size - len(searches)))):
-            clean = judged(victim, images[new], images[new], targets[new], attack.norm, judge)
+            clean = judged(victim, batch.images[new], batch.images[new], batch.targets[new], attack.norm, judge)
             for place, row in enumerate(new):
                 if clean.success[place]:
                     yield row, 0.0, clean.images[place]
@@ -133,8 +117,7 @@ def _by_runs(
             return
         rows = list(searches)
         epsilon = np.array([bracket.probe() for bracket in searches.values()])
-        inputs = (images[rows], targets[rows], epsilon)
-        outcome = run(attack, victim, *inputs, seed=seed, keys=keys[rows], judge=judge)
+        outcome = run_batch(attack, victim, batch.of(rows).at(epsilon), judge)
         for place, row in enumerate(rows):
             value, success = float(epsilon[place]), bool(outcome.success[place])
             if success:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfface.attacks import norms
+from tfface.attacks.batch import Batch
 from tfface.attacks.bim import BIM
 from tfface.errors import UserError
 
@@ -36,14 +37,10 @@ class PGD(BIM):
     def attempts(self) -> int:
         return self.restarts
 
-    def start(
-        self, images: np.ndarray, epsilon: np.ndarray, *, seed: int, keys: np.ndarray, restart: int
-    ) -> np.ndarray:
-        changes = [
-            norms.random_change(images.shape[1:], self.norm, seed=seed, key=key, restart=restart)
-            for key in keys.tolist()
-        ]
-        return (images + epsilon[:, None, None, None] * np.stack(changes)).clip(0, 1)
+    def start(self, batch: Batch) -> np.ndarray:
+        shape, draw = batch.images.shape[1:], {"seed": batch.seed, "restart": batch.restart}
+        changes = np.stack([norms.random_change(shape, self.norm, key=key, **draw) for key in batch.keys.tolist()])
+        return (batch.images + batch.epsilon[:, None, None, None] * changes).clip(0, 1)
 
 
 ATTACK = PGD

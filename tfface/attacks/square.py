@@ -7,6 +7,7 @@ import numpy as np
 
 from tfface.attacks import norms
 from tfface.attacks.base import Attack, Victim
+from tfface.attacks.batch import Batch
 from tfface.errors import UserError
 
 _HALVED_AT = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -40,19 +41,10 @@ class Square(Attack):
         if self.share is not None and not 0 < self.share <= 1:
             raise UserError(f"a share of {self.share} of the pixels is outside (0, 1]")
 
-    def perturb(
-        self,
-        victim: Victim,
-        images: np.ndarray,
-        targets: np.ndarray,
-        epsilon: np.ndarray,
-        *,
-        seed: int,
-        keys: np.ndarray,
-        restart: int = 0,
-    ) -> np.ndarray:
+    def perturb(self, victim: Victim, batch: Batch) -> np.ndarray:
         """The best image found; an image that has succeeded asks no more."""
-        randoms = [np.random.default_rng([seed, key, restart]) for key in keys.tolist()]
+        randoms = [np.random.default_rng([batch.seed, key, batch.restart]) for key in batch.keys.tolist()]
+        images, targets, epsilon = batch.images, batch.targets, batch.epsilon
         start, change = (_stripes, _square) if self.norm == "linf" else (_tiles, _move_mass)
         current = np.stack(
             [start(clean, limit, random) for clean, limit, random in zip(images, epsilon, randoms, strict=True)]

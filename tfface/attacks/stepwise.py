@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfface.attacks.base import Judge, Outcome, Victim, into_budget, judged
+from tfface.attacks.batch import Batch
 from tfface.attacks.bracket import Bracket
 from tfface.attacks.loop import GradientAttack
 
@@ -79,17 +80,14 @@ class Stepwise:
 
     attack: GradientAttack
     victim: Victim
-    images: np.ndarray
-    targets: np.ndarray
-    keys: np.ndarray
-    seed: int
+    batch: Batch
     judge: Judge | None
     tolerance: float
     batch_size: int
 
     def successes(self) -> Iterator[tuple[int, float, np.ndarray]]:
         """(row, an epsilon smaller than those before, the image found at it), as they come."""
-        waiting = iter(range(len(self.images)))
+        waiting = iter(range(len(self.batch)))
         places: list[_Place] = []
         while True:
             free = self.batch_size - len(places)
@@ -100,9 +98,9 @@ class Stepwise:
             places = [place for place in places if not place.done]
 
     def _enter(self, row: int) -> _Place:
-        clean = self.images[row]
+        clean = self.batch.images[row]
         nothing = np.zeros_like(clean)
-        return _Place(row, clean, self.targets[row], clean, nothing, nothing)
+        return _Place(row, clean, self.batch.targets[row], clean, nothing, nothing)
 
     def _round(self, places: Sequence[_Place]) -> Iterator[tuple[int, float, np.ndarray]]:
         """Looks at new images, takes a step in every trial, judges what came out, begins new trials."""
@@ -190,9 +188,8 @@ class Stepwise:
             self._start([place for place in places if place.restart == restart], restart)
 
     def _start(self, places: Sequence[_Place], restart: int) -> None:
-        keys = self.keys[[place.row for place in places]]
-        epsilon = _stack(places, "epsilon").astype(np.float32)
-        starts = self.attack.start(_stack(places, "clean"), epsilon, seed=self.seed, keys=keys, restart=restart)
+        rows = [place.row for place in places]
+        starts = self.attack.start(self.batch.of(rows, restart=restart).at(_stack(places, "epsilon")))
         for place, start in zip(places, starts, strict=True):
             place.current = start
 

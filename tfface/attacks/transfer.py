@@ -1,5 +1,6 @@
 """Black box by transfer: the attack is made on a surrogate and judged on the victim."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +8,7 @@ import keras
 import numpy as np
 
 from tfface.attacks.base import Attack, Victim
+from tfface.attacks.batch import Batch
 from tfface.errors import UserError
 
 if TYPE_CHECKING:
@@ -69,21 +71,12 @@ class Transfer(Attack):
     def record(self) -> dict[str, Any]:
         return {**self.inner.record(), "inner": self.inner.title, "surrogate": self.surrogate.model.name}
 
-    def perturb(
-        self,
-        victim: Victim,
-        images: np.ndarray,
-        targets: np.ndarray,
-        epsilon: np.ndarray,
-        *,
-        seed: int,
-        keys: np.ndarray,
-        restart: int = 0,
-    ) -> np.ndarray:
-        if images.shape[1:] != self.surrogate.input_shape:
-            raise UserError(f"the surrogate takes {self.surrogate.input_shape}, not {images.shape[1:]}: resize it")
-        own = self.surrogate_targets[self._rows(keys)]
-        return self.inner.perturb(self.surrogate, images, own, epsilon, seed=seed, keys=keys, restart=restart)
+    def perturb(self, victim: Victim, batch: Batch) -> np.ndarray:
+        size = batch.images.shape[1:]
+        if size != self.surrogate.input_shape:
+            raise UserError(f"the surrogate takes {self.surrogate.input_shape}, not {size}: resize it")
+        own = self.surrogate_targets[self._rows(batch.keys)]
+        return self.inner.perturb(self.surrogate, dataclasses.replace(batch, targets=own))
 
     def _rows(self, keys: np.ndarray) -> np.ndarray:
         if self.keys is None:
