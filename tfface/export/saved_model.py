@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfface.errors import UserError
 from tfface.export.graph_decoding import decode
+from tfface.export.same_bytes import settle
 from tfface.export.warmup import write_requests
 from tfface.files import write_json
 from tfface.images import Recipe, crop_resize, recipe
@@ -173,4 +174,5 @@ def write(embedder: "Embedder", cut: Recipe, folder: Path, notes: dict[str, Any]
         write_json(assets / "metadata.json", notes)
         service = Service(embedder.model, embedder.preset, cut, notes=assets)
         tf.saved_model.save(service, str(folder), signatures=service.signatures())
+    settle(folder)
     write_requests(folder, embedder.preset, requests)

@@ -32,7 +32,7 @@ def write_requests(folder: Path, preset: "Preset", photographs: list[bytes]) -> 
     path.parent.mkdir()
     with tf.io.TFRecordWriter(str(path)) as writer:
         for signature, inputs in requests.items():
-            writer.write(_log(signature, inputs).SerializeToString())
+            writer.write(_log(signature, inputs).SerializeToString(deterministic=True))
 
 
 def _log(signature: str, inputs: dict[str, np.ndarray]) -> prediction_log_pb2.PredictionLog:
