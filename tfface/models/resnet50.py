@@ -61,7 +61,8 @@ def vggface2_resnet50(*, input_size: int = 224, projection: int | None = None) -
 
     Args:
         input_size: side of the square input, in pixels.
-        projection: length of an embedding learned on top of the 2048 averages; None gives those.
+        projection: length of an embedding learned on top of the 2048 averages; None gives those. The averages are
+            all positive, so it ends in a batch normalisation: without one all embeddings begin as nearly the same.
 
     Returns:
         A model from (N, S, S, 3) RGB in [0, 1] to (N, projection or 2048) unit vectors.
@@ -76,22 +77,28 @@ def vggface2_resnet50(*, input_size: int = 224, projection: int | None = None) -
             x = _bottleneck(x, f"conv{stage}_{block}", filters, strides=strides, project=block == 1)
     x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
     if projection is not None:
-        x = layers.Dense(projection, name="projection")(x)
+        x = layers.Dense(projection, use_bias=False, name="projection")(x)
+        x = layers.BatchNormalization(epsilon=1e-3, name="projection_bn")(x)
     return keras.Model(inputs, UnitNorm(dtype="float32", name="embedding")(x), name="resnet50")
 
 
 def _bottleneck(x: Any, name: str, filters: int, *, strides: int, project: bool) -> Any:
-    """1x1, 3x3 and 1x1 convolutions beside a shortcut."""
+    """1x1, 3x3 and 1x1 convolutions beside a shortcut.
+
+    Untrained it is the shortcut alone, which eases training (Goyal et al. 2017, https://arxiv.org/abs/1706.02677).
+    """
     shortcut = _conv(x, f"{name}_1x1_proj", 4 * filters, 1, strides=strides, activation=False) if project else x
     x = _conv(x, f"{name}_1x1_reduce", filters, 1, strides=strides)
     x = _conv(x, f"{name}_3x3", filters, 3)
-    x = _conv(x, f"{name}_1x1_increase", 4 * filters, 1, activation=False)
+    x = _conv(x, f"{name}_1x1_increase", 4 * filters, 1, activation=False, scale="zeros")
     return layers.Activation("relu", name=f"{name}_relu")(layers.Add(name=f"{name}_add")([x, shortcut]))
 
 
-def _conv(x: Any, name: str, filters: int, size: int, *, strides: int = 1, activation: bool = True) -> Any:
+def _conv(
+    x: Any, name: str, filters: int, size: int, *, strides: int = 1, activation: bool = True, scale: str = "ones"
+) -> Any:
     x = layers.Conv2D(
         filters, size, strides=strides, padding="same", use_bias=False, kernel_initializer="he_normal", name=name
     )(x)
-    x = layers.BatchNormalization(epsilon=1e-3, name=f"{name}_bn")(x)
+    x = layers.BatchNormalization(epsilon=1e-3, gamma_initializer=scale, name=f"{name}_bn")(x)
     return layers.Activation("relu", name=f"{name}_relu")(x) if activation else x
