@@ -19,7 +19,7 @@ $(VENV)/installed: requirements.txt
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt requirements-cluster.txt
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	touch $@
 
@@ -35,7 +35,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# choose_recipe.py is apart: it takes half an hour, and LFW.
+# choose_recipe.py is apart: it takes half an hour, and LFW; so is scale.py, which takes hours in all.
 BENCHMARKS := all_pairs embedding locally_connected attacks export
 
 bench: $(VENV)/installed-dev

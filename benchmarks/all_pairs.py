@@ -20,7 +20,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tfface.metrics import ErrorCurve, calibrate_halves
-from tfface.similarity import PairSummary, all_pairs
+from tfface.pair_merging import PairSummary
+from tfface.similarity import all_pairs
 
 IMAGES = 13_233
 BLOCK = 2048

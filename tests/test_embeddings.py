@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tfface import alignment, data, embeddings, files
+from tfface.data import FolderFaces
 from tfface.embeddings import NO_BOX, NO_FACE, crop_files, crops, embed_dataset, embed_images, report_failures
 from tfface.errors import ImageError, UserError
 from tfface.images import crop_resize, decode, encode_png, recipe
@@ -29,6 +30,18 @@ class Counting(Embedder):
             raise KeyboardInterrupt
         self.batches.append(len(images))
         return super().embed(images)
+
+
+@dataclass(frozen=True, eq=False)
+class Poisoned(FolderFaces):
+    """A folder in which one photograph ends whoever reads it with an error that nothing expects."""
+
+    poison: str = ""
+
+    def encoded(self, start=0, stop=None):
+        if self.poison in self.keys[start:stop]:
+            raise BufferError("poisoned")
+        return super().encoded(start, stop)
 
 
 @pytest.fixture
@@ -136,6 +149,29 @@ class TestEmbedDataset:
         found = embed_dataset(data.load(str(tiny_faces)), tiny_embedder, WHOLE, flip=True)
         assert not found.vectors[9].any()
         assert np.isfinite(found.vectors).all()
+
+    def test_a_poisoned_photograph_is_reported_and_the_rest_goes_on(
+        self, faces, tiny_embedder, small_parts, giving_up, capsys
+    ):
+        plain = embed_dataset(faces, tiny_embedder, WHOLE)
+        poison = faces.keys[5]
+        fields = {name: getattr(faces, name) for name in ("name", "keys", "identities", "boxes", "folder")}
+        poisoned = Poisoned(**fields, version="poisoned", poison=poison)
+        found = embed_dataset(poisoned, tiny_embedder, WHOLE, workers=giving_up())
+        assert found.failed == [(poison, "poisoned")]
+        assert not found.vectors[5].any()
+        assert np.array_equal(found.vectors[found.ok], plain.vectors[found.ok])
+        assert capsys.readouterr().err == "tfface: row 5 is given up: poisoned\n"
+
+    @pytest.mark.parametrize("flip", [False, True])
+    def test_many_embeddings_stay_on_disk(self, faces, tiny_embedder, small_parts, monkeypatch, flip):
+        held = embed_dataset(faces, tiny_embedder, WHOLE, flip=flip)
+        monkeypatch.setattr(embeddings, "MOST_IN_MEMORY", 100)
+        found = embed_dataset(faces, tiny_embedder, WHOLE, flip=flip)
+        assert isinstance(found.vectors, np.memmap)
+        assert not isinstance(held.vectors, np.memmap)
+        assert np.array_equal(found.vectors, held.vectors)
+        assert (found.ok.tolist(), found.failed) == (held.ok.tolist(), held.failed)
 
     def test_an_embedder_is_built_outside_of_the_trace(self, faces, tiny_embedder):
         # Weights that are assigned inside a traced function would never arrive.

@@ -18,16 +18,22 @@ ROOMS = (
     "files",
     "console",
     "quiet",
+    "workers",
     "store",
+    "filling",
+    "flat_rows",
+    "cluster",
     "registry",
     "packages",
     "weights",
     "images",
     "augmentation",
-    "alignment",
     "data",
+    "alignment",
     "embeddings",
     "pair_tiles",
+    "pair_merging",
+    "tile_groups",
     "similarity",
     "identity_errors",
     "verification",
@@ -41,6 +47,7 @@ ROOMS = (
     "defenses",
     "training",
     "campaigns",
+    "certificates",
     "export",
     "serving",
     "report",
@@ -190,7 +197,7 @@ for name in ["", *registry.names("commands")]:
     sys.argv = ["cli.py", *([name.replace("_", "-")] if name else []), "--help"]
     assert cli.main() == 0
 heavy = {"tensorflow", "keras", "tf_keras", "tensorflow_datasets", "deepface", "mtcnn", "cv2", "sklearn", "matplotlib",
-         "pyarrow", "h5py", "numpy"}
+         "pyarrow", "h5py", "numpy", "ray"}
 print("HEAVY", sorted(heavy & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

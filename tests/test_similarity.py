@@ -8,19 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfface import identity_errors, similarity
+from tfface import identity_errors, pair_merging, similarity
 from tfface.errors import UserError
 from tfface.identity_errors import error_counts
+from tfface.pair_merging import merge
 from tfface.pair_tiles import BINS, score_tile, tile_plan
-from tfface.similarity import (
-    all_pairs,
-    arrange,
-    cosine_distance,
-    euclidean_distance,
-    from_cosine,
-    merge,
-    to_cosine,
-)
+from tfface.similarity import all_pairs, arrange, cosine_distance, euclidean_distance, from_cosine, to_cosine
 
 
 def clustered(images: int, people: int, size: int = 16, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -140,8 +133,8 @@ def test_tiles_merge_in_any_order_to_the_same_bits(made, tile, shuffler: random.
 @given(exact_sets(), st.integers(1, 12), st.integers(0, 20))
 def test_neither_tile_nor_threads_change_counts(made, tile, worst):
     embeddings, identities = made
-    whole = all_pairs(embeddings, identities, seed=0, workers=1, worst=worst)
-    cut = all_pairs(embeddings, identities, seed=0, tile=tile, workers=2, worst=worst)
+    whole = all_pairs(embeddings, identities, seed=0, threads=1, worst=worst)
+    cut = all_pairs(embeddings, identities, seed=0, tile=tile, threads=2, worst=worst)
     for kind in ("genuine", "impostor"):
         ours, theirs = getattr(whole.total, kind), getattr(cut.total, kind)
         np.testing.assert_array_equal(ours.tally.histogram, theirs.tally.histogram)
@@ -170,7 +163,7 @@ def test_order_of_images_changes_nothing(made, seed):
 
 def test_threads_change_no_bit():
     embeddings, identities = clustered(700, 90)
-    same_bits(*(all_pairs(embeddings, identities, seed=0, tile=150, workers=workers) for workers in (1, 2)))
+    same_bits(*(all_pairs(embeddings, identities, seed=0, tile=150, threads=threads) for threads in (1, 2)))
 
 
 def test_like_images_of_length_a_bit_above_one():
@@ -178,8 +171,8 @@ def test_like_images_of_length_a_bit_above_one():
     embeddings = np.full((2, 4), 0.50005, np.float32)
     genuine = all_pairs(embeddings, ["a", "a"], seed=0).total.genuine
     assert genuine.tally.histogram[0] == 1
-    assert [genuine.mean(metric) for metric in similarity.METRICS] == [0, 0]
-    assert [genuine.variance(metric) for metric in similarity.METRICS] == [0, 0]
+    assert [genuine.mean(metric) for metric in pair_merging.METRICS] == [0, 0]
+    assert [genuine.variance(metric) for metric in pair_merging.METRICS] == [0, 0]
 
 
 def test_one_person_has_no_impostor_pairs():
@@ -199,7 +192,7 @@ def test_single_images_have_no_genuine_pairs():
     assert summary.total.genuine.mean("euclidean") is None
     assert len(summary.genuine_pairs) == len(summary.farthest_genuine) == 0
     # Three people in A, two in B: 3 pairs, 1 pair, 6 across.
-    assert [summary.regions[region].impostor.count for region in similarity.REGIONS] == [3, 1, 6]
+    assert [summary.regions[region].impostor.count for region in pair_merging.REGIONS] == [3, 1, 6]
 
 
 def test_two_images_of_two_people():

@@ -10,7 +10,7 @@ of many; the batches of a data set are fixed, so its boxes are always the same.
 import functools
 import importlib.resources
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,10 +18,12 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from tfface.console import progress
+from tfface.data import check_at_hand, encoded_around
 from tfface.errors import ImageError
+from tfface.filling import RowJob, Save, fill
 from tfface.images import decode
-from tfface.store import Store
+from tfface.store import Range, Store
+from tfface.workers import HERE, Workers
 
 if TYPE_CHECKING:
     from mtcnn import MTCNN
@@ -75,23 +77,51 @@ class FaceTable:
         return None if chosen is None else boxes[chosen]
 
 
+@dataclass(frozen=True, eq=False)
+class _Finding(RowJob):
+    """Faces of a data set's photographs, as rows of a store."""
+
+    dataset: "FaceDataset"
+    store: Store
+
+    longest = 2  # a part takes a core some ten seconds
+
+    @classmethod
+    def of(cls, dataset: "FaceDataset") -> "_Finding":
+        fingerprint = {"detector": DETECTOR, "dataset": dataset.name, "version": dataset.version}
+        return cls(dataset, Store("boxes", fingerprint, len(dataset.keys), shard_rows=_SHARD_ROWS))
+
+    def units(self, part: Range) -> int:
+        return 1
+
+    def prepare(self) -> None:
+        check_at_hand(self.dataset)
+
+    def compute(self, parts: Sequence[Range], given_up: Mapping[int, str], save: Save) -> Iterator[int]:
+        for start, stop in parts:
+            save((start, stop), _face_rows(self.dataset, start, stop, given_up))
+            yield 1
+
+
 def find_faces(dataset: "FaceDataset") -> FaceTable:
     """The faces of all photographs of a data set, from the cache where they were found before."""
-    store = Store(
-        "boxes",
-        {"detector": DETECTOR, "dataset": dataset.name, "version": dataset.version},
-        len(dataset.keys),
-        shard_rows=_SHARD_ROWS,
-    )
+    detect_faces(dataset)
+    return known_faces(dataset, 0, len(dataset))
 
-    def compute(missing: Sequence[tuple[int, int]], save: Callable[[tuple[int, int], pa.Table], None]) -> None:
-        done = len(store.ranges()) - len(missing)
-        total = len(store.ranges())
-        for start, stop in progress(missing, total=total, done=done, label="finding faces", unit="parts"):
-            save((start, stop), _face_rows(dataset, start, stop))
 
-    store.fill(compute)
-    return _face_table(store.read())
+def detect_faces(dataset: "FaceDataset", *, workers: Workers = HERE) -> None:
+    """Finds the faces of all photographs of a data set that were not looked at before.
+
+    Args:
+        dataset: whose photographs.
+        workers: who looks.
+    """
+    fill(_Finding.of(dataset), label="finding faces", unit="parts", workers=workers)
+
+
+def known_faces(dataset: "FaceDataset", start: int, stop: int) -> FaceTable:
+    """The faces found before in the photographs from `start` to before `stop`."""
+    return _face_table(_Finding.of(dataset).store.read(start, stop))
 
 
 def choose_face(boxes: np.ndarray, height: int, width: int) -> int | None:
@@ -134,13 +164,16 @@ def detect(photographs: Iterable[np.ndarray]) -> list[Faces]:
     return [found[index] for index in range(len(scaled))]
 
 
-def _face_rows(dataset: "FaceDataset", start: int, stop: int) -> pa.Table:
+def _face_rows(dataset: "FaceDataset", start: int, stop: int, given_up: Mapping[int, str]) -> pa.Table:
     failed: list[str] = []
     sizes: list[tuple[int, int]] = []
 
     def readable() -> Iterator[np.ndarray]:
-        for element in dataset.encoded(start, stop).as_numpy_iterator():
+        elements = encoded_around(dataset, start, stop, given_up).as_numpy_iterator()
+        for index, element in enumerate(elements, start=start):
             try:
+                if index in given_up:
+                    raise ImageError(given_up[index])
                 pixels = decode(element["image"])
             except ImageError as error:
                 failed.append(str(error))

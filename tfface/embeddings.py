@@ -1,19 +1,24 @@
 """A data set embedded once, cached by (weights, recipe, data set version)."""
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from tfface.alignment import DETECTOR, FaceTable, find_faces
+from tfface.alignment import DETECTOR, detect_faces, find_faces, known_faces
 from tfface.augmentation import Corruption, key_number
-from tfface.console import note, progress
-from tfface.data import FaceDataset
+from tfface.console import note
+from tfface.data import FaceDataset, check_at_hand, encoded_around
 from tfface.errors import ImageError, UserError
+from tfface.filling import RowJob, Save, fill
+from tfface.flat_rows import MOST_IN_MEMORY, write_rows
 from tfface.images import Recipe, crop_resize, decode
-from tfface.store import Store
+from tfface.store import Range, Store
+from tfface.workers import HERE, Workers
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -21,9 +26,15 @@ if TYPE_CHECKING:
     from tfface.models.base import Embedder
 
 BATCH = 64
+_LONGEST_RUN = 64
+"""Shards in one pipeline: what it knows of their faces is held meanwhile."""
 _FORMAT = 1
 NO_FACE = "no face found in it"
 NO_BOX = "the data set gives no face box for it"
+
+
+Boxes = Sequence[np.ndarray | str] | Mapping[int, np.ndarray | str]
+"""By index the face (x, y, width, height), or why there is none."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +42,7 @@ class Embeddings:
     """The embeddings of a data set, in the order of its keys.
 
     Attributes:
-        vectors: float32 (N, D) unit vectors; zeros where the image failed.
+        vectors: float32 (N, D) unit vectors; zeros where the image failed. Of many a memory map.
         ok: bool (N,): the image could be embedded.
         failed: (key, reason) of those that could not.
     """
@@ -48,6 +59,7 @@ def embed_dataset(
     *,
     flip: bool = False,
     corruption: Corruption | None = None,
+    workers: Workers = HERE,
 ) -> Embeddings:
     """Embeds every photograph of a data set, or takes it from the cache.
 
@@ -60,12 +72,12 @@ def embed_dataset(
         recipe: how photographs are cropped.
         flip: add the embedding of the mirrored crop.
         corruption: of every crop, before the model sees it.
+        workers: who embeds.
     """
-    plain = _embed_once(dataset, embedder, recipe, corruption, mirrored=False)
+    plain = _embed_once(dataset, embedder, recipe, corruption, mirrored=False, workers=workers)
     if not flip:
-        return plain
-    mirrored = _embed_once(dataset, embedder, recipe, corruption, mirrored=True)
-    return Embeddings(_add_units(plain.vectors, mirrored.vectors), plain.ok, plain.failed)
+        return _read(dataset, plain)
+    return _read(dataset, plain, _embed_once(dataset, embedder, recipe, corruption, mirrored=True, workers=workers))
 
 
 def embed_images(embedder: "Embedder", images: np.ndarray, *, flip: bool = False) -> np.ndarray:
@@ -84,9 +96,15 @@ def embed_images(embedder: "Embedder", images: np.ndarray, *, flip: bool = False
 
 
 def _embed_once(
-    dataset: FaceDataset, embedder: "Embedder", recipe: Recipe, corruption: Corruption | None, *, mirrored: bool
-) -> Embeddings:
-    fingerprint = {
+    dataset: FaceDataset,
+    embedder: "Embedder",
+    recipe: Recipe,
+    corruption: Corruption | None,
+    *,
+    mirrored: bool,
+    workers: Workers,
+) -> Store:
+    fingerprint: dict[str, Any] = {
         "format": _FORMAT,
         "preset": embedder.preset.name,
         "weights_sha256": embedder.sha256,
@@ -95,28 +113,20 @@ def _embed_once(
         "mirrored": mirrored,
         "dataset": dataset.name,
         "version": dataset.version,
+        **embedder.defense_record,
     }
     if corruption:
         fingerprint["corruption"] = corruption.record()
     store = Store("embeddings", fingerprint, len(dataset.keys))
-
-    def compute(missing: Sequence[tuple[int, int]], save: Callable[[tuple[int, int], pa.Table], None]) -> None:
-        boxes = face_boxes(dataset, recipe)
-        total = len(dataset.keys)
-        done = total - sum(stop - start for start, stop in missing)
-
-        def cut(start: int, stop: int) -> "tf.data.Dataset":
-            size = embedder.preset.input_size
-            return crops(dataset, recipe, size, start=start, stop=stop, boxes=boxes, corruption=corruption)
-
-        batches = _embed_ranges(dataset, embedder, cut, mirrored, missing, save)
-        label = f"embedding {'mirrored ' if mirrored else ''}with {embedder.preset.name}"
-        label += f" under {corruption}" if corruption else ""
-        for _ in progress(batches, total=total, done=done, label=label):
-            pass
-
-    store.fill(compute)
-    return _from_table(dataset, store.read())
+    if not store.missing():
+        return store
+    if recipe.source == "mtcnn":
+        detect_faces(dataset, workers=workers)
+    label = f"embedding {'mirrored ' if mirrored else ''}with {embedder.preset.name}"
+    label += f" behind {' and '.join(embedder.defense)}" if embedder.defense else ""
+    label += f" under {corruption}" if corruption else ""
+    fill(_Embedding(store, dataset, embedder, recipe, corruption, mirrored), label=label, workers=workers)
+    return store
 
 
 def _add_units(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -132,8 +142,9 @@ def crops(
     *,
     start: int = 0,
     stop: int | None = None,
-    boxes: Sequence[np.ndarray | str] | None = None,
+    boxes: "Boxes | None" = None,
     corruption: Corruption | None = None,
+    given_up: Mapping[int, str] = MappingProxyType({}),
 ) -> "tf.data.Dataset":
     """The data set's cropped photographs as a `tf.data` pipeline, in the order of its keys.
 
@@ -143,8 +154,9 @@ def crops(
         size: side of a crop, in pixels.
         start: first index.
         stop: one past the last index; None for the end.
-        boxes: for every key the face (x, y, width, height), or why there is none; found if absent.
+        boxes: for every index the face (x, y, width, height), or why there is none; found if absent.
         corruption: of every crop.
+        given_up: by index, photographs that are not to be read, and why.
 
     Returns:
         Elements (crop float32 (size, size, 3) in [0, 1], reason: a string, empty where it went well).
@@ -153,11 +165,14 @@ def crops(
 
     stop = len(dataset.keys) if stop is None else stop
     boxes = face_boxes(dataset, recipe) if boxes is None else boxes
+    given_up = {int(index): reason for index, reason in given_up.items()}
     indices = tf.data.Dataset.range(start, stop)
 
     def cut(index: int, data: bytes) -> tuple[np.ndarray, np.ndarray, bytes]:
-        face = boxes[index] if boxes else None
+        face = boxes[int(index)] if boxes else None
         try:
+            if int(index) in given_up:
+                raise ImageError(given_up[int(index)])
             pixels = decode(data)
             if isinstance(face, str):
                 raise ImageError(face)
@@ -170,7 +185,7 @@ def crops(
         pixels, box = tf.ensure_shape(pixels, (None, None, 3)), tf.ensure_shape(box, (4,))
         return crop_resize(pixels, box, size), tf.ensure_shape(reason, ())
 
-    pairs = tf.data.Dataset.zip(indices, dataset.encoded(start, stop))
+    pairs = tf.data.Dataset.zip(indices, encoded_around(dataset, start, stop, given_up))
     cropped = pairs.map(crop, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     if corruption is None:
         return cropped
@@ -221,15 +236,25 @@ def crop_files(files: Sequence[bytes], recipe: Recipe, size: int) -> tuple[np.nd
     return np.stack(cut), boxes
 
 
-def face_boxes(dataset: FaceDataset, recipe: Recipe) -> Sequence[np.ndarray | str] | None:
-    """For every key the face that the recipe cuts out, or why there is none."""
+def face_boxes(
+    dataset: FaceDataset, recipe: Recipe, start: int = 0, stop: int | None = None
+) -> Sequence[np.ndarray | str] | None:
+    """For every key the face that the recipe cuts out, or why there is none.
+
+    Args:
+        dataset: whose photographs.
+        recipe: what it cuts out.
+        start: the first of those asked for; of a part the faces must have been found before.
+        stop: the one after the last; None for the end.
+    """
     if recipe.source == "mtcnn":
-        table: FaceTable = find_faces(dataset)
+        whole = (start, stop) == (0, None)
+        table = find_faces(dataset) if whole else known_faces(dataset, start, len(dataset) if stop is None else stop)
         return [reason or _or_no_face(table.main_face(index)) for index, reason in enumerate(table.failed)]
     if recipe.source == "given":
         if dataset.boxes is None:
             raise UserError(f"data set {dataset.name} gives no face boxes, which recipe {recipe.name} needs")
-        return [NO_BOX if np.isnan(box).any() else box for box in dataset.boxes]
+        return [NO_BOX if np.isnan(box).any() else box for box in dataset.boxes[start:stop]]
     return None
 
 
@@ -237,39 +262,56 @@ def _or_no_face(box: np.ndarray | None) -> np.ndarray | str:
     return NO_FACE if box is None else box
 
 
-def _embed_ranges(
-    dataset: FaceDataset,
-    embedder: "Embedder",
-    cut: Callable[[int, int], "tf.data.Dataset"],
-    mirrored: bool,
-    ranges: Sequence[tuple[int, int]],
-    save: Callable[[tuple[int, int], pa.Table], None],
-) -> Iterator[int]:
-    """Embeds shard by shard; yields once an image.
+@dataclass(frozen=True, eq=False)
+class _Embedding(RowJob):
+    """The embeddings of a data set's photographs, as rows of a store."""
 
-    Neighbouring shards share one pipeline, so that it runs dry only at its end. Batches never
-    straddle a shard.
-    """
-    import tensorflow as tf
+    store: Store
+    dataset: FaceDataset
+    embedder: "Embedder"
+    recipe: Recipe
+    corruption: Corruption | None
+    mirrored: bool
 
-    for run in _runs(ranges):
-        batches = iter(cut(run[0][0], run[-1][1]).batch(BATCH).prefetch(tf.data.AUTOTUNE))
-        for start, stop in run:
-            vectors: list[np.ndarray] = []
-            reasons: list[str] = []
-            while len(reasons) < stop - start:
-                images, reason = next(batches)
-                vectors.append(embedder.embed(images[:, :, ::-1] if mirrored else images))
-                reasons.extend(value.decode() for value in reason.numpy())
-                yield from range(len(reason))
-            save((start, stop), _to_table(dataset.keys[start:stop], np.concatenate(vectors), reasons))
+    def prepare(self) -> None:
+        check_at_hand(self.dataset)
+        self.embedder.open()  # a worker that lacks the weights says so before it begins
+
+    def compute(self, parts: Sequence[Range], given_up: Mapping[int, str], save: Save) -> Iterator[int]:
+        """Embeds shard by shard. Neighbours share one pipeline, so that it runs dry only at its end."""
+        import tensorflow as tf
+
+        for run in _runs(parts):
+            batches = iter(self._crops(run[0][0], run[-1][1], given_up).batch(BATCH).prefetch(tf.data.AUTOTUNE))
+            for start, stop in run:
+                vectors: list[np.ndarray] = []
+                reasons: list[str] = []
+                while len(reasons) < stop - start:
+                    images, reason = next(batches)
+                    vectors.append(self.embedder.embed(images[:, :, ::-1] if self.mirrored else images))
+                    reasons.extend(value.decode() for value in reason.numpy())
+                    yield len(reason)
+                save((start, stop), _to_table(self.dataset.keys[start:stop], np.concatenate(vectors), reasons))
+
+    def _crops(self, start: int, stop: int, given_up: Mapping[int, str]) -> "tf.data.Dataset":
+        boxes = face_boxes(self.dataset, self.recipe, start, stop)
+        return crops(
+            self.dataset,
+            self.recipe,
+            self.embedder.preset.input_size,
+            start=start,
+            stop=stop,
+            boxes=None if boxes is None else dict(enumerate(boxes, start=start)),
+            corruption=self.corruption,
+            given_up=given_up,
+        )
 
 
-def _runs(ranges: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+def _runs(ranges: Sequence[Range]) -> Iterator[list[Range]]:
     """Ranges that follow on each other, together, as long as batches end where they do."""
-    run: list[tuple[int, int]] = []
+    run: list[Range] = []
     for part in ranges:
-        if run and (run[-1][1] != part[0] or (part[0] - run[0][0]) % BATCH):
+        if run and (run[-1][1] != part[0] or (part[0] - run[0][0]) % BATCH or len(run) == _LONGEST_RUN):
             yield run
             run = []
         run.append(part)
@@ -291,12 +333,36 @@ def _to_table(keys: Sequence[str], vectors: np.ndarray, reasons: list[str]) -> p
     )
 
 
-def _from_table(dataset: FaceDataset, table: pa.Table) -> Embeddings:
-    reasons = table["failed"].to_pylist()
-    column = table["embedding"].combine_chunks()
-    vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(reasons), -1)
+def _read(dataset: FaceDataset, store: Store, mirrored: Store | None = None) -> Embeddings:
+    """A data set's embeddings; many of them stay on disk.
+
+    Args:
+        dataset: whose photographs.
+        store: their embeddings.
+        mirrored: those of the mirrored crops, to be added.
+    """
+    reasons: list[str] = []
+
+    def vectors() -> Iterator[np.ndarray]:
+        for own, other in zip(store.tables(), mirrored.tables() if mirrored else itertools.repeat(None), strict=False):
+            reasons.extend(own["failed"].to_pylist())
+            yield _vectors(own) if other is None else _add_units(_vectors(own), _vectors(other))
+
+    found = vectors()
+    first = next(found)
+    shape = (len(dataset), first.shape[1])
+    every = itertools.chain([first], found)
+    if shape[0] * shape[1] * 4 > MOST_IN_MEMORY:
+        matrix = write_rows((mirrored or store).folder / "embeddings.f32", every, shape).mapped()
+    else:
+        matrix = np.concatenate(list(every))
     failed = [(key, reason) for key, reason in zip(dataset.keys, reasons, strict=True) if reason]
-    return Embeddings(vectors, np.array([not reason for reason in reasons]), failed)
+    return Embeddings(matrix, np.array([not reason for reason in reasons]), failed)
+
+
+def _vectors(table: pa.Table) -> np.ndarray:
+    column = table["embedding"].combine_chunks()
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(table.num_rows, -1)
 
 
 def report_failures(failed: Sequence[tuple[str, str]], total: int, *, strict: bool) -> None:

@@ -16,6 +16,7 @@ from tfface.judges import AllPairsJudge, Judge, ListJudge, Metrics, estimate_ent
 from tfface.metrics import ErrorCurve
 from tfface.pair_tiles import WORST
 from tfface.similarity import from_cosine, to_cosine
+from tfface.workers import HERE, Workers
 
 if TYPE_CHECKING:
     from tfface.models.base import Preset
@@ -72,6 +73,7 @@ def evaluate(
     threshold: float | None = None,
     groups: Mapping[str, str] | None = None,
     seed: int = 0,
+    workers: Workers = HERE,
 ) -> Evaluation:
     """Judges embeddings of a data set.
 
@@ -86,6 +88,7 @@ def evaluate(
         threshold: fixed threshold in the preset's metric, instead of the preset's.
         groups: image key to group: error rates within each group at the fixed threshold.
         seed: of the split of the people into halves.
+        workers: who scores all pairs.
 
     Raises:
         UserError: no such protocol, the data set lacks its pairs, or there is nothing to judge.
@@ -95,7 +98,7 @@ def evaluate(
     fixed = (preset.metric, preset.threshold, preset.threshold_source)
     if threshold is not None:
         fixed = (preset.metric, threshold, "--threshold")
-    judge = judge_pairs(dataset, embeddings, preset.metric, protocol=protocol, pairs=pairs, seed=seed)
+    judge = judge_pairs(dataset, embeddings, preset.metric, protocol=protocol, pairs=pairs, seed=seed, workers=workers)
     metrics = {
         "protocol": pairs.name if pairs else protocol,
         "images": len(dataset),
@@ -128,6 +131,7 @@ def judge_pairs(
     pairs: Pairs | None = None,
     seed: int = 0,
     worst: int = WORST,
+    workers: Workers = HERE,
 ) -> Judge:
     """The judge of a protocol's pairs, or of a list; people are numbered in the order of their sorted names.
 
@@ -139,13 +143,14 @@ def judge_pairs(
         pairs: a list to judge instead of the protocol's.
         seed: of the split of the people into halves.
         worst: how many of the worst pairs of each kind to keep, of all pairs.
+        workers: who scores all pairs.
 
     Raises:
         UserError: the data set lacks the protocol's pairs, or there is nothing to judge.
     """
     people = np.unique(np.array(dataset.identities), return_inverse=True)[1]
     if protocol == "all-pairs" and pairs is None:
-        return AllPairsJudge(embeddings, people, metric, seed, worst=worst)
+        return AllPairsJudge(embeddings, people, metric, seed, worst=worst, workers=workers)
     return ListJudge.of(dataset, embeddings, people, metric, protocol, pairs)
 
 

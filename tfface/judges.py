@@ -18,17 +18,10 @@ from tfface.embeddings import Embeddings
 from tfface.errors import UserError
 from tfface.identity_errors import IdentityErrors, error_counts
 from tfface.metrics import ErrorCurve, FoldResult, calibrate_halves, kfold, supported_fars
+from tfface.pair_merging import METRICS, Distances, PairSummary
 from tfface.pair_tiles import BINS, BINS_PER_UNIT
-from tfface.similarity import (
-    METRICS,
-    Distances,
-    PairSummary,
-    all_pairs,
-    arrange,
-    cosine_distance,
-    from_cosine,
-    to_cosine,
-)
+from tfface.similarity import Arrangement, all_pairs, arrange, cosine_distance, from_cosine, to_cosine
+from tfface.workers import HERE
 
 Metrics = dict[str, Any]
 Threshold = tuple[str, float, str]
@@ -169,14 +162,12 @@ class AllPairsJudge(Judge):
 
     calibration = "each half of the people from the other half"
 
-    def __init__(
-        self, embeddings: Embeddings, people: np.ndarray, metric: str, seed: int, *, worst: int = pair_tiles.WORST
-    ) -> None:
-        self.embeddings, self.everyone = embeddings, people
+    def __init__(self, embeddings: Embeddings, people: np.ndarray, metric: str, seed: int, **how: Any) -> None:
+        """`how` is as `all_pairs` takes it: `worst`, `workers`."""
+        self.embeddings, self.everyone, self.metric, self.how = embeddings, people, metric, {"seed": seed, **how}
         self.images = np.flatnonzero(embeddings.ok)
-        self.vectors, self.people = embeddings.vectors[self.images], people[self.images]
-        self.metric, self.seed, self.kept = metric, seed, worst
-        self.summary: PairSummary = all_pairs(self.vectors, self.people, seed=seed, worst=worst)
+        self.people = people[self.images]
+        self.summary: PairSummary = all_pairs(embeddings.vectors, self.people, images=self.images, **self.how)
         self.arrangement = arrange(self.people, seed=seed)
         self.curve = ErrorCurve.from_region(self.summary.total, metric)
 
@@ -187,17 +178,21 @@ class AllPairsJudge(Judge):
         }
 
     def errors(self, thresholds: list[float]) -> list[IdentityErrors]:
-        return error_counts(self.vectors, self.arrangement, thresholds)
+        return self._errors(self.arrangement, self.images, thresholds)
+
+    def _errors(self, arrangement: Arrangement, images: np.ndarray, thresholds: list[float], **region: str) -> Any:
+        how = {"images": images, "workers": self.how.get("workers", HERE), **region}
+        return error_counts(self.embeddings.vectors, arrangement, thresholds, **how)
 
     def calibrated(self) -> Metrics | None:
         halves = calibrate_halves(self.summary, self.metric)
         if halves is None:
             return None
         found = [
-            confidence.balanced_accuracy(
-                error_counts(self.vectors, self.arrangement, [to_cosine(threshold, self.metric)], region=region)[0]
+            confidence.balanced_accuracy(self._errors(self.arrangement, self.images, [limit], region=region)[0])
+            for region, limit in zip(
+                ("a", "b"), [to_cosine(one, self.metric) for one in halves.thresholds], strict=True
             )
-            for region, threshold in zip(("a", "b"), halves.thresholds, strict=True)
         ]
         estimate = confidence.mean_of([part for part in found if part is not None])
         return {
@@ -222,7 +217,7 @@ class AllPairsJudge(Judge):
     def _only(self, images: np.ndarray) -> "AllPairsJudge":
         chosen = np.isin(np.arange(len(self.everyone)), images)
         part = dataclasses.replace(self.embeddings, ok=chosen)
-        return AllPairsJudge(part, self.everyone, self.metric, self.seed, worst=self.kept)
+        return AllPairsJudge(part, self.everyone, self.metric, **self.how)
 
     def histogram(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         edges = np.linspace(0, from_cosine(2.0, self.metric), _PLOT_BINS + 1)
@@ -241,8 +236,8 @@ class AllPairsJudge(Judge):
         chosen = inside[self.images]
         if chosen.sum() < 2:
             return None
-        arrangement = arrange(self.people[chosen], seed=self.seed)
-        return error_counts(self.vectors[chosen], arrangement, [threshold])[0]
+        arrangement = arrange(self.people[chosen], seed=self.how["seed"])
+        return self._errors(arrangement, self.images[chosen], [threshold])[0]
 
 
 class ListJudge(Judge):

@@ -12,8 +12,9 @@ import numpy as np
 
 from tfface.confidence import student
 from tfface.errors import UserError
+from tfface.pair_merging import PairSummary, RegionScores
 from tfface.pair_tiles import BINS, BINS_PER_UNIT
-from tfface.similarity import PairSummary, RegionScores, from_cosine
+from tfface.similarity import from_cosine
 
 FARS = (0.1, 0.01, 0.001, 1e-4, 1e-5, 1e-6)
 _FEWEST_FALSE_ACCEPTS = 3

@@ -21,6 +21,7 @@ from tfface.identity_errors import IdentityErrors
 from tfface.judges import Judge, estimate_entry
 from tfface.pair_tiles import WORST
 from tfface.similarity import from_cosine, to_cosine
+from tfface.workers import HERE, Workers
 
 if TYPE_CHECKING:
     from tfface.models.base import Preset
@@ -97,6 +98,7 @@ def mine(
     calibrated: bool = False,
     top: int = WORST,
     seed: int = 0,
+    workers: Workers = HERE,
 ) -> Mined:
     """Finds the pairs that a model gets wrong.
 
@@ -110,12 +112,13 @@ def mine(
             pairs those within each half of the people, at the other half's.
         top: how many pairs of each kind to list, and people in `metrics`.
         seed: of the split of the people into halves.
+        workers: who scores all pairs.
 
     Raises:
         UserError: the data set lacks the protocol's pairs, or they cannot be calibrated or judged.
     """
     check_protocol(dataset, protocol)
-    judge = judge_pairs(dataset, embeddings, preset.metric, protocol=protocol, seed=seed, worst=top)
+    judge = judge_pairs(dataset, embeddings, preset.metric, protocol=protocol, seed=seed, worst=top, workers=workers)
     if calibrated:
         if threshold is not None:
             raise UserError("a threshold and a calibrated one: ask for one of them")

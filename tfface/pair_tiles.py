@@ -3,13 +3,13 @@
 The rows are sorted by identity, so genuine pairs lie beside the diagonal. A tile is a block of the
 upper triangle of the matrix of distances; it is worked through in strips that stay in a core's
 cache. What a tile yields depends on nothing but the embeddings and the tile, and results merge in
-any order to the same bits (`tfface.similarity.merge`).
+any order to the same bits (`tfface.pair_merging`).
 """
 
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -114,7 +114,34 @@ class TileResult:
     genuine_pairs: Pairs
 
 
-def tile_plan(rows: int, tile: int = TILE, *, boundary: int = 0) -> list[Tile]:
+@dataclass(frozen=True)
+class TilePlan(Sequence[Tile]):
+    """All pairs of some rows, cut into tiles; a tile is made when it is looked at, since there may be millions.
+
+    Attributes:
+        blocks: (half, first row, the one after the last), in order.
+    """
+
+    blocks: tuple[tuple[str, int, int], ...]
+
+    def __len__(self) -> int:
+        return len(self.blocks) * (len(self.blocks) + 1) // 2
+
+    def __iter__(self) -> Iterator[Tile]:
+        count = len(self.blocks)
+        return (self.at(row, column) for row in range(count) for column in range(row, count))
+
+    def __getitem__(self, number: Any) -> Any:
+        return next(itertools.islice(self, number, None)) if isinstance(number, int) else list(self)[number]
+
+    def at(self, row: int, column: int) -> Tile:
+        """The tile of two blocks, `row` not above `column`."""
+        (half, *rows), (other, *columns) = self.blocks[row], self.blocks[column]
+        number = row * len(self.blocks) - row * (row - 1) // 2 + column - row
+        return Tile(number, half if half == other else "across", (rows[0], rows[1]), (columns[0], columns[1]))
+
+
+def tile_plan(rows: int, tile: int = TILE, *, boundary: int = 0) -> TilePlan:
     """Cuts all pairs of `rows` rows into tiles of at most `tile` x `tile`.
 
     Args:
@@ -124,14 +151,8 @@ def tile_plan(rows: int, tile: int = TILE, *, boundary: int = 0) -> list[Tile]:
     """
     if not 0 < tile <= _LONGEST:
         raise ValueError(f"a tile of {tile} rows: from 1 to {_LONGEST} can be counted exactly")
-    blocks = [("a", *block) for block in _blocks(0, boundary, tile)]
-    blocks += [("b", *block) for block in _blocks(boundary, rows, tile)]
-    plan: list[Tile] = []
-    for place, (row_half, *row_range) in enumerate(blocks):
-        for column_half, *column_range in blocks[place:]:
-            region = row_half if row_half == column_half else "across"
-            plan.append(Tile(len(plan), region, (row_range[0], row_range[1]), (column_range[0], column_range[1])))
-    return plan
+    halves = (("a", 0, boundary), ("b", boundary, rows))
+    return TilePlan(tuple((half, *block) for half, *span in halves for block in _blocks(span[0], span[1], tile)))
 
 
 def _blocks(start: int, stop: int, longest: int) -> list[tuple[int, int]]:
@@ -141,8 +162,14 @@ def _blocks(start: int, stop: int, longest: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(edges))
 
 
+class Rows(Protocol):
+    """Rows of float32 numbers, in memory or on disk."""
+
+    def __getitem__(self, rows: slice, /) -> np.ndarray: ...
+
+
 def score_tile(
-    embeddings: np.ndarray, codes: np.ndarray, tile: Tile, *, worst: int = WORST, keep_genuine: bool = True
+    embeddings: Rows, codes: np.ndarray, tile: Tile, *, worst: int = WORST, keep_genuine: bool = True
 ) -> TileResult:
     """Counts, sums and worst pairs of one tile.
 
@@ -194,7 +221,7 @@ class Strip:
         return Pairs(rows + self.row, columns + self.column, self.distances.ravel()[chosen])
 
 
-def strips(embeddings: np.ndarray, codes: np.ndarray, tile: Tile) -> Iterator[Strip]:
+def strips(embeddings: Rows, codes: np.ndarray, tile: Tile) -> Iterator[Strip]:
     """The distances of a tile, some rows at a time; each strip overwrites the one before."""
     (row, last_row), (column, last_column) = tile.rows, tile.columns
     width = last_column - column
@@ -202,13 +229,13 @@ def strips(embeddings: np.ndarray, codes: np.ndarray, tile: Tile) -> Iterator[St
     ends = np.minimum(np.searchsorted(codes, codes[row:last_row], side="right"), last_column)
     room = min(STRIP, last_row - row) * width
     distances, scratch, bins = np.empty(room, np.float32), np.empty(room, np.float32), np.empty(room, np.uint16)
-    transposed = embeddings[column:last_column].T
+    rows, transposed = embeddings[row:last_row], embeddings[column:last_column].T
     for start in range(row, last_row, STRIP):
         stop = min(start + STRIP, last_row)
         shape = stop - start, width
         part = slice(shape[0] * width)
         strip = distances[part].reshape(shape)
-        _cosine_distances(embeddings[start:stop], transposed, strip)
+        _cosine_distances(rows[start - row : stop - row], transposed, strip)
         genuine, masked = _take_out_genuine(strip, start, column, ends[start - row : stop - row])
         yield Strip(start, column, strip, masked, genuine, scratch[part].reshape(shape), bins[part].reshape(shape))
 

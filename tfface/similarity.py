@@ -6,26 +6,23 @@ threshold can be chosen on the one and judged on the other; pairs across the hal
 apart. Scores are float32 cosine distances, clipped to [0, 2]; sums are float64.
 """
 
-import contextlib
-import dataclasses
-import math
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
-import cv2
 import numpy as np
-import threadpoolctl
 
 from tfface.console import progress
 from tfface.errors import UserError
-from tfface.pair_tiles import BINS, TILE, WORST, Pairs, Tally, Tile, TileResult, join, score_tile, tile_plan
+from tfface.files import cache_dir
+from tfface.flat_rows import MOST_IN_MEMORY, FlatRows, chunks_of, reordered
+from tfface.pair_merging import Merger, PairSummary, checked_metric
+from tfface.pair_tiles import TILE, WORST, Tile, TilePlan, TileResult, score_tile, tile_plan
+from tfface.store import Store
+from tfface.tile_groups import Arrays, TileGroups, TileJob, found_by, over_tiles, tile_store
+from tfface.workers import HERE, Workers
 
-METRICS = ("cosine", "euclidean")
-REGIONS = ("a", "b", "across")
 MOST_GENUINE_KEPT = 5_000_000
 """Genuine pairs are returned one by one up to this many; beyond it they are only counted."""
 
@@ -52,7 +49,7 @@ def euclidean_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def from_cosine(distance: T, metric: str) -> T:
     """Cosine distances (or thresholds), an array or a number, in another metric."""
-    return distance if _checked(metric) == "cosine" else np.sqrt(2 * distance)  # type: ignore[operator]
+    return distance if checked_metric(metric) == "cosine" else np.sqrt(2 * distance)  # type: ignore[operator]
 
 
 def to_cosine(threshold: float, metric: str) -> float:
@@ -61,13 +58,7 @@ def to_cosine(threshold: float, metric: str) -> float:
     Rounded to 13 digits: that gives back the exact edges of the bins (multiples of 2**-13) after the
     detour over a square root, and is far below what float32 scores tell apart.
     """
-    return threshold if _checked(metric) == "cosine" else round(threshold * threshold / 2, 13)
-
-
-def _checked(metric: str) -> str:
-    if metric not in METRICS:
-        raise UserError(f"unknown metric {metric!r}; valid: {', '.join(METRICS)}")
-    return metric
+    return threshold if checked_metric(metric) == "cosine" else round(threshold * threshold / 2, 13)
 
 
 @dataclass(frozen=True)
@@ -109,121 +100,26 @@ def arrange(identities: Sequence[str] | Sequence[int] | np.ndarray, *, seed: int
     return Arrangement(order, codes, names[listed], int(np.searchsorted(codes, people_in_a)))
 
 
-@dataclass(frozen=True)
-class Distances:
-    """All that is counted of many distances; bins as in `tfface.pair_tiles`."""
+@dataclass(frozen=True, eq=False)
+class _Scoring(TileJob):
+    """The scores of each group of tiles."""
 
-    tally: Tally
+    rows: FlatRows
+    codes: np.ndarray
+    groups: TileGroups
+    worst: int
+    keep_genuine: bool
+    threads: int | None
+    store: Store
 
-    @cached_property
-    def count(self) -> int:
-        return int(self.tally.histogram.sum())
+    def arrays(self, tiles: Iterable[Tile]) -> Arrays:
+        merger = Merger(worst=self.worst, keep_genuine=self.keep_genuine)
+        for result in over_tiles(self._score, tiles, threads=self.threads):
+            merger.add(result)
+        return merger.arrays()
 
-    def mean(self, metric: str) -> float | None:
-        """Mean distance; None of no pairs."""
-        total = self.tally.cosine if _checked(metric) == "cosine" else self.tally.euclidean
-        return total / self.count if self.count else None
-
-    def variance(self, metric: str) -> float | None:
-        """Mean squared deviation from the mean distance; None of no pairs."""
-        mean = self.mean(metric)
-        if mean is None:
-            return None
-        squares = self.tally.cosine_squares if metric == "cosine" else 2 * self.tally.cosine
-        return max(squares / self.count - mean * mean, 0.0)
-
-
-@dataclass(frozen=True)
-class RegionScores:
-    """The pairs within half A, within half B, across, or all."""
-
-    genuine: Distances
-    impostor: Distances
-
-
-@dataclass(frozen=True)
-class PairSummary:
-    """Every pair, counted.
-
-    Attributes:
-        regions: scores of `a`, `b` and `across`.
-        closest_impostors: the worst impostor pairs, closest first.
-        farthest_genuine: the worst genuine pairs, farthest first.
-        genuine_pairs: every genuine pair; None where there are too many.
-    """
-
-    regions: dict[str, RegionScores]
-    closest_impostors: Pairs
-    farthest_genuine: Pairs
-    genuine_pairs: Pairs | None
-
-    @cached_property
-    def total(self) -> RegionScores:
-        """The sum of the regions."""
-        return RegionScores(
-            _added([part.genuine.tally for part in self.regions.values()]),
-            _added([part.impostor.tally for part in self.regions.values()]),
-        )
-
-    def of_images(self, order: np.ndarray) -> "PairSummary":
-        """The same with rows replaced by the images `order[row]`."""
-
-        def named(pairs: Pairs) -> Pairs:
-            return Pairs(order[pairs.first], order[pairs.second], pairs.distance)
-
-        kept = None if self.genuine_pairs is None else named(self.genuine_pairs)
-        return dataclasses.replace(
-            self,
-            closest_impostors=named(self.closest_impostors),
-            farthest_genuine=named(self.farthest_genuine),
-            genuine_pairs=kept,
-        )
-
-
-def _added(tallies: Sequence[Tally]) -> Distances:
-    return _Sum.of(tallies).distances()
-
-
-class _Sum:
-    """Adds tallies. `math.fsum` rounds once, at the end, so their order leaves no trace."""
-
-    def __init__(self) -> None:
-        self._histogram = np.zeros(BINS, np.int64)
-        self._parts: list[tuple[float, float, float]] = []
-
-    @classmethod
-    def of(cls, tallies: Iterable[Tally]) -> "_Sum":
-        total = cls()
-        for tally in tallies:
-            total.add(tally)
-        return total
-
-    def add(self, tally: Tally) -> None:
-        self._histogram += tally.histogram
-        self._parts.append((tally.cosine, tally.cosine_squares, tally.euclidean))
-
-    def distances(self) -> Distances:
-        cosine, squares, euclidean = (math.fsum(part[place] for part in self._parts) for place in range(3))
-        return Distances(Tally(self._histogram, cosine, squares, euclidean))
-
-
-def merge(results: Iterable[TileResult], *, worst: int = WORST, keep_genuine: bool = True) -> PairSummary:
-    """Merges the results of all tiles of a plan, in whatever order they come, to the same bits."""
-    sums = {region: (_Sum(), _Sum()) for region in REGIONS}
-    closest = farthest = join([])
-    kept: dict[int, Pairs] = {}
-    for result in results:
-        genuine, impostor = sums[result.tile.region]
-        genuine.add(result.genuine)
-        impostor.add(result.impostor)
-        closest = join([closest, result.closest_impostors]).extreme(worst)
-        farthest = join([farthest, result.farthest_genuine]).extreme(worst, farthest=True)
-        kept[result.tile.number] = result.genuine_pairs
-    regions = {
-        region: RegionScores(genuine.distances(), impostor.distances()) for region, (genuine, impostor) in sums.items()
-    }
-    every = join([kept[number] for number in sorted(kept)]) if keep_genuine else None
-    return PairSummary(regions, closest, farthest, every)
+    def _score(self, tile: Tile) -> TileResult:
+        return score_tile(self.rows, self.codes, tile, worst=self.worst, keep_genuine=self.keep_genuine)
 
 
 def all_pairs(
@@ -231,77 +127,89 @@ def all_pairs(
     identities: Sequence[str] | Sequence[int] | np.ndarray,
     *,
     seed: int,
+    images: np.ndarray | None = None,
     tile: int = TILE,
     worst: int = WORST,
-    workers: int | None = None,
+    threads: int | None = None,
+    workers: Workers = HERE,
 ) -> PairSummary:
-    """Scores every pair of images; pairs in the summary name images by their place in `embeddings`.
+    """Scores every pair of images; pairs in the summary name images by their place in `identities`.
 
     Args:
-        embeddings: (N, D) unit vectors.
+        embeddings: (M, D) unit vectors.
         identities: (N,) who each image shows; people with one image count for impostor pairs alone.
         seed: of the split of the people into halves.
+        images: (N,) the embedding of each image; as they stand if None.
         tile: the longest side of a block of pairs; the counts do not depend on it.
         worst: how many of the worst pairs of each kind to keep.
-        workers: threads; by default one a core.
+        threads: of this process; by default one a core.
+        workers: who scores them; a cluster's keep what they find on disk.
 
     Raises:
         UserError: fewer than two images, or embeddings that are not unit vectors.
     """
     arrangement = arrange(identities, seed=seed)
-    rows = sorted_rows(embeddings, arrangement)
+    rows = sorted_rows(embeddings, arrangement, images, on_disk=workers is not HERE)
     keep = arrangement.genuine_pairs <= MOST_GENUINE_KEPT
+    plan = tile_plan(len(arrangement.order), tile, boundary=arrangement.boundary)
+    merger = Merger(worst=worst, keep_genuine=keep)
+    if isinstance(rows, FlatRows):
+        job = scoring_job(rows, arrangement.codes, plan, worst, keep, threads if workers is HERE else 1)
+        for held in found_by(job, label="scoring pairs", workers=workers):
+            merger.absorb(held)
+    else:
+        in_memory = rows
 
-    def score(part: Tile) -> TileResult:
-        return score_tile(rows, arrangement.codes, part, worst=worst, keep_genuine=keep)
+        def score(part: Tile) -> TileResult:
+            return score_tile(in_memory, arrangement.codes, part, worst=worst, keep_genuine=keep)
 
-    plan = tile_plan(len(rows), tile, boundary=arrangement.boundary)
-    results = over_tiles(score, plan, workers=workers)
-    return merge(results, worst=worst, keep_genuine=keep).of_images(arrangement.order)
+        results = over_tiles(score, plan, threads=threads)
+        for result in progress(results, total=len(plan), label="scoring pairs", unit="blocks"):
+            merger.add(result)
+    return merger.summary().of_images(arrangement.order)
 
 
-def sorted_rows(embeddings: np.ndarray, arrangement: Arrangement) -> np.ndarray:
-    """The embeddings as float32 in the arrangement's order, checked.
+def scoring_job(
+    rows: FlatRows, codes: np.ndarray, plan: TilePlan, worst: int, keep_genuine: bool, threads: int | None
+) -> TileJob:
+    """The scoring of all pairs of rows on disk, as work for anybody."""
+    groups = TileGroups(plan)
+    store = tile_store("pair-scores", rows, codes, groups, {"worst": worst, "keep_genuine": keep_genuine})
+    return _Scoring(rows, codes, groups, worst, keep_genuine, threads, store)
+
+
+def sorted_rows(
+    embeddings: np.ndarray, arrangement: Arrangement, images: np.ndarray | None = None, *, on_disk: bool = False
+) -> np.ndarray | FlatRows:
+    """The embeddings as float32 in the arrangement's order, checked; on disk if asked, or if they are large.
+
+    Args:
+        embeddings: (M, D) unit vectors.
+        arrangement: of N images.
+        images: (N,) the embedding of each image; as they stand if None.
+        on_disk: even if they are not large.
 
     Raises:
         UserError: not one for each image, fewer than two, or one that is no unit vector.
     """
-    if len(embeddings) != len(arrangement.order):
-        raise UserError(f"{len(embeddings)} embeddings for {len(arrangement.order)} identities: give one an image")
-    if len(embeddings) < 2:
-        raise UserError(f"{len(embeddings)} images make no pair: give at least two")
-    rows = np.ascontiguousarray(embeddings[arrangement.order], dtype=np.float32)
-    off = np.abs(np.linalg.norm(rows, axis=1) - 1)
-    # Written so that NaN is caught too.
-    if not (off <= 1e-3).all():
-        image = arrangement.order[np.flatnonzero(~(off <= 1e-3))[0]]
-        raise UserError(f"the embedding of image {image} is not a unit vector: divide embeddings by their norms")
-    return rows
+    count = len(embeddings) if images is None else len(images)
+    if count != len(arrangement.order):
+        raise UserError(f"{count} embeddings for {len(arrangement.order)} identities: give one an image")
+    if count < 2:
+        raise UserError(f"{count} images make no pair: give at least two")
+    order = arrangement.order if images is None else images[arrangement.order]
+    _check_units(embeddings, images)
+    if on_disk or count * embeddings.shape[1] * 4 > MOST_IN_MEMORY:
+        return reordered(cache_dir("pair-rows"), embeddings, order)
+    return np.ascontiguousarray(embeddings[order], dtype=np.float32)
 
 
-def over_tiles(function: Callable[[Tile], T], plan: Sequence[Tile], *, workers: int | None = None) -> Iterator[T]:
-    """Yields a function's value for each tile, in order, computed by threads.
-
-    A thread takes a whole tile, so the libraries underneath get one thread each meanwhile.
-    """
-    pool = ThreadPoolExecutor(workers or _cores())
-    try:
-        with threadpoolctl.threadpool_limits(1), _one_thread_in_opencv():
-            yield from progress(pool.map(function, plan), total=len(plan), label="scoring pairs", unit="blocks")
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _cores() -> int:
-    # Where the system can tell, those that this process may use.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextlib.contextmanager
-def _one_thread_in_opencv() -> Iterator[None]:
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
+def _check_units(embeddings: np.ndarray, images: np.ndarray | None) -> None:
+    used = np.ones(len(embeddings), bool) if images is None else np.isin(np.arange(len(embeddings)), images)
+    for start, chunk in chunks_of(embeddings):
+        off = np.abs(np.linalg.norm(chunk.astype(np.float32), axis=1) - 1)
+        # Written so that NaN is caught too.
+        wrong = np.flatnonzero(~(off <= 1e-3) & used[start : start + len(chunk)])
+        if len(wrong):
+            image = start + wrong[0]
+            raise UserError(f"the embedding of image {image} is not a unit vector: divide embeddings by their norms")

@@ -1,11 +1,13 @@
 """Rows computed once and kept: Parquet shards in a folder, resumable, safe between processes.
 
-Both detected boxes and embeddings are such rows, one an image. A shard covers a fixed range of
-rows and appears on disk whole or not at all, so a killed run goes on at its first missing shard
-and computes the same batches that an undisturbed run would.
+Boxes, embeddings, attacks and counted pairs are such rows. A shard covers a fixed range of rows and
+appears on disk whole or not at all, its SHA-256 beside it, so a killed run goes on at its first
+missing shard and computes the same batches that an undisturbed run would.
 """
 
-from collections.abc import Callable, Sequence
+import hashlib
+import io
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,13 @@ import pyarrow.parquet as pq
 
 from tfface.console import note
 from tfface.errors import UserError
-from tfface.files import atomic_write, cache_dir, digest_of, lock, write_json
+from tfface.files import atomic_write, cache_dir, digest_of, lock, sha256_of, write_json
 
 SHARD_ROWS = 512
 """Rows in a shard; a multiple of every batch size in use, so that batches never straddle shards."""
+
+Range = tuple[int, int]
+"""The first row and the one after the last."""
 
 
 class Store:
@@ -35,19 +40,24 @@ class Store:
         self.fingerprint = {**fingerprint, "rows": rows, "shard_rows": shard_rows}
         self.rows = rows
         self.shard_rows = shard_rows
-        self.folder = cache_dir(kind, digest_of(self.fingerprint))
+        # Whole, since a worker of a cluster may stand in another folder.
+        self.folder = cache_dir(kind, digest_of(self.fingerprint)).absolute()
 
-    def ranges(self) -> list[tuple[int, int]]:
-        """The row ranges (start, stop) of the shards, in order."""
-        return [(start, min(start + self.shard_rows, self.rows)) for start in range(0, self.rows, self.shard_rows)]
+    def ranges(self, start: int = 0, stop: int | None = None) -> list[Range]:
+        """The row ranges (start, stop) of the shards, in order; of those alone that hold some of the rows asked for."""
+        stop = self.rows if stop is None else stop
+        first = start - start % self.shard_rows
+        return [(row, min(row + self.shard_rows, self.rows)) for row in range(first, stop, self.shard_rows)]
 
-    def missing(self) -> list[tuple[int, int]]:
+    def has(self, part: Range) -> bool:
+        """Whether a range's shard is on disk."""
+        return self._shard(part).exists()
+
+    def missing(self) -> list[Range]:
         """The ranges whose shard is not on disk."""
-        return [part for part in self.ranges() if not self._shard(part).exists()]
+        return [part for part in self.ranges() if not self.has(part)]
 
-    def fill(
-        self, compute: Callable[[Sequence[tuple[int, int]], Callable[[tuple[int, int], pa.Table], None]], None]
-    ) -> None:
+    def fill(self, compute: Callable[[Sequence[Range], Callable[[Range, pa.Table], None]], None]) -> None:
         """Computes what is missing: `compute(missing, save)` calls `save(range, table)` for each.
 
         A second process that needs the same rows waits for the first and finds them done.
@@ -64,33 +74,71 @@ class Store:
             missing = self.missing()
             if missing:
                 write_json(self.folder / "fingerprint.json", self.fingerprint)
-                compute(missing, self._save)
+                compute(missing, self.save)
         finally:
             guard.release()
 
-    def read(self) -> pa.Table:
-        """All rows, in order.
+    def read(self, start: int = 0, stop: int | None = None) -> pa.Table:
+        """The rows, in order.
+
+        Args:
+            start: the first.
+            stop: the one after the last; None for the end.
 
         Raises:
-            UserError: a shard is missing, or is not one.
+            UserError: a shard is missing, or is not what was written.
         """
-        tables = []
-        for part in self.ranges():
-            path = self._shard(part)
-            try:
-                table = pq.read_table(path, partitioning=None, page_checksum_verification=True)
-            except (OSError, pa.ArrowException) as error:
-                raise UserError(f"cannot read {path}: delete it and run again ({error})") from error
-            if table.num_rows != part[1] - part[0]:
-                raise UserError(f"{path} has {table.num_rows} rows, not {part[1] - part[0]}: delete it and run again")
-            tables.append(table)
-        return pa.concat_tables(tables)
+        table = pa.concat_tables(self.tables(start=start, stop=stop))
+        stop = self.rows if stop is None else stop
+        return table if (start, stop) == (0, self.rows) else table.slice(start % self.shard_rows, stop - start)
 
-    def _shard(self, part: tuple[int, int]) -> Path:
-        return self.folder / f"rows-{part[0]:08d}-{part[1]:08d}.parquet"
+    def tables(
+        self, columns: Sequence[str] | None = None, *, start: int = 0, stop: int | None = None
+    ) -> Iterator[pa.Table]:
+        """The shards that hold some rows one by one, so that they never stand in memory together.
 
-    def _save(self, part: tuple[int, int], table: pa.Table) -> None:
+        Args:
+            columns: which; None for all.
+            start: the first row.
+            stop: the one after the last; None for the end.
+
+        Raises:
+            UserError: a shard is missing, or is not what was written.
+        """
+        return (self._table(part, columns) for part in self.ranges(start, stop))
+
+    def save(self, part: Range, table: pa.Table) -> None:
+        """Writes a range's shard, after the file with its hash: a shard that is there has one."""
         if table.num_rows != part[1] - part[0]:
             raise ValueError(f"{table.num_rows} rows for the range {part}")
         with atomic_write(self._shard(part)) as temporary:
             pq.write_table(table, temporary, write_page_checksum=True)
+            with atomic_write(self._hash(part)) as file:
+                file.write_text(sha256_of(temporary) + "\n")
+
+    def _table(self, part: Range, columns: Sequence[str] | None) -> pa.Table:
+        path = self._shard(part)
+        try:
+            # Of some columns each page proves itself; pictures in others are not read for it.
+            source = path if columns else io.BytesIO(path.read_bytes())
+            table = pq.read_table(source, columns=columns, partitioning=None, page_checksum_verification=True)
+        except (OSError, pa.ArrowException) as error:
+            raise UserError(f"cannot read {path}: delete it and run again ({error})") from error
+        if table.num_rows != part[1] - part[0]:
+            raise UserError(f"{path} has {table.num_rows} rows, not {part[1] - part[0]}: delete it and run again")
+        if isinstance(source, io.BytesIO) and not self._is_as_written(part, source):
+            raise UserError(f"cannot read {path}: delete it and run again (it is not what was written)")
+        return table
+
+    def _is_as_written(self, part: Range, data: io.BytesIO) -> bool:
+        try:
+            expected = self._hash(part).read_text().strip()
+        except FileNotFoundError:
+            return True  # an older version wrote none
+        return hashlib.sha256(data.getbuffer()).hexdigest() == expected
+
+    def _shard(self, part: Range) -> Path:
+        return self.folder / f"rows-{part[0]:08d}-{part[1]:08d}.parquet"
+
+    def _hash(self, part: Range) -> Path:
+        return self._shard(part).with_suffix(".sha256")

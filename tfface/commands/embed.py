@@ -23,6 +23,7 @@ from tfface.commands import base
 )
 @click.option("--strict", is_flag=True, help="Stop if a photograph fails, instead of counting it.")
 @base.offline
+@base.cluster
 def command(
     folder: Path,
     model_name: str,
@@ -33,6 +34,7 @@ def command(
     out: Path,
     strict: bool,
     offline: bool,
+    cluster: str | None,
 ) -> None:
     """Embeds every photograph under FOLDER into one .npz file.
 
@@ -54,6 +56,9 @@ def command(
         raise UserError(f"--out {out} must end in .npz")
     if boxes_file and not artifact_path:
         raise UserError("--boxes goes with --artifact: a model finds the faces itself")
+    if cluster and artifact_path:
+        raise UserError("--cluster goes with --model: an artifact answers on this machine")
+    workers = base.workers(cluster)
     artifact = open_reader(artifact_path) if artifact_path else None
     embedder = artifact.embedder() if artifact else load_by_name(model_name, offline=offline)
     if artifact:
@@ -67,7 +72,7 @@ def command(
     if artifact:
         embeddings = embed_photographs(photographs, embedder, chosen, boxes=boxes, flip=flip)
     else:
-        embeddings = embed_dataset(photographs, embedder, chosen, flip=flip)
+        embeddings = embed_dataset(photographs, embedder, chosen, flip=flip, workers=workers)
     report_failures(embeddings.failed, len(photographs.keys), strict=strict)
     keys = np.array(photographs.keys)
     with atomic_write(out) as temporary, temporary.open("wb") as file:

@@ -15,14 +15,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @base.model
-@click.option(
-    "--dataset",
-    "dataset_name",
-    default="five_faces",
-    show_default=True,
-    metavar="NAME",
-    help="A data set, or a folder with one subfolder per person.",
-)
+@base.dataset("five_faces")
 @click.option(
     "--protocol", default="all-pairs", show_default=True, metavar="NAME", help="all-pairs; of LFW view1 and view2."
 )
@@ -44,6 +37,7 @@ if TYPE_CHECKING:
 @base.manual_dir
 @base.seed
 @base.offline
+@base.cluster
 @base.out
 def command(
     model_name: str,
@@ -58,6 +52,7 @@ def command(
     manual_dir: Path | None,
     seed: int,
     offline: bool,
+    cluster: str | None,
     out: Path | None,
 ) -> None:
     """Ranks the pairs that a face embedder gets wrong, and the people on them.
@@ -75,12 +70,12 @@ def command(
     from tfface.models.base import load_by_name
     from tfface.report.records import Clock, head
 
-    clock = Clock()
+    clock, workers = Clock(), base.workers(cluster)
     embedder = load_by_name(model_name, offline=offline)
     dataset = load(dataset_name, manual_dir=manual_dir, offline=offline)
     chosen = recipe(recipe_name or dataset.own_recipe or embedder.preset.recipe)
     check_protocol(dataset, protocol)
-    embeddings = embed_dataset(dataset, embedder, chosen, flip=flip)
+    embeddings = embed_dataset(dataset, embedder, chosen, flip=flip, workers=workers)
     report_failures(embeddings.failed, len(dataset), strict=strict)
     mined = mine(
         dataset,
@@ -91,6 +86,7 @@ def command(
         calibrated=calibrated,
         top=top,
         seed=seed,
+        workers=workers,
     )
     metrics = {**head("mine", embedder, chosen.name, dataset, seed, clock), "flip": flip, **mined.metrics}
     _show(metrics)

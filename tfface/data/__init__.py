@@ -4,6 +4,7 @@ Importing this imports neither TensorFlow nor TensorFlow Datasets; preparing a d
 """
 
 from tfface.data.catalogue import describe, load, names, prepare
+from tfface.data.elsewhere import check_at_hand, encoded_around
 from tfface.data.faces import FaceDataset, FolderFaces, TfdsFaces, open_photographs
 from tfface.data.lists import Pairs, read_groups_file, read_pairs_file
 
@@ -12,7 +13,9 @@ __all__ = [
     "FolderFaces",
     "Pairs",
     "TfdsFaces",
+    "check_at_hand",
     "describe",
+    "encoded_around",
     "load",
     "names",
     "open_photographs",

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from tfface.data import manifest
 from tfface.data.lists import Pairs, read_pairs_file
 from tfface.errors import UserError
 from tfface.files import digest_of
+from tfface.workers import fields_of
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -59,6 +60,9 @@ class FaceDataset(abc.ABC):
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return fields_of(self)
 
     @functools.cached_property
     def positions(self) -> dict[str, int]:
@@ -182,6 +186,9 @@ class TfdsFaces(FaceDataset):
     pair_lists: tuple[str, ...] = ()
     find_pairs: Callable[[str], Path] | None = field(default=None, repr=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "folder": self.folder.absolute(), "find_pairs": None}
+
     def encoded(self, start: int = 0, stop: int | None = None) -> "tf.data.Dataset":
         import tensorflow_datasets as tfds
 
@@ -229,6 +236,9 @@ class FolderFaces(FaceDataset):
     """A folder with one subfolder per person, read in place."""
 
     folder: Path
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "folder": self.folder.absolute()}
 
     def encoded(self, start: int = 0, stop: int | None = None) -> "tf.data.Dataset":
         import tensorflow as tf
