@@ -18,6 +18,7 @@ _SHARED = {
     "base",
     *("external", "h5", "layers", "losses", "low_rank"),
     *("batch", "bracket", "checks", "files", "goals", "loop", "minimal", "norms", "stepwise", "transfer"),
+    *("dct", "detection", "randomness", "stack"),
 }
 
 

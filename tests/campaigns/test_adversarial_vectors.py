@@ -7,8 +7,9 @@ import pytest
 
 from tfface.attacks.base import run
 from tfface.attacks.fgsm import FGSM
+from tfface.attacks.pgd import PGD
 from tfface.campaigns import adversarial_vectors as tested
-from tfface.campaigns.adversarial_vectors import adversarial_vectors, fgsm_images
+from tfface.campaigns.adversarial_vectors import adversarial_vectors, attack_record, attacked_images, fgsm_images
 from tfface.models.base import Embedder
 from tfface.training.head import HeadSettings, train_head
 
@@ -34,6 +35,25 @@ def test_images_are_those_of_the_attack(attacked):
         expected = run(FGSM(), victim, images, LABELS[:6], epsilon).images
         np.testing.assert_allclose(made[:, place], expected, atol=1e-6)
     np.testing.assert_array_equal(made[:, 1], images)
+
+
+def test_pgds_images_are_those_of_the_attack(attacked):
+    images, _ = attacked.crops(PHOTOGRAPHS[:6])
+    victim, keys = attacked.victim("classify"), np.arange(6)
+    made = attacked_images(victim, images, LABELS[:6], EPSILONS, name="pgd", keys=keys, seed=0)
+    for place, epsilon in enumerate(EPSILONS):
+        expected = run(PGD(steps=20), victim, images, LABELS[:6], epsilon, keys=keys).images
+        np.testing.assert_allclose(made[:, place], expected, atol=1e-6)
+    alone = attacked_images(victim, images[3:4], LABELS[3:4], EPSILONS, name="pgd", keys=keys[3:4], seed=0)
+    np.testing.assert_allclose(alone[0], made[3], atol=1e-5)
+
+
+def test_each_attack_is_kept_apart(attacked):
+    first = adversarial_vectors(attacked, PHOTOGRAPHS[:8], LABELS[:8], (0.1,), label="attacking")
+    second = adversarial_vectors(attacked, PHOTOGRAPHS[:8], LABELS[:8], (0.1,), label="attacking", name="pgd")
+    assert np.abs(first - second).max() > 1e-3
+    assert attack_record("fgsm") == "fgsm"  # as caches of FGSM have it
+    assert attack_record("pgd")[1]["steps"] == 20
 
 
 def test_embeddings_of_a_few_at_a_time(attacked, monkeypatch):

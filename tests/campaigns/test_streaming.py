@@ -154,3 +154,35 @@ def test_an_attack_through_the_model_itself_is_the_attack(trial, setting):
     transferred = trial(count=5, setting={"surrogate": setting.embedder})
     assert transferred.fingerprint() != made.fingerprint()
     np.testing.assert_allclose(run_trial(transferred).margin, run_trial(made).margin, atol=1e-6)
+
+
+def test_a_poisoned_subject_is_reported_and_the_others_are_attacked(
+    trial, small_batches, giving_up, monkeypatch, capsys
+):
+    made = trial(count=6)
+    undisturbed = run_trial(made)
+    poisoned = dataclasses.replace(made, epsilons=(0.02,))
+    crops, poison = type(made.setting.crops).__call__, int(made.subjects.first[2])
+
+    def read(self, indices):
+        if poison in indices:
+            raise BufferError("poisoned")
+        return crops(self, indices)
+
+    monkeypatch.setattr(type(made.setting.crops), "__call__", read)
+    touched = [number for number in range(6) if poison in (made.subjects.first[number], made.subjects.second[number])]
+    found = run_trial(poisoned, workers=giving_up())
+    assert [number for number, reason in enumerate(found.failed) if reason] == touched
+    assert found.failed[2] == "poisoned"
+    others = np.setdiff1d(np.arange(6), touched)
+    np.testing.assert_array_equal(found.success[others, 0], undisturbed.success[others, 0])
+    np.testing.assert_allclose(found.margin[others, 0], undisturbed.margin[others, 0], atol=1e-6)
+    assert capsys.readouterr().err.splitlines() == [f"tfface: row {number} is given up: poisoned" for number in touched]
+
+
+def test_a_setting_travels_without_its_networks(trial):
+    setting = trial().setting
+    setting.victim("dodging")
+    _ = setting.crops
+    state = setting.__getstate__()
+    assert state.keys() == {field.name for field in dataclasses.fields(setting)}

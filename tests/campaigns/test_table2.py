@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from tfface.attacks.fgsm import FGSM
-from tfface.campaigns import table2
 from tfface.campaigns.campaign import Plan, prepare
 from tfface.campaigns.table2 import Similarity, claim, saved_head, subjects_of, trained_head
 from tfface.campaigns.thresholds import Threshold
 from tfface.errors import UserError
 from tfface.images import recipe
+from tfface.training import head as head_module
 from tfface.training.head import Head, HeadSettings
 from tfface.training.head_data import HeadData, HeadVectors, head_data
 
@@ -48,7 +48,7 @@ def test_a_trained_head_is_kept(faces, tiny_embedder, monkeypatch):
     assert head.facts["test"] == [faces.keys[index] for index in data.test]
     assert head.facts["weights_sha256"] == tiny_embedder.sha256
     assert (head.logits(vectors.test).argmax(axis=1) == data.labels(faces, data.test)).mean() > 0.8
-    monkeypatch.setattr(table2, "train_head", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(head_module, "train_head", lambda *_, **__: pytest.fail("trained again"))
     assert trained_head(faces, tiny_embedder, WHOLE, data, settings)[0].sha256 == head.sha256
 
 

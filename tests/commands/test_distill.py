@@ -109,6 +109,52 @@ def test_a_killed_run_goes_on_and_ends_the_same(distill, tmp_path, monkeypatch):
     assert without_times(tmp_path / "a" / "metrics.json") == without_times(tmp_path / "b" / "metrics.json")
 
 
+def test_a_student_hardened_against_attacks(distill, tiny_model, tmp_path, monkeypatch):
+    def load(name, offline=False):
+        return tiny_model if name == "tiny" else base.load(*base.locate(name, offline=offline))
+
+    monkeypatch.setattr(base, "load_by_name", load)
+    monkeypatch.setattr(base, "SAVED_MODELS", tmp_path / "saved")
+    monkeypatch.setattr("tfface.campaigns.withstanding.COUNT", 4)
+    options = ("--release", "--saved-models", tmp_path / "saved")
+    assert distill("--name", "plain", *options).code == 0
+    hard = ("--adversarial", "trades", "--epsilon", "0.02", "--attack-steps", "1", "--climb", "1")
+    result = distill("--name", "hard", *options, *hard, "--start-from", "student/plain")
+    assert result.code == 0, result.err
+    assert "when attacked or noisy" in result.err
+    folder = tmp_path / "saved" / "student" / "hard"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["settings"]["hardening"]["method"] == "trades"
+    assert metrics["start"] == "student/plain" and len(metrics["start_sha256"]) == 64
+    own, other = metrics["withstands"]
+    assert (own["preset"], other["preset"]) == ("student/hard", "student/plain")
+    assert own["weights_sha256"] == metrics["weights_sha256"]
+    assert [goal["goal"] for goal in own["goals"]] == ["dodging", "impersonation"]
+    assert own["goals"][0]["attack_settings"]["steps"] == 20
+    card = (folder / "README.md").read_text()
+    for text in (
+        "## Hardened",
+        "TRADES",
+        "1 steps of",
+        "| student/hard |",
+        "| student/plain |",
+        "--start-from student/plain",
+    ):
+        assert text in card
+
+
+def test_a_student_trained_under_noise(distill, tmp_path, monkeypatch):
+    monkeypatch.setattr("tfface.certificates.heldout.COUNT", 4)
+    result = distill("--release", "--name", "noisy", "--saved-models", tmp_path, "--noise", "0.05")
+    assert result.code == 0, result.err
+    folder = tmp_path / "student" / "noisy"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["settings"]["hardening"] == {"method": "noise", "sigma": 0.05}
+    assert metrics["certified"]["smoothing"]["sigma"] == 0.05 and metrics["certified"]["count"] == 4
+    card = (folder / "README.md").read_text()
+    assert "Gaussian noise" in card and "certify --model student/noisy" in card
+
+
 def test_without_release_nobody_held_out_is_read(distill, people, tmp_path, monkeypatch):
     monkeypatch.setattr("tfface.training.job.embed_dataset", lambda *_: pytest.fail("it read the held-out people"))
     result = distill("--out", tmp_path)
@@ -135,6 +181,12 @@ def test_views_alone(distill, cache):
         (["--bank-gb", "1e-6"], "--bank-gb 1e-06 does not hold one view"),
         (["--input-size", "20"], "student cannot be built for 20 pixels"),
         (["--growth", "none"], "is missing: run the same command without"),
+        (["--epsilon", "0.1"], "--epsilon is of adversarial training: give --adversarial too"),
+        (["--adversarial", "pgd-at", "--trades-weight", "2"], "--trades-weight is of --adversarial trades"),
+        (["--adversarial", "pgd-at", "--epsilon", "0"], "--epsilon 0: adversarial training needs a budget above 0"),
+        (["--adversarial", "pgd-at", "--noise", "0.1"], "each harden the student: give one of them"),
+        (["--adversarial", "pgd-at", "--small-epochs", "1", "--small-input", "70"], "leave out --small-epochs"),
+        (["--start-from", "student"], "it does not say whom it was trained on"),
     ],
 )
 def test_bad_input_is_one_line(refused, people, options, message):

@@ -7,7 +7,7 @@ import pytest
 SCHEMA = [
     *("command", "model", "preset", "weights_sha256", "recipe", "dataset", "dataset_version", "seed"),
     *("versions", "started", "seconds"),
-    *("judged_on", "before", "after", "epsilons", "per_epsilon", "claims", "people", "mining_threshold"),
+    *("judged_on", "before", "after", "attack", "epsilons", "per_epsilon", "claims", "people", "mining_threshold"),
     *("train_images", "test_images", "failed_images", "adversarial_share", "rounds", "copies", "hidden"),
     *("heads", "remarks", "verification"),
 ]
@@ -68,6 +68,18 @@ def test_a_retraining(retrain, run_cli, people, tmp_path):
     (rate,) = found["results"]
     errors = rate["already_wrong"] + round(rate["attacked"] * (rate["error_rate"] or 0))
     assert metrics["after"]["clean"]["errors"] == rate["already_wrong"]
+    assert metrics["per_epsilon"][1]["after"]["adversarial_new_head"]["errors"] == errors
+
+
+def test_adversarial_training_of_a_head(retrain, run_cli, people, tmp_path):
+    """Each round attacks the newest head with PGD; the test's attack is the one of the command `attack`."""
+    result, metrics = retrain("--attack", "pgd", "--rounds", 2)
+    assert metrics["attack"] == "pgd" and "PGD on the new head" in result.out
+    head = tmp_path / "out" / "head.npz"
+    options = ("--goal", "classify", "--dataset", people, "--head", head, "--attack", "pgd", "--steps", 20)
+    assert run_cli("attack", *options, "--epsilon", 0.1, "--out", tmp_path / "attacked").code == 0
+    (rate,) = json.loads((tmp_path / "attacked" / "metrics.json").read_text())["results"]
+    errors = rate["already_wrong"] + round(rate["attacked"] * (rate["error_rate"] or 0))
     assert metrics["per_epsilon"][1]["after"]["adversarial_new_head"]["errors"] == errors
 
 

@@ -35,6 +35,14 @@ METRICS = {
 }
 
 
+def test_the_speed_of_tflite_files_where_it_was_measured():
+    assert not any("TFLite" in row[0] for row in comparison_rows(METRICS))
+    measured = {**METRICS, "tflite": {"ms": {"student": 0.514, "teacher": 20.5}, "speedup": 39.9}}
+    rows = {row[0]: row[1:] for row in comparison_rows(measured)}
+    assert rows["TFLite float32, one image: milliseconds"] == ["-", "20.50", "0.51"]
+    assert rows["... times the teacher's speed"] == ["-", "1", "39.9"]
+
+
 def test_the_papers_comparison():
     rows = {row[0]: row[1:] for row in comparison_rows(METRICS)}
     assert rows["genuine pairs of 1,680: mean/variance"] == ["0.85/0.04", "0.673/0.0314", "0.857/0.0314"]

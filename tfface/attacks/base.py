@@ -30,20 +30,31 @@ class Victim:
     They are traced once, at their first use, for any batch size.
 
     Attributes:
-        model: an embedder, or a head on one that gives logits; images (N, H, W, 3) in [0, 1] in.
+        model: an embedder, or a head on one that gives logits; images (N, H, W, 3) in [0, 1] in. It judges.
         goal: what attacks on it want.
         input_shape: (H, W, C) of its images.
+        drawn: of a model that draws at random: the same with the draw as a second input, int32 (N,).
+        draws: gradients are averaged over so many of them.
     """
 
-    def __init__(self, model: "keras.Model", goal: Goal) -> None:
+    def __init__(self, model: "keras.Model", goal: Goal, *, drawn: "keras.Model | None" = None, draws: int = 1) -> None:
+        """
+        Args:
+            model: as above.
+            goal: as above.
+            drawn: as above; draw 0 is the model's own, which no gradient looks at.
+            draws: as above.
+        """
         self.model = model
         self.goal = goal
+        self.drawn = drawn
+        self.draws = draws
         self.input_shape = tuple(model.input_shape[1:])
         self._compiled: dict[Hashable, Callable[..., Any]] = {}
 
     def outputs(self, images: np.ndarray | tf.Tensor) -> tf.Tensor:
         """The model's outputs for a batch of images."""
-        return self.compiled("outputs", self._forward)(images)
+        return self.compiled("outputs", self.forward)(images)
 
     def targets(self, given: np.ndarray, thresholds: float | np.ndarray | None = None) -> np.ndarray:
         """The goal's targets for this model (see `Goal.targets`)."""
@@ -58,8 +69,20 @@ class Victim:
     def gradient(
         self, images: np.ndarray | tf.Tensor, targets: np.ndarray | tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The loss's gradient at the images (N, H, W, C), and their success and margin (N,)."""
-        return self.compiled("gradient", self._gradient)(images, self._cast(targets))
+        """The loss's gradient at the images (N, H, W, C), and their success and margin (N,).
+
+        Of a model that draws at random, the mean over draws of the attacker's own (expectation over transformation,
+        Athalye et al. 2018, https://arxiv.org/abs/1707.07397); success is that of the mean margin.
+        """
+        targets = self._cast(targets)
+        if self.drawn is None:
+            return self.compiled("gradient", self._gradient)(images, targets)
+        images = tf.convert_to_tensor(images)
+        numbers = (tf.fill([len(images)], number) for number in range(1, self.draws + 1))
+        step = self.compiled("drawn gradient", self._gradient)
+        gradients, _, margins = zip(*(step(images, targets, number) for number in numbers), strict=True)
+        margin = tf.add_n(margins) / self.draws
+        return tf.add_n(gradients) / self.draws, margin > 0, margin
 
     def compiled(self, key: Hashable, function: Callable[..., Any]) -> Callable[..., Any]:
         """A function of tensors whose first axis is the batch, compiled once for any batch size."""
@@ -67,18 +90,23 @@ class Victim:
             self._compiled[key] = _compiled(function)
         return self._compiled[key]
 
-    def _forward(self, images: tf.Tensor) -> tf.Tensor:
-        return self.model(images, training=False)
+    def forward(self, images: tf.Tensor, draw: tf.Tensor | None = None) -> tf.Tensor:
+        """The outputs inside a compiled function: the model's own, or under a draw (N,) where it draws at random."""
+        if draw is None or self.drawn is None:
+            return self.model(images, training=False)
+        return self.drawn([images, tf.cast(draw, tf.int32)], training=False)
 
     def _assess(self, images: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        outputs = self._forward(images)
+        outputs = self.forward(images)
         return self.goal.success(outputs, targets), self.goal.margin(outputs, targets)
 
-    def _gradient(self, images: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def _gradient(
+        self, images: tf.Tensor, targets: tf.Tensor, draw: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         # Only the images are watched: the gradient of the weights would cost as much again.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(images)
-            outputs = self._forward(images)
+            outputs = self.forward(images, draw)
             loss = self.goal.loss(outputs, targets)
         gradient = tape.gradient(loss, images, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return gradient, self.goal.success(outputs, targets), self.goal.margin(outputs, targets)

@@ -116,7 +116,8 @@ class _Step:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(point)
             images = (tf.tanh(point) + 1) / 2
-            outputs = self.victim.model(images, training=False)
+            # A fresh draw at each step: Adam averages over them.
+            outputs = self.victim.forward(images, number)
             squares = tf.reduce_sum(tf.square(images - clean), axis=(1, 2, 3))
             margin = goal.margin(outputs, targets)
             loss = squares + constant * tf.nn.relu(confidence - margin)
@@ -125,6 +126,11 @@ class _Step:
         square = _BETA_2 * square + (1 - _BETA_2) * tf.square(gradient)
         rate = self.attack.learning_rate * tf.sqrt(1 - _BETA_2**number) / (1 - _BETA_1**number)
         moved = point - tf.reshape(rate, (-1, 1, 1, 1)) * mean / (tf.sqrt(square) + _TINY)
+        if self.victim.drawn is not None:
+            # What one draw says is neither a success nor a reason to stop.
+            outputs = self.victim.forward(images)
+            margin = goal.margin(outputs, targets)
+            loss = squares + constant * tf.nn.relu(confidence - margin)
         success = goal.success(outputs, targets) & (margin >= confidence)
         return moved, mean, square, images, success, squares, loss
 

@@ -1,20 +1,23 @@
-"""A head's photographs under FGSM at several budgets, as embeddings of the frozen base: made once, then cached."""
+"""A head's photographs under attack at several budgets, as embeddings of the frozen base: made once, then cached."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from tfface.campaigns.setting import Setting
+from tfface.campaigns.trial import Subjects
 from tfface.console import progress
 from tfface.files import digest_of
 from tfface.store import Store
 
 if TYPE_CHECKING:
-    from tfface.attacks.base import Victim
+    from tfface.attacks.base import Attack, Victim
 
-ATTACK = "fgsm"
+ATTACKS = ("fgsm", "pgd")
+STEPS = 20
+"""Of PGD."""
 _BATCH = 32
 """Photographs attacked together, and rows in a shard: a killed run loses at most these."""
 _FORMAT = 1
@@ -47,10 +50,49 @@ def fgsm_images(victim: "Victim", images: np.ndarray, labels: np.ndarray, epsilo
     return np.stack(found, axis=1)
 
 
-def adversarial_vectors(
-    setting: Setting, photographs: np.ndarray, labels: np.ndarray, epsilons: Sequence[float], *, label: str
+def attack_of(name: str) -> "Attack":
+    """One of `ATTACKS`, as heads are retrained with it."""
+    from tfface.attacks.fgsm import FGSM
+    from tfface.attacks.pgd import PGD
+
+    return FGSM() if name == "fgsm" else PGD(steps=STEPS)
+
+
+def attack_record(name: str) -> Any:
+    """What cache keys and facts say of one of `ATTACKS`; of FGSM its name, as there was no other once."""
+    return name if name == "fgsm" else [name, attack_of(name).record()]
+
+
+def attacked_images(
+    victim: "Victim",
+    images: np.ndarray,
+    labels: np.ndarray,
+    epsilons: Sequence[float],
+    *,
+    name: str,
+    keys: np.ndarray,
+    seed: int,
 ) -> np.ndarray:
-    """(N, E, D) float32 embeddings of photographs after FGSM on the setting's head.
+    """(N, E, H, W, 3) of one of `ATTACKS`; `keys` (N,) and `seed` as attacks draw by, the rest as of `fgsm_images`."""
+    from tfface.attacks.base import run
+
+    if name == "fgsm":
+        return fgsm_images(victim, images, labels, epsilons)
+    attack = attack_of(name)
+    outcomes = (run(attack, victim, images, labels, epsilon, seed=seed, keys=keys) for epsilon in epsilons)
+    return np.stack([outcome.images for outcome in outcomes], axis=1)
+
+
+def adversarial_vectors(
+    setting: Setting,
+    photographs: np.ndarray,
+    labels: np.ndarray,
+    epsilons: Sequence[float],
+    *,
+    label: str,
+    name: str = "fgsm",
+) -> np.ndarray:
+    """(N, E, D) float32 embeddings of photographs after an attack on the setting's head.
 
     Those that the head takes for another as they are, are attacked like the rest. Rows of photographs that could
     not be cropped mean nothing.
@@ -61,6 +103,7 @@ def adversarial_vectors(
         labels: (N,) int, who is on each.
         epsilons: budgets in [0, 1].
         label: what is being done, for the progress.
+        name: of the attack, one of `ATTACKS`.
     """
     head = setting.head
     assert head is not None, "a head is attacked"
@@ -68,7 +111,7 @@ def adversarial_vectors(
         "format": _FORMAT,
         **setting.record(),
         "head": head.sha256,
-        "attack": ATTACK,
+        "attack": attack_record(name),
         "epsilons": list(epsilons),
         "photographs": digest_of([photographs.tolist(), labels.tolist()]),
     }
@@ -78,7 +121,10 @@ def adversarial_vectors(
         victim, total = setting.victim("classify"), len(store.ranges())
         for start, stop in progress(missing, total=total, done=total - len(missing), label=label, unit="batches"):
             images, _ = setting.crops(photographs[start:stop])
-            attacked = fgsm_images(victim, images, labels[start:stop], epsilons)
+            keys = Subjects("classify", "", photographs[start:stop]).keys(setting.dataset)
+            attacked = attacked_images(
+                victim, images, labels[start:stop], epsilons, name=name, keys=keys, seed=setting.seed
+            )
             vectors = [setting.embedder.embed(attacked[:, place]) for place in range(len(epsilons))]
             save((start, stop), pa.table({"embedding": list(np.stack(vectors, axis=1).reshape(stop - start, -1))}))
 

@@ -1,6 +1,8 @@
 """A batch of a trial: crops, judged as they are, then attacked."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,18 +37,19 @@ class Inputs:
     failed: list[str]
 
     @classmethod
-    def of(cls, trial: Trial, numbers: np.ndarray) -> "Inputs":
+    def of(cls, trial: Trial, numbers: np.ndarray, given_up: Mapping[int, str] = MappingProxyType({})) -> "Inputs":
         """Crops the photographs of subjects.
 
         Args:
             trial: whose subjects.
             numbers: (B,) int, which of them.
+            given_up: of which subjects no photograph is to be read, and why.
         """
-        subjects, crops = trial.subjects, trial.setting.crops
-        images, failed = crops(subjects.first[numbers])
+        subjects = trial.subjects
+        failed = [given_up.get(int(number), "") for number in numbers]
+        images, failed = _crops(trial, subjects.first[numbers], failed)
         if subjects.second is not None:
-            given, others = crops(subjects.second[numbers])
-            failed = [one or two for one, two in zip(failed, others, strict=True)]
+            given, failed = _crops(trial, subjects.second[numbers], failed)
         else:
             assert subjects.labels is not None, "there are labels or references"
             given = subjects.labels[numbers]
@@ -63,6 +66,18 @@ class Inputs:
         limits = None if self.limits is None else self.limits[places]
         failed = [self.failed[place] for place in places]
         return Inputs(self.images[places], self.given[places], limits, self.keys[places], failed)
+
+
+def _crops(trial: Trial, photographs: np.ndarray, failed: list[str]) -> tuple[np.ndarray, list[str]]:
+    """The crops of photographs whose subjects have not failed, zeros for the others, and who has failed now."""
+    left = np.flatnonzero([not reason for reason in failed])
+    cut, reasons = trial.setting.crops(photographs[left])
+    if len(left) == len(failed):
+        return cut, reasons
+    images = np.zeros((len(failed), *cut.shape[1:]), np.float32)
+    images[left] = cut
+    found = dict(zip(left.tolist(), reasons, strict=True))
+    return images, [found.get(place, reason) for place, reason in enumerate(failed)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,14 +131,15 @@ class Batch:
         ]
 
 
-def attack_batch(trial: Trial, numbers: np.ndarray) -> Batch:
+def attack_batch(trial: Trial, numbers: np.ndarray, given_up: Mapping[int, str] = MappingProxyType({})) -> Batch:
     """Crops, judges and attacks a few subjects.
 
     Args:
         trial: what is done to them.
         numbers: (B,) int, which of the trial's subjects.
+        given_up: which of them are not to be touched, and why.
     """
-    inputs = Inputs.of(trial, numbers)
+    inputs = Inputs.of(trial, numbers, given_up)
     victim = trial.setting.victim(trial.subjects.goal)
     batch = _before(trial, inputs)
     places = inputs.cropped

@@ -20,11 +20,13 @@ from tfface.campaigns.thresholds import Threshold
 from tfface.campaigns.trial import Subjects, Trial
 from tfface.confidence import wilson
 from tfface.data import FaceDataset, Pairs, read_pairs_file
+from tfface.defenses.stack import DRAWS
 from tfface.embeddings import Embeddings, embed_dataset
 from tfface.errors import UserError
 from tfface.images import Recipe
 from tfface.training.head import HeadSettings
 from tfface.training.head_data import PHOTOGRAPHS, HeadData, embed_head_data, head_data
+from tfface.workers import HERE, Workers
 
 if TYPE_CHECKING:
     from tfface.attacks.base import Attack
@@ -54,6 +56,8 @@ class Plan:
         photographs: of each of its people, training and test, at most.
         head: how it is trained.
         seed: of everything drawn at random.
+        draws: of a model that draws at random: those whose mean a gradient is.
+        workers: who embeds and attacks.
     """
 
     attacks: "Sequence[tuple[str, Attack]]"
@@ -71,6 +75,8 @@ class Plan:
     photographs: int = PHOTOGRAPHS
     head: HeadSettings = field(default_factory=HeadSettings)
     seed: int = 0
+    draws: int = DRAWS
+    workers: Workers = HERE
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,17 +88,19 @@ class Campaign:
         threshold: up to which a pair matches.
         trials: in the order of the table.
         similarity: of the goal `classify`, else None.
+        workers: who attacks.
     """
 
     setting: Setting
     threshold: Threshold
     trials: list[Trial]
     similarity: Similarity | None
+    workers: Workers = HERE
 
     def run(self) -> Iterator[tuple[Trial, Rows, Metrics]]:
         """Runs the trials: each with what became of its subjects, and its entry of `metrics.json`."""
         for trial in self.trials:
-            rows = run_trial(trial)
+            rows = run_trial(trial, workers=self.workers)
             entry = {**self.threshold.record(), **trial_entry(trial, rows)}
             if trial.subjects.goal == "classify":
                 entry |= self._classified(trial, rows, entry)
@@ -154,11 +162,12 @@ def prepare(
     data: HeadData | None = None
     if "classify" in plan.goals:
         heads, data, vectors = _heads(plan, dataset, embedder, recipe, surrogate)
-    embeddings = functools.cache(lambda: embed_dataset(dataset, embedder, recipe))
+    embeddings = functools.cache(lambda: embed_dataset(dataset, embedder, recipe, workers=plan.workers))
     attacked = [np.concatenate([found.first, found.second]) for found in pairs.values()]
     attacked += [np.concatenate([data.train, data.test])] if data else []
     threshold = _threshold(plan, listed, dataset, embedder, np.concatenate(attacked), embeddings)
-    setting = Setting(dataset, embedder, recipe, plan.judging, plan.seed, surrogate=surrogate, **heads)
+    shared = {"surrogate": surrogate, "draws": plan.draws, **heads}
+    setting = Setting(dataset, embedder, recipe, plan.judging, plan.seed, **shared)
     similarity = Similarity(dataset, data, vectors, threshold) if data else None
     trials = []
     for goal in plan.goals:
@@ -170,7 +179,7 @@ def prepare(
         trials += [
             Trial(setting, subjects, name, attack, plan.epsilons, plan.pictures) for name, attack in plan.attacks
         ]
-    return Campaign(setting, threshold, trials, similarity)
+    return Campaign(setting, threshold, trials, similarity, plan.workers)
 
 
 def check_goals(plan: Plan) -> None:
@@ -221,7 +230,7 @@ def _threshold(
 ) -> Threshold:
     preset = embedder.preset
     if plan.far is not None:
-        return thresholds.at_far(preset, plan.far, attacked, dataset, embeddings, seed=plan.seed)
+        return thresholds.at_far(preset, plan.far, attacked, dataset, embeddings, seed=plan.seed, workers=plan.workers)
     if plan.fold_thresholds:
         if listed is None and plan.protocol == ALL_PAIRS:
             raise UserError("--fold-thresholds needs pairs in folds: give --protocol view2, or --pairs with folds")

@@ -29,6 +29,8 @@ def trial_entry(trial: Trial, rows: Rows) -> Metrics:
         "count": len(trial.subjects),
         "failed_crops": int((~rows.cropped).sum()),
         "judged": setting.judging.name,
+        **({"knowledge": setting.knowledge} if setting.knowledge else {}),
+        **({"draws": setting.draws} if setting.averages else {}),
         "surrogate": setting.surrogate.preset.name if setting.surrogate else None,
         "surrogate_sha256": setting.surrogate.sha256 if setting.surrogate else None,
     }

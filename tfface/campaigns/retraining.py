@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfface.campaigns.adversarial_vectors import ATTACK, adversarial_vectors
+from tfface import registry
+from tfface.campaigns.adversarial_vectors import ATTACKS, adversarial_vectors, attack_record
 from tfface.campaigns.retraining_data import (
     CopyVectors,
     Hardness,
@@ -26,9 +27,8 @@ from tfface.campaigns.setting import Judging, Setting
 from tfface.campaigns.table2 import saved_head, trained_head
 from tfface.data import FaceDataset
 from tfface.errors import UserError
-from tfface.files import cache_dir, digest_of, lock
 from tfface.images import Recipe
-from tfface.training.head import Head, HeadSettings, train_head
+from tfface.training.head import Head, HeadSettings, kept_head
 from tfface.training.head_data import PEOPLE, HeadData, HeadVectors, embed_head_data
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ class Plan:
     """What is asked for.
 
     Attributes:
-        epsilons: of FGSM, in training and test.
+        attack: `fgsm`, the paper's, or `pgd`, in training and test.
+        epsilons: of the attack, in training and test.
         adversarial_share: of what the new head is trained on.
         rounds: how often the newest head is attacked and a newer one trained on what all rounds made.
         copies: further augmented copies, for each training photograph on average.
@@ -69,9 +70,12 @@ class Plan:
     photographs: int | None = None
     head_file: Path | None = None
     validate: bool = False
+    attack: str = "fgsm"
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.attack not in ATTACKS:
+            raise registry.unknown("attack to retrain with", self.attack, list(ATTACKS))
         if not 0 <= self.adversarial_share < 1:
             raise UserError(
                 f"--adversarial-share {self.adversarial_share:g} is outside 0 (none) to below 1: there are clean "
@@ -192,9 +196,10 @@ def retrain(plan: Plan, start: Start) -> Retrained:
 
 
 def attacked_photographs(plan: Plan, start: Start, head: Head, photographs: np.ndarray, label: str) -> np.ndarray:
-    """(N, E, D) embeddings of photographs after FGSM on a head."""
+    """(N, E, D) embeddings of photographs after the plan's attack on a head."""
     setting = start.setting if head is start.old else dataclasses.replace(start.setting, head=head)
-    return adversarial_vectors(setting, photographs, start.labels(photographs), plan.epsilons, label=label)
+    labels = start.labels(photographs)
+    return adversarial_vectors(setting, photographs, labels, plan.epsilons, label=label, name=plan.attack)
 
 
 def _attacked_training(plan: Plan, start: Start, head: Head, number: int) -> np.ndarray:
@@ -216,14 +221,15 @@ def _train(plan: Plan, start: Start, attacked: Sequence[Head], made: Sequence[np
     length = clean[0].shape[1]
     pool = np.concatenate([part.reshape(-1, length) for part in made]) if made else np.zeros((0, length), np.float32)
     labels = np.tile(np.repeat(clean[1], len(plan.epsilons)), len(made))
-    facts = _facts(plan, start, attacked)
-    path = cache_dir("heads") / f"{digest_of({**facts, 'settings': start.settings.record()})}.npz"
-    with lock(path):
-        if not path.exists():
-            seen = np.concatenate([clean[0], copies[0], pool[chosen]])
-            who = np.concatenate([clean[1], copies[1], labels[chosen]])
-            train_head(seen, who, start.data.people, facts=facts, settings=start.settings).save(path)
-    return Retrained(Head.load(path), len(clean[0]), len(copies[0]), len(chosen), len(pool))
+
+    def examples() -> tuple[np.ndarray, np.ndarray]:
+        return (
+            np.concatenate([clean[0], copies[0], pool[chosen]]),
+            np.concatenate([clean[1], copies[1], labels[chosen]]),
+        )
+
+    head = kept_head(examples, start.data.people, facts=_facts(plan, start, attacked), settings=start.settings)
+    return Retrained(head, len(clean[0]), len(copies[0]), len(chosen), len(pool))
 
 
 def _chosen(plan: Plan, others: int, made: int) -> np.ndarray:
@@ -241,7 +247,7 @@ def _facts(plan: Plan, start: Start, attacked: Sequence[Head]) -> dict[str, Any]
             "format": _FORMAT,
             "old_head": start.old.sha256,
             "copies": [keys[index] for index in start.aimed],
-            "attack": ATTACK,
+            "attack": attack_record(plan.attack),
             "epsilons": list(plan.epsilons),
             "attacked_heads": [head.sha256 for head in attacked],
             "adversarial_share": plan.adversarial_share,

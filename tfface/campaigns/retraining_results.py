@@ -92,6 +92,7 @@ def entry(plan: Plan, start: Start, retrained: Retrained, before: Wrong, after: 
         "judged_on": "validation photographs" if plan.validate else "test photographs",
         "before": before.entry(),
         "after": after.entry(),
+        "attack": plan.attack,
         "epsilons": list(plan.epsilons),
         "per_epsilon": [
             {"epsilon": epsilon, "before": before.at(place), "after": after.at(place)}

@@ -1,14 +1,11 @@
 """What became of each subject of a trial, and where it is kept."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tfface.campaigns.trial import Trial
-from tfface.errors import UserError
 from tfface.store import Store
 
 BATCH = 32
@@ -61,19 +58,6 @@ class TrialStore(Store):
     def __init__(self, trial: Trial) -> None:
         size = SEARCH_BATCH if trial.minimal else BATCH
         super().__init__("attacks", trial.fingerprint(), len(trial.subjects), shard_rows=size)
-
-    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The shards one by one, so that pictures never stand in memory together.
-
-        Raises:
-            UserError: a shard cannot be read.
-        """
-        for part in self.ranges():
-            path = self._shard(part)
-            try:
-                yield pq.read_table(path, columns=columns, partitioning=None, page_checksum_verification=True)
-            except (OSError, pa.ArrowException) as error:
-                raise UserError(f"cannot read {path}: delete it and run again ({error})") from error
 
 
 COLUMNS = ["failed", "clean", "epsilon", "success", "margin", "change", "vectors"]

@@ -112,6 +112,7 @@ def _record(trial: Trial, rows: Rows, number: int, place: int, label: str) -> Re
         "epsilon": finite(rows.epsilon[number, place]),
         "preset": setting.embedder.preset.name,
         "weights_sha256": setting.embedder.sha256,
+        **setting.embedder.defense_record,
         "change": float(rows.change[number, place]),
         "success": bool(rows.success[number, place]),
     }

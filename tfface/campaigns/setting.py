@@ -1,5 +1,6 @@
 """What all trials of one model share: its data, crops and networks, each made when first needed."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,8 +10,10 @@ import numpy as np
 
 from tfface.alignment import DETECTOR
 from tfface.data import FaceDataset
+from tfface.defenses.stack import DRAWS, DefendedEmbedder
 from tfface.images import Recipe
 from tfface.training.cropping import Crops
+from tfface.workers import fields_of
 
 if TYPE_CHECKING:
     from tfface.attacks.base import Attack, Victim
@@ -64,6 +67,7 @@ class Setting:
         head: of the goal `classify`.
         surrogate: the model that attacks see instead; None: they see the attacked one.
         surrogate_head: on the surrogate, for the same people.
+        draws: of a model that draws at random: those whose mean a gradient is.
     """
 
     dataset: FaceDataset
@@ -74,6 +78,34 @@ class Setting:
     head: "Head | None" = None
     surrogate: "Embedder | None" = None
     surrogate_head: "Head | None" = None
+    draws: int = DRAWS
+
+    def __getstate__(self) -> dict[str, Any]:
+        return fields_of(self)  # crops and compiled networks are each process's own
+
+    @property
+    def knowledge(self) -> str | None:
+        """What the attacker knows of the defense.
+
+        `adaptive`: all, and follows its gradient; `naive`: not that there is one, and attacks the undefended model;
+        `transfer`: neither, and attacks another model. None where nothing is defended.
+        """
+        if not isinstance(self.embedder, DefendedEmbedder):
+            return None
+        if self.surrogate is None:
+            return "adaptive"
+        same = self.surrogate.sha256 == self.embedder.sha256 and not self.surrogate.defense
+        return "naive" if same else "transfer"
+
+    @property
+    def averages(self) -> bool:
+        """Whether the attacker's gradients are means over draws."""
+        return isinstance(self.embedder, DefendedEmbedder) and self.embedder.random and self.surrogate is None
+
+    def unaware(self) -> "Setting":
+        """The same, but attacks see the model without its defenses. For pairs."""
+        assert isinstance(self.embedder, DefendedEmbedder), "there is a defense to be unaware of"
+        return dataclasses.replace(self, surrogate=self.embedder.undefended)
 
     @functools.cached_property
     def crops(self) -> Crops:
@@ -100,11 +132,13 @@ class Setting:
         if surrogate:
             assert self.surrogate is not None, "asked for only where there is one"
             model = resized(self.surrogate.model, self.embedder.model.input_shape[1:3])
+        own = self.surrogate if surrogate else self.embedder
+        drawn = own.drawn_model if isinstance(own, DefendedEmbedder) and own.random else None
         head = self.surrogate_head if surrogate else self.head
         if goal == "classify":
             assert head is not None, "this goal has a head"
-            model = with_head(model, head)
-        return Victim(model, GOALS[goal]())
+            model, drawn = with_head(model, head), drawn and with_head(drawn, head)
+        return Victim(model, GOALS[goal](), drawn=drawn, draws=self.draws)
 
     def aimed(
         self, attack: "Attack", goal: str, given: np.ndarray, limits: np.ndarray | None, keys: np.ndarray
@@ -131,6 +165,7 @@ class Setting:
         return {
             "preset": self.embedder.preset.name,
             "weights_sha256": self.embedder.sha256,
+            **self.embedder.defense_record,
             "recipe": self.recipe.name,
             "detector": DETECTOR if self.recipe.source == "mtcnn" else None,
             "dataset": self.dataset.name,
@@ -138,4 +173,5 @@ class Setting:
             "judged": self.judging.name,
             "surrogate": None if surrogate is None else [surrogate.preset.name, surrogate.sha256],
             "seed": self.seed,
+            **({"draws": self.draws} if self.averages else {}),
         }

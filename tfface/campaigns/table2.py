@@ -16,10 +16,9 @@ from tfface.campaigns.trial import Subjects
 from tfface.confidence import wilson
 from tfface.data import FaceDataset
 from tfface.errors import UserError
-from tfface.files import cache_dir, digest_of, lock
 from tfface.images import Recipe
 from tfface.similarity import cosine_distance, from_cosine, to_cosine
-from tfface.training.head import Head, HeadSettings, train_head
+from tfface.training.head import Head, HeadSettings, kept_head
 from tfface.training.head_data import HeadData, HeadVectors, embed_head_data
 
 if TYPE_CHECKING:
@@ -42,15 +41,15 @@ def trained_head(
         "dataset": dataset.name,
         "dataset_version": dataset.version,
         **data.record(dataset),
+        **embedder.defense_record,
     }
-    path = cache_dir("heads") / f"{digest_of({**facts, 'settings': settings.record()})}.npz"
-    with lock(path):
-        if not path.exists():
-            indices = np.concatenate([data.train[vectors.train_ok], data.copies[vectors.copies_ok]])
-            seen = np.concatenate([vectors.train[vectors.train_ok], vectors.copies[vectors.copies_ok]])
-            labels = data.labels(dataset, indices)
-            train_head(seen, labels, data.people, facts=facts, settings=settings).save(path)
-    return Head.load(path), vectors
+
+    def examples() -> tuple[np.ndarray, np.ndarray]:
+        indices = np.concatenate([data.train[vectors.train_ok], data.copies[vectors.copies_ok]])
+        seen = np.concatenate([vectors.train[vectors.train_ok], vectors.copies[vectors.copies_ok]])
+        return seen, data.labels(dataset, indices)
+
+    return kept_head(examples, data.people, facts=facts, settings=settings), vectors
 
 
 def saved_head(path: Path, dataset: FaceDataset, embedder: "Embedder", recipe: Recipe) -> tuple[Head, HeadData]:
@@ -61,11 +60,13 @@ def saved_head(path: Path, dataset: FaceDataset, embedder: "Embedder", recipe: R
     """
     head = Head.load(path)
     facts = head.facts
-    if (facts.get("weights_sha256"), facts.get("recipe")) != (embedder.sha256, recipe.name):
+    own = (embedder.sha256, recipe.name, embedder.defense_record.get("defense"))
+    if (facts.get("weights_sha256"), facts.get("recipe"), facts.get("defense")) != own:
+        behind = [f" behind {' and '.join(names)}" if names else "" for names in (facts.get("defense"), own[2])]
         raise UserError(
             f"{path} is a head on {facts.get('preset')} ({str(facts.get('weights_sha256'))[:8]}, "
-            f"{facts.get('recipe')}), not on {embedder.preset.name} ({embedder.sha256[:8]}, {recipe.name}): "
-            "give that --model and --recipe, or leave out --head"
+            f"{facts.get('recipe')}){behind[0]}, not on {embedder.preset.name} ({embedder.sha256[:8]}, {recipe.name})"
+            f"{behind[1]}: give that --model, --recipe and --defense, or leave out --head"
         )
     absent = sorted(set(head.people) - set(dataset.identities))
     if absent:

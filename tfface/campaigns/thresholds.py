@@ -15,6 +15,7 @@ from tfface.embeddings import Embeddings
 from tfface.errors import UserError
 from tfface.metrics import ErrorCurve, kfold
 from tfface.similarity import all_pairs, cosine_distance, from_cosine, to_cosine
+from tfface.workers import HERE, Workers
 
 if TYPE_CHECKING:
     from tfface.models.base import Preset
@@ -88,6 +89,7 @@ def at_far(
     embeddings: Callable[[], Embeddings],
     *,
     seed: int = 0,
+    workers: Workers = HERE,
 ) -> Threshold:
     """The highest threshold whose false accept rate is at most `far`, on people of whom no photograph is attacked.
 
@@ -98,6 +100,7 @@ def at_far(
         dataset: whose pairs of other people it is measured on.
         embeddings: of the data set, asked for when needed.
         seed: of the scoring.
+        workers: who scores.
 
     Raises:
         UserError: those people make too few impostor pairs to tell such a rate.
@@ -107,7 +110,7 @@ def at_far(
     where = f"all pairs of {len(set(people[free].tolist()))} people who are in no attacked pair"
     advice = "ask for a higher one, attack fewer pairs (--count), or take a larger data set"
     found = embeddings()
-    curve = _curve(found, dataset, found.ok & free, preset.metric, seed)
+    curve = _curve(found, dataset, found.ok & free, preset.metric, seed, workers)
     if curve is None:
         raise UserError(f"--far {far:g}: {where} are too few to tell: {advice}")
     try:
@@ -146,14 +149,16 @@ def by_fold(preset: "Preset", pairs: Pairs, embeddings: Callable[[], Embeddings]
 
 
 def _curve(
-    embeddings: Embeddings, dataset: FaceDataset, chosen: np.ndarray, metric: str, seed: int
+    embeddings: Embeddings, dataset: FaceDataset, chosen: np.ndarray, metric: str, seed: int, workers: Workers = HERE
 ) -> ErrorCurve | None:
     """Errors over all pairs of the chosen photographs; None where they make no pairs of a kind."""
     people = np.unique(np.array(dataset.identities)[chosen], return_inverse=True)[1]
     sizes = np.bincount(people)
     if len(sizes) < 2 or sizes.max() < 2:
         return None
-    return ErrorCurve.from_region(all_pairs(embeddings.vectors[chosen], people, seed=seed).total, metric)
+    images = np.flatnonzero(chosen)
+    scores = all_pairs(embeddings.vectors, people, images=images, seed=seed, workers=workers)
+    return ErrorCurve.from_region(scores.total, metric)
 
 
 def _errors(curve: ErrorCurve, value: float, where: str) -> dict[str, Any]:

@@ -96,7 +96,8 @@ class Trial:
     @property
     def label(self) -> str:
         """Short, for file names and progress."""
-        return f"{self.subjects.goal}-{self.name}-{self.attack.norm}"
+        known = [self.setting.knowledge] if self.setting.knowledge else []
+        return "-".join([self.subjects.goal, self.name, self.attack.norm, *known])
 
     def fingerprint(self) -> dict[str, Any]:
         """JSON-able: all that its rows depend on."""

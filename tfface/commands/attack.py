@@ -1,5 +1,6 @@
 """`python cli.py attack --goal classify --dataset lfw`: photographs that a model gets wrong."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ from tfface.commands import base
 if TYPE_CHECKING:
     from tfface.campaigns import saved
     from tfface.campaigns.campaign import Campaign, Plan
+    from tfface.campaigns.trial import Trial
+    from tfface.models.base import Embedder
     from tfface.training.head import Head
 
 
@@ -27,14 +30,7 @@ _SETTINGS = {
 
 @click.command()
 @base.models
-@click.option(
-    "--dataset",
-    "dataset_name",
-    default="five_faces",
-    show_default=True,
-    metavar="NAME",
-    help="A data set, or a folder with one subfolder per person.",
-)
+@base.dataset("five_faces")
 @click.option(
     "--attack",
     "attack_names",
@@ -53,6 +49,19 @@ _SETTINGS = {
     metavar="NAME",
     help="classify (a head's label), dodging (a genuine pair falls apart), impersonation (an impostor pair "
     "matches); repeats.",
+)
+@base.defenses
+@click.option(
+    "--knowledge",
+    type=click.Choice(["both", "adaptive", "naive"]),
+    default="both",
+    show_default=True,
+    help="Of the defense: adaptive follows its gradient, naive attacks the undefended model.",
+)
+@click.option(
+    "--draws",
+    type=click.IntRange(min=1),
+    help="A gradient through a defense that draws at random is the mean of so many draws.  [default: 10]",
 )
 @click.option("--norm", "norms", multiple=True, metavar="NAME", help="linf or l2; the attack's own if absent; repeats.")
 @click.option(
@@ -123,39 +132,48 @@ _SETTINGS = {
 @base.manual_dir
 @base.seed
 @base.offline
+@base.cluster
 @base.out
 def command(**options: Any) -> None:
     """Attacks photographs: error rates at each epsilon, or the smallest epsilon that succeeds.
 
     With --goal classify: the paper's Table 2, a head of six people on the frozen model, and whether
     the photographs that fool it still pass the similarity test. What the model already gets wrong is
-    counted and left out of the rate; an attack that fails counts as a failure.
+    counted and left out of the rate; an attack that fails counts as a failure. With --defense the attack
+    knows it; what one that does not reaches stands beside.
     """
     from tfface.campaigns import saved
     from tfface.campaigns.campaign import prepare
     from tfface.data import load
+    from tfface.defenses.stack import defended
     from tfface.images import recipe
     from tfface.models.base import load_by_name
     from tfface.report.records import Clock, head
 
-    clock, plan = Clock(), _plan(options)
-    embedders = [load_by_name(name, offline=options["offline"]) for name in options["model_names"]]
+    clock = Clock()
+    plan = dataclasses.replace(_plan(options), workers=base.workers(options["cluster"]))
+    embedders = [
+        defended(load_by_name(name, offline=options["offline"]), options["defense_texts"])
+        for name in options["model_names"]
+    ]
     surrogate = options["surrogate_name"] and load_by_name(options["surrogate_name"], offline=options["offline"])
     dataset = load(options["dataset_name"], manual_dir=options["manual_dir"], offline=options["offline"])
     campaigns = []
     for embedder in embedders:
         chosen = recipe(options["recipe_name"] or dataset.own_recipe or embedder.preset.recipe)
-        campaigns.append(prepare(plan, dataset, embedder, chosen, surrogate or None))
+        campaigns += [prepare(plan, dataset, embedder, chosen, seen) for seen in _seen(options, embedder, surrogate)]
     made: list[saved.Made] = []
     objects: list[dict[str, Any]] = []
+    checks: dict[tuple[str, ...], dict[str, Any]] = {}
     with saved.claimed(options["save"], [trial for campaign in campaigns for trial in campaign.trials]) as done:
         for campaign in campaigns:
-            checks = _checks(campaign) if options["check"] else {}
+            if options["check"]:
+                checks = _checks(campaign, checks)
             for trial, rows, entry in campaign.run():
                 record = head(
                     "attack", campaign.setting.embedder, campaign.setting.recipe.name, dataset, plan.seed, clock
                 )
-                verdict = checks.get((trial.subjects.goal, trial.attack.norm))
+                verdict = checks.get(_checked(trial))
                 objects.append({**record, **entry, **({"check": verdict} if verdict else {})})
                 made.append(saved.Made(campaign, trial, rows))
         if options["save"]:
@@ -174,6 +192,10 @@ def _plan(options: dict[str, Any]) -> "Plan":
     from tfface.campaigns.setting import Judging
     from tfface.errors import UserError
 
+    if options["defense_texts"] and options["surrogate_name"] and options["knowledge"] != "both":
+        raise UserError("--surrogate attacks another model: leave out --knowledge, or --surrogate")
+    if options["draws"] is not None and not options["defense_texts"]:
+        raise UserError("--draws is of defenses that draw at random: add --defense, or leave it out")
     if options["minimal"] and options["epsilons"]:
         raise UserError("--minimal searches for the epsilon itself: leave out --epsilon, or --minimal")
     settings = {field: options[field] for field in _SETTINGS if options[field] is not None}
@@ -192,17 +214,36 @@ def _plan(options: dict[str, Any]) -> "Plan":
         pictures=options["save"] is not None,
         head_file=options["head_file"],
         seed=options["seed"],
+        **({"draws": options["draws"]} if options["draws"] else {}),
     )
     check_goals(plan)
     return plan
 
 
-def _checks(campaign: "Campaign") -> dict[tuple[str, str], dict[str, Any]]:
-    """The verdict of the sanity checks by goal and norm."""
+def _seen(options: dict[str, Any], embedder: "Embedder", surrogate: "Embedder | None") -> "list[Embedder | None]":
+    """What attacks on a model see in turn: itself (None), what stands behind its defense, or a surrogate."""
+    from tfface.defenses.stack import DefendedEmbedder
+
+    if surrogate or not isinstance(embedder, DefendedEmbedder):
+        return [surrogate or None]
+    known: dict[str, list[Embedder | None]] = {"adaptive": [None], "naive": [embedder.undefended]}
+    return known.get(options["knowledge"], [None, embedder.undefended])
+
+
+def _checked(trial: "Trial") -> tuple[str, ...]:
+    """What one verdict of the sanity checks is about: they attack the model itself, whatever the trial sees."""
+    embedder = trial.setting.embedder
+    return embedder.preset.name, *embedder.defense, trial.subjects.goal, trial.attack.norm
+
+
+def _checks(
+    campaign: "Campaign", known: dict[tuple[str, ...], dict[str, Any]]
+) -> dict[tuple[str, ...], dict[str, Any]]:
+    """The verdicts of the sanity checks, with those that this campaign adds."""
     from tfface.campaigns.checking import check_trial
 
-    first = {(trial.subjects.goal, trial.attack.norm): trial for trial in reversed(campaign.trials)}
-    return {key: check_trial(trial) for key, trial in first.items()}
+    first = {_checked(trial): trial for trial in reversed(campaign.trials)}
+    return {**{key: check_trial(trial) for key, trial in first.items() if key not in known}, **known}
 
 
 def _show(objects: list[dict[str, Any]]) -> None:

@@ -3,9 +3,14 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from tfface import registry
+
+if TYPE_CHECKING:
+    from tfface.workers import Workers
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -56,11 +61,38 @@ models = click.option(
     metavar="NAME",
     help="An architecture, a preset (resnet50/vggface2), or deepface:<Name>; repeats.",
 )
+
+
+def dataset(default: str) -> Decorator:
+    """`--dataset`, one of them, with a command's own default."""
+    return click.option(
+        "--dataset",
+        "dataset_name",
+        default=default,
+        show_default=True,
+        metavar="NAME",
+        help="A data set, or a folder with one subfolder per person.",
+    )
+
+
+defenses = click.option(
+    "--defense",
+    "defense_texts",
+    multiple=True,
+    metavar="NAME[:k=v,...]",
+    help=f"Put before the model: {', '.join(name.replace('_', '-') for name in registry.names('defenses'))} (their "
+    "options: python cli.py defenses); repeats, the first sees the image first.",
+)
 recipe = click.option(
     "--recipe",
     "recipe_name",
     metavar="NAME",
     help="Crop recipe: whole, center-140, mtcnn-v1-margin0.20 ...; the preset's if absent.",
+)
+cluster = click.option(
+    "--cluster",
+    metavar="ADDRESS",
+    help="Work on a Ray cluster: auto, ray://HOST:PORT, or local:N for N nodes on this machine (docs/scaling.md).",
 )
 offline = click.option("--offline", is_flag=True, help="Never touch a network.")
 flip = click.option("--flip", is_flag=True, help="Add the mirrored photograph's embedding.")
@@ -93,3 +125,14 @@ boxes = click.option(
     metavar="FILE.csv",
     help="For --artifact: lines image,x,y,width,height, the faces in pixels.",
 )
+
+
+def workers(address: str | None) -> "Workers":
+    """Who works for `--cluster`, until the command ends; this process where it is not given.
+
+    Raises:
+        UserError: nobody answers there, or a node is not fit for work.
+    """
+    from tfface.cluster.address import workers_at
+
+    return click.get_current_context().with_resource(workers_at(address))

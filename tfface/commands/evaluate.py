@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     "on disk holds crops; repeats.",
 )
 @base.flip
+@base.defenses
 @click.option(
     "--corrupt",
     multiple=True,
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
 @base.manual_dir
 @base.seed
 @base.offline
+@base.cluster
 @base.out
 def command(
     model_names: tuple[str, ...],
@@ -75,6 +77,7 @@ def command(
     pairs_file: Path | None,
     recipe_names: tuple[str, ...],
     flip: bool,
+    defense_texts: tuple[str, ...],
     corrupt: tuple[str, ...],
     threshold: float | None,
     group_files: tuple[Path, ...],
@@ -83,6 +86,7 @@ def command(
     manual_dir: Path | None,
     seed: int,
     offline: bool,
+    cluster: str | None,
     out: Path | None,
 ) -> None:
     """Measures how well face embedders tell people apart.
@@ -92,15 +96,17 @@ def command(
     """
     from tfface.augmentation import corruption
     from tfface.data import load, read_groups_file, read_pairs_file
+    from tfface.defenses.stack import defended
     from tfface.embeddings import embed_dataset, report_failures
     from tfface.evaluation import check_protocol, evaluate
     from tfface.images import recipe
     from tfface.models.base import load_by_name
     from tfface.report.records import Clock, head
 
+    workers = base.workers(cluster)
     recipes = {name: recipe(name) for name in recipe_names}
     corruptions = list(dict.fromkeys(corruption(text, seed) for text in corrupt))
-    embedders = [load_by_name(name, offline=offline) for name in model_names]
+    embedders = [defended(load_by_name(name, offline=offline), defense_texts) for name in model_names]
     runs: list[tuple[dict[str, Any], Evaluation]] = []
     for dataset in _at_hand(
         dataset_names,
@@ -116,7 +122,7 @@ def command(
             cases = corruptions if len(corruptions) == 1 else [None, *corruptions]
             for chosen, case in itertools.product(recipes.values() or own, cases):
                 clock = Clock()
-                embeddings = embed_dataset(dataset, embedder, chosen, flip=flip, corruption=case)
+                embeddings = embed_dataset(dataset, embedder, chosen, flip=flip, corruption=case, workers=workers)
                 if case is cases[0]:  # the same photographs fail under all of them
                     report_failures(embeddings.failed, len(dataset), strict=strict)
                 evaluation = evaluate(
@@ -128,6 +134,7 @@ def command(
                     threshold=threshold,
                     groups=groups,
                     seed=seed,
+                    workers=workers,
                 )
                 record = head("evaluate", embedder, chosen.name, dataset, seed, clock)
                 record |= {"flip": flip, "corruption": str(case) if case else None}

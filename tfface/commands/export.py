@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @base.model
+@base.defenses
 @click.option(
     "--format",
     "formats",
@@ -97,6 +98,7 @@ def command(context: click.Context, **options: Any) -> None:
     to them, and a model card. What is there already is kept. A SavedModel lies in a versioned
     folder as TensorFlow Serving wants it, with warm-up requests.
     """
+    from tfface.defenses.stack import defended
     from tfface.errors import UserError
     from tfface.evaluation import check_protocol
     from tfface.export.making import make, orders
@@ -107,7 +109,7 @@ def command(context: click.Context, **options: Any) -> None:
     clock = Clock()
     if options["attack_names"] and not options["evaluates"]:
         raise UserError("--attack goes with --evaluate, which finds the thresholds that attacks are judged at")
-    embedder = load_by_name(options["model_name"], offline=options["offline"])
+    embedder = defended(load_by_name(options["model_name"], offline=options["offline"]), options["defense_texts"])
     cut = fixed_recipe(options["recipe_name"], embedder.preset)
     calibration = _calibration(options) if "int8" in options["quantizations"] else None
     todo = orders(embedder, cut, options["formats"], options["quantizations"], calibration)

@@ -102,9 +102,10 @@ class Artifact:
             as_bytes: of TFLite: round crops to bytes, as a phone gives them, even where the artifact
                 also takes floats.
         """
+        defense = tuple(self.record.get("defense", ()))
         if self.format == "tflite":
-            return TFLiteEmbedder(self.preset, self.sha256, _no_keras_model, self, as_bytes)
-        return SavedModelEmbedder(self.preset, self.sha256, _no_keras_model, self)
+            return TFLiteEmbedder(self.preset, self.sha256, _no_keras_model, self, as_bytes, defense=defense)
+        return SavedModelEmbedder(self.preset, self.sha256, _no_keras_model, self, defense=defense)
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,9 @@ class TFLiteEmbedder(Embedder):
 
     artifact: Any = None
     as_bytes: bool = False
+
+    def open(self) -> None:
+        self._runner  # noqa: B018 - made by being asked for
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         images = np.asarray(images, np.float32)
@@ -145,6 +149,9 @@ class SavedModelEmbedder(Embedder):
     """A SavedModel artifact in the shape of our embedders."""
 
     artifact: Any = None
+
+    def open(self) -> None:
+        self._signatures  # noqa: B018 - loaded by being asked for
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         return self.call("serving_default", image=np.asarray(images, np.float32))["embedding"]

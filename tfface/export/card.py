@@ -34,6 +34,7 @@ def _head(artifact: Artifact) -> str:
         "precision": _PRECISION[artifact.quantization],
         "preset": f"`{preset.name}`, weights sha256 `{record['weights_sha256']}`",
         "input": f"{preset.input_size} x {preset.input_size} RGB",
+        **({"defense": " then ".join(record["defense"])} if "defense" in record else {}),
         "embedding": f"{preset.embedding_size} float32 values"
         + (", to be scaled to length 1 by the reader" if artifact.renormalise else ", of length 1"),
         "crop": f"`{artifact.recipe}` for photographs without a face box; the preset's own recipe is `{preset.recipe}`",

@@ -1,5 +1,6 @@
 """From a preset to an artifact on disk: the file, its record, golden vectors and model card."""
 
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,9 @@ class Order:
     @property
     def name(self) -> str:
         """Of its folder: `facenet-msceleb`, `facenet-msceleb-int8`."""
-        stem = self.embedder.preset.name.replace("/", "-").replace(":", "-")
+        # `+` alone stands before a defense.
+        stem = "+".join([self.embedder.preset.name, *self.embedder.defense])
+        stem = re.sub(r"[/:=,]", "-", stem)
         precision = "float32" if self.quantization == "none" else self.quantization
         return stem if self.format == "savedmodel" else f"{stem}-{precision}"
 
@@ -69,6 +72,7 @@ class Order:
             "quantization": self.quantization,
             "preset": record_of(self.embedder.preset),
             "weights_sha256": self.embedder.sha256,
+            **self.embedder.defense_record,
             "recipe": self.cut.name,
             "calibration": self.calibration.record() if self.calibration and self.quantization == "int8" else None,
             "made_with": {"tfface": __version__, **_versions()},

@@ -18,6 +18,7 @@ from tfface import registry, weights
 from tfface.console import note
 from tfface.errors import Unavailable, UserError
 from tfface.files import read_json
+from tfface.workers import fields_of
 
 if TYPE_CHECKING:
     import keras
@@ -75,16 +76,41 @@ class Embedder:
     """A preset with its weights at hand; the network is built when first needed.
 
     So an answer that is all in the cache needs neither TensorFlow nor the network.
+
+    Attributes:
+        preset: the record.
+        sha256: of the weights.
+        build: makes the network.
+        defense: what stands before it (`tfface.defenses`), each with all its options; empty for none.
     """
 
     preset: Preset
     sha256: str
     build: Callable[[], "keras.Model"]
+    defense: tuple[str, ...] = field(default=(), kw_only=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process finds the weights by name: neither they nor the network are sent.
+        found_there = functools.partial(_elsewhere, self.preset.name, self.sha256)
+        return {**fields_of(self), "build": self.build if self.defense else found_there}
+
+    @property
+    def defense_record(self) -> dict[str, list[str]]:
+        """What cache keys and results add for the defenses: nothing where there are none."""
+        return {"defense": list(self.defense)} if self.defense else {}
 
     @functools.cached_property
     def model(self) -> "keras.Model":
         """(N, H, W, 3) float32 RGB in [0, 1] to (N, D) float32 unit vectors."""
         return self.build()
+
+    def open(self) -> None:
+        """Loads what `embed` needs, before it is first called.
+
+        Raises:
+            UserError: it is not to be had.
+        """
+        self.model  # noqa: B018 - built by being asked for
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         """Embeds one batch.
@@ -176,6 +202,15 @@ def load(preset: Preset, file: weights.WeightsFile) -> Embedder:
         return model
 
     return Embedder(preset, file.sha256, build)
+
+
+@functools.lru_cache(maxsize=4)
+def _elsewhere(name: str, sha256: str) -> "keras.Model":
+    """The network of an embedder that came from another process; loaded once, however many jobs come with it."""
+    embedder = load_by_name(name, offline=True)
+    if embedder.sha256 != sha256:
+        raise UserError(f"{name} has weights {embedder.sha256[:12]} here, not {sha256[:12]}: share the cache")
+    return embedder.model
 
 
 def load_by_name(name: str, *, offline: bool = False) -> Embedder:

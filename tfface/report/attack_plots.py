@@ -16,6 +16,7 @@ import numpy as np
 from tfface.campaigns.gallery import Answer, Example
 from tfface.files import atomic_write, write_json
 from tfface.images import encode_png
+from tfface.report.attack_tables import how
 from tfface.report.paper import TABLE_2
 
 Metrics = dict[str, Any]
@@ -142,9 +143,7 @@ def plot_smallest(target: Path, curves: Sequence[tuple[str, str, np.ndarray]]) -
 
 def label_of(entry: Metrics, objects: Sequence[Metrics]) -> str:
     """What tells an entry from the others: its goal and attack, and its preset where there are several."""
-    words = [entry["goal"], entry["attack"]]
-    if entry["surrogate"]:
-        words.append(f"via {entry['surrogate']}")
+    words = [entry["goal"], how(entry)]
     if len({other["preset"] for other in objects}) > 1:
         words.append(entry["preset"])
     return " ".join(words)

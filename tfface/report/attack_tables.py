@@ -68,12 +68,18 @@ def _print_thresholds(objects: Sequence[Metrics]) -> None:
 
 def _title(objects: Sequence[Metrics]) -> str:
     first = objects[0]
-    return f"{first['dataset']}, {first['recipe']}, judged {first['judged']}, seed {first['seed']}"
+    behind = f"; behind {' and '.join(first['defense'])}" if first.get("defense") else ""
+    return f"{first['dataset']}, {first['recipe']}, judged {first['judged']}, seed {first['seed']}{behind}"
+
+
+def how(entry: Metrics) -> str:
+    """The attack, what it knows of a defense, and the surrogate that it sees instead."""
+    known = {"adaptive": ", adaptive", "naive": ", naive"}.get(entry.get("knowledge", ""))
+    return entry["attack"] + (known or (f" via {entry['surrogate']}" if entry["surrogate"] else ""))
 
 
 def _who(entry: Metrics) -> list[str]:
-    attack = entry["attack"] + (f" via {entry['surrogate']}" if entry["surrogate"] else "")
-    return [entry["preset"], entry["goal"], entry["subjects"], attack, entry["norm"]]
+    return [entry["preset"], entry["goal"], entry["subjects"], how(entry), entry["norm"]]
 
 
 _WHO = ["preset", "goal", "subjects", "attack", "norm"]

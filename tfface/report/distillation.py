@@ -13,11 +13,15 @@ import matplotlib.pyplot as plt
 from tfface.console import print_table
 from tfface.files import atomic_write
 from tfface.report.evaluation_tables import interval, percent
+from tfface.report.hardening import hardening_lines
+from tfface.training.checkpoints import rank
 
 Metrics = dict[str, Any]
 
 # As the paper prints them: mean and variance of the Euclidean distance, misses at 1.3.
 _PAPER = {"genuine": "0.85/0.04", "impostor": "1.39/0.005", "misses": "32 of 1,680", "speedup": "5 to 50 times"}
+
+_BOTH = ("teacher", "student")
 
 
 def comparison_rows(metrics: Metrics) -> list[list[str]]:
@@ -52,6 +56,11 @@ def comparison_rows(metrics: Metrics) -> list[list[str]]:
         ["images a second, batch 64", "-", f"{speed['teacher']:,.0f}", f"{speed['student']:,.0f}"],
         ["times the teacher's speed", _PAPER["speedup"], "1", f"{metrics['speedup']:.1f}"],
     ]
+    if lite := metrics.get("tflite"):
+        rows += [
+            ["TFLite float32, one image: milliseconds", "-", *(f"{lite['ms'][who]:.2f}" for who in _BOTH)],
+            ["... times the teacher's speed", "-", "1", f"{lite['speedup']:.1f}"],
+        ]
     for label, kind in (
         ("held-out accuracy, calibrated", "calibrated"),
         ("held-out accuracy, preset's threshold", "fixed"),
@@ -88,10 +97,12 @@ def plot_curves(target: Path, history: Sequence[dict[str, float]], title: str) -
     cosine.set(ylabel="mean cosine to the teacher")
     left.legend([*left.lines, *cosine.lines], [str(line.get_label()) for line in [*left.lines, *cosine.lines]])
     accuracy = [100 * record["accuracy"] for record in history]
+    best = max(range(len(history)), key=lambda epoch: rank(history[epoch]))
     right.plot(epochs, accuracy, color="#2a9d6f", marker=".")
-    right.axvline(
-        accuracy.index(max(accuracy)) + 1, color="#333333", linestyle="--", label=f"best {max(accuracy):.2f}%"
-    )
+    if "hard_accuracy" in history[0]:
+        hard = [100 * record["hard_accuracy"] for record in history]
+        right.plot(epochs, hard, color="#c8553d", marker=".", label=f"attacked or noisy: {hard[best]:.2f}%")
+    right.axvline(best + 1, color="#333333", linestyle="--", label=f"best {accuracy[best]:.2f}%")
     right.set(xlabel="epoch", ylabel="balanced accuracy (%)", title="people who validate")
     right.grid(alpha=0.3)
     right.legend(loc="lower right")
@@ -146,6 +157,7 @@ def model_card(metrics: Metrics, record: Metrics, command: str) -> str:
             "",
             "![curves](curves.png)",
             "",
+            *hardening_lines(metrics),
             "## How it was made",
             "",
             "```",

@@ -47,11 +47,12 @@ def title(metrics: Metrics) -> str:
     """What was measured, in one line."""
     failed = f", {metrics['failed_images']} failed" if metrics["failed_images"] else ""
     flip = ", mirrored added" if metrics["flip"] else ""
+    defense = f", behind {' and '.join(metrics['defense'])}" if metrics.get("defense") else ""
     corruption = f", under {metrics['corruption']}" if metrics.get("corruption") else ""
     return (
         f"{metrics['preset']} ({metrics['weights_sha256'][:8]}) on {metrics['dataset']}: "
         f"{metrics['images']:,} images of {metrics['identities']:,} people{failed}; "
-        f"{metrics['protocol']}, {metrics['recipe']}{flip}{corruption}"
+        f"{metrics['protocol']}, {metrics['recipe']}{flip}{corruption}{defense}"
     )
 
 
@@ -79,6 +80,7 @@ def print_comparison(objects: Sequence[Metrics]) -> None:
     """Several runs side by side; one data set and recipe makes it the paper's Table 1."""
     rows = []
     corrupted = any(metrics["corruption"] for metrics in objects)
+    behind = objects[0].get("defense")  # of all of them
     for metrics in objects:
         calibrated = metrics["calibrated"] or {}
         far = "0.001" if "0.001" in metrics["tar_at_far"] else next(reversed(metrics["tar_at_far"]), None)
@@ -114,6 +116,7 @@ def print_comparison(objects: Sequence[Metrics]) -> None:
             "TAR at FAR",
         ],
         rows,
+        title=f"Behind {' and '.join(behind)}" if behind else "",
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tfface.report.attack_tables import number
+from tfface.report.attack_tables import how, number
 from tfface.report.evaluation_tables import percent
 from tfface.report.page_cells import HEADLINES, count, pictures, rate, remarks
 from tfface.report.page_figure import figures
@@ -32,8 +32,8 @@ def attack_section(runs: list[Run]) -> Section:
         chosen = [part for part in rated if (part[0].metrics["norm"], _of_pairs(part[0])) == (norm, of_pairs)]
         blocks += [_table_2(norm, chosen), _chart(norm, chosen)]
     names = ["attack", "norm", "goal", "threshold", "attacked", "already wrong", "median epsilon", "never fooled"]
-    how = [[run.label, *run.view(_attack)] for run in runs]
-    blocks.append(Table("How they were attacked", ["run", *names], how, words=frozenset({1, 2, 3, 4})))
+    ways = [[run.label, *run.view(_attack)] for run in runs]
+    blocks.append(Table("How they were attacked", ["run", *names], ways, words=frozenset({1, 2, 3, 4})))
     if still := [[run.label, *row] for run in runs for row in run.view(_still_matched)]:
         names = ["run", "epsilon", "photographs that fool the head", "match their person"]
         blocks.append(Table("What fools the head, before the similarity test", names, still))
@@ -117,10 +117,9 @@ def _chart(norm: str, rated: _Rated) -> Chart:
 
 def _attack(metrics: Metrics) -> list[str]:
     results = metrics.get("results") or [metrics]
-    through = f" via {metrics['surrogate']}" if metrics.get("surrogate") else ""
     threshold = f"{metrics['metric']} {metrics['threshold']:.4f}" if "threshold" in metrics else "-"
     return [
-        f"{metrics['attack']}{through}",
+        how({"surrogate": None, **metrics}),
         *(str(metrics[name]) for name in ("norm", "goal")),
         threshold,
         *(count(results[0].get(name)) for name in ("attacked", "already_wrong")),

@@ -106,7 +106,8 @@ def _runs_of(path: Path, label: str) -> list[Run]:
 
 def _setting(entry: dict[str, Any], others: list[dict[str, Any]]) -> str:
     """In what a result differs from the others of its file."""
-    naming = ("preset", "dataset", "recipe", "corruption", "attack", "surrogate", "norm", "goal")
+    of_model = ("preset", "dataset", "recipe", "defense", "corruption")
+    naming = (*of_model, "attack", "knowledge", "surrogate", "norm", "goal")
     differing = [name for name in naming if len({str(other.get(name)) for other in others}) > 1]
     own = [str(entry.get(name) or "none") for name in differing]
     return ", ".join(own) or str(others.index(entry) + 1)

@@ -14,6 +14,7 @@ from tfface.report.evaluation_tables import PAPER_COLUMNS, paper_row, percent
 from tfface.report.page_attacks import attack_section
 from tfface.report.page_cells import HEADLINES, count, pictures, rate, remarks
 from tfface.report.page_parts import Block, Notes, Section, Table
+from tfface.report.page_robustness import robustness_section
 from tfface.report.page_runs import Run
 
 Metrics = dict[str, Any]
@@ -33,6 +34,7 @@ def sections(runs: Sequence[Run]) -> list[Section]:
         "mine": _mining,
         "attack": attack_section,
         "retrain": _retraining,
+        "benchmark-robustness": robustness_section,
         "distill": _distillation,
         "export": _exports,
     }
@@ -45,7 +47,7 @@ def sections(runs: Sequence[Run]) -> list[Section]:
 
 
 def _evaluation(runs: list[Run]) -> Section:
-    plain = [run for run in runs if not run.metrics.get("corruption") and not run.view(_made)]
+    plain = [run for run in runs if not run.view(_changed)]
     blocks: list[Block] = [
         Table(
             "The paper's Table 1 and ours (distances: mean/variance, Euclidean)",
@@ -77,9 +79,10 @@ def _evaluation(runs: list[Run]) -> Section:
     )
 
 
-def _made(metrics: Metrics) -> bool:
-    """Whether a command made the images: the paper's figures are of photographs."""
-    return str(metrics["dataset_version"]).startswith("manifest-")
+def _changed(metrics: Metrics) -> bool:
+    """Whether the model saw other than photographs, which the paper's figures are of."""
+    made = str(metrics["dataset_version"]).startswith("manifest-")
+    return bool(metrics.get("corruption") or metrics.get("defense") or made)
 
 
 def _verification(metrics: Metrics) -> list[str]:
@@ -87,9 +90,11 @@ def _verification(metrics: Metrics) -> list[str]:
     fars = metrics["tar_at_far"]
     far = "0.001" if "0.001" in fars else next(reversed(fars), None)
     flip = "+flip" if metrics.get("flip") else ""
+    seen = " under ".join(filter(None, [metrics["recipe"] + flip, metrics.get("corruption")]))
+    behind = f"{' and '.join(metrics['defense'])} before it" if metrics.get("defense") else ""
     return [
         f"{metrics['dataset']}, {metrics['protocol']}",
-        " under ".join(filter(None, [metrics["recipe"] + flip, metrics.get("corruption")])),
+        ", ".join(filter(None, [seen, behind])),
         f"{metrics['images'] - metrics['failed_images']:,} of {metrics['images']:,}",
         f"{rate(fixed, 'accuracy')} at {fixed['threshold']:.3f}",
         f"{rate(calibrated, 'accuracy')} at {calibrated['threshold']:.3f}" if calibrated else "-",

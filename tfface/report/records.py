@@ -8,6 +8,7 @@ from typing import Any
 
 from tfface import __version__
 from tfface.data import FaceDataset
+from tfface.defenses.stack import DefendedEmbedder
 from tfface.models.base import Embedder
 
 
@@ -38,6 +39,8 @@ def head(
         "model": embedder.preset.architecture,
         "preset": embedder.preset.name,
         "weights_sha256": embedder.sha256,
+        **embedder.defense_record,
+        **({"defense_facts": embedder.records()} if isinstance(embedder, DefendedEmbedder) else {}),
         "recipe": recipe,
         "dataset": dataset.name if dataset else None,
         "dataset_version": dataset.version if dataset else None,

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from tfface.files import atomic_write
-from tfface.report.retraining_tables import SETS, title
+from tfface.report.retraining_tables import sets, title
 
 Metrics = dict[str, Any]
 _HEADS = (("old head", "#8d99ae"), ("new head", "#2a9d6f"))
@@ -26,15 +26,18 @@ def plot_retraining(target: Path, metrics: Metrics) -> None:
         target: the PNG's path.
         metrics: the object that `metrics.json` holds.
     """
-    entries = metrics["per_epsilon"]
+    entries, calls = metrics["per_epsilon"], sets(metrics)
     groups = [
-        [(textwrap.fill(called, 11), metrics["before"][name], metrics["after"][name]) for name, called in SETS.items()],
+        [
+            (textwrap.fill(called, 11), metrics["before"][name], metrics["after"][name])
+            for name, called in calls.items()
+        ],
         *(
             [(f"{entry['epsilon']:g}", entry["before"][name], entry["after"][name]) for entry in entries]
-            for name in list(SETS)[2:]
+            for name in list(calls)[2:]
         ),
     ]
-    names = ["all epsilons together", *(f"{SETS[name]}, by epsilon" for name in list(SETS)[2:])]
+    names = ["all epsilons together", *(f"{calls[name]}, by epsilon" for name in list(calls)[2:])]
     widths = [max(len(group), 2) for group in groups]
     figure, panels = plt.subplots(
         1, 3, figsize=(2.2 + 1.15 * sum(widths), 4.6), layout="constrained", sharey=True, width_ratios=widths

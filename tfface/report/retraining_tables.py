@@ -7,14 +7,18 @@ from tfface.report.evaluation_tables import interval, percent
 
 Metrics = dict[str, Any]
 
-SETS = {
-    "clean": "clean",
-    "augmented": "augmented",
-    "adversarial_old_head": "FGSM on the old head",
-    "adversarial_new_head": "FGSM on the new head",
-}
-"""How the test sets are called, in the order of tables and pictures."""
 _HOLDS = {True: "yes", False: "no", None: "-"}
+
+
+def sets(metrics: Metrics) -> dict[str, str]:
+    """How the test sets are called, in the order of tables and pictures."""
+    attack = metrics.get("attack", "fgsm").upper()
+    return {
+        "clean": "clean",
+        "augmented": "augmented",
+        "adversarial_old_head": f"{attack} on the old head",
+        "adversarial_new_head": f"{attack} on the new head",
+    }
 
 
 def print_retraining(metrics: Metrics) -> None:
@@ -66,7 +70,7 @@ def _print_people(metrics: Metrics) -> None:
 
 def _print_sets(metrics: Metrics) -> None:
     rows = []
-    for name, called in SETS.items():
+    for name, called in sets(metrics).items():
         rows.append(_row(called, metrics["before"][name], metrics["after"][name]))
         if name.startswith("adversarial"):
             rows += [

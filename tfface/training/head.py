@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import tensorflow as tf
 from keras import layers
 
 from tfface.errors import UserError
-from tfface.files import atomic_write
+from tfface.files import atomic_write, cache_dir, digest_of, lock
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,28 @@ def train_head(
     arrays = model.get_weights()
     weights = tuple(zip(arrays[::2], arrays[1::2], strict=True))
     return Head(tuple(people), weights, {**(facts or {}), "settings": settings.record()})
+
+
+def kept_head(
+    examples: Callable[[], tuple[np.ndarray, np.ndarray]],
+    people: tuple[str, ...],
+    *,
+    facts: dict[str, Any],
+    settings: HeadSettings,
+) -> Head:
+    """The head of the cache that `facts` and `settings` name; trained first if there is none.
+
+    Args:
+        examples: gives embeddings and labels, as `train_head` takes them.
+        people: whom to tell apart.
+        facts: all that the embeddings and labels depend on.
+        settings: of the training.
+    """
+    path = cache_dir("heads") / f"{digest_of({**facts, 'settings': settings.record()})}.npz"
+    with lock(path):
+        if not path.exists():
+            train_head(*examples(), people, facts=facts, settings=settings).save(path)
+    return Head.load(path)
 
 
 def with_head(embedder: keras.Model, head: Head) -> keras.Model:

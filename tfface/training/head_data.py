@@ -171,6 +171,7 @@ def embed_head_data(dataset: FaceDataset, embedder: "Embedder", recipe: Recipe, 
         "photographs": digest_of([part.tolist() for part in (data.train, data.copies, data.test)]),
         "augmentation": list(PAPER),
         "seed": data.seed,
+        **embedder.defense_record,
     }
     store = Store("head-embeddings", fingerprint, len(sources), shard_rows=_SHARD_ROWS)
     crops = Crops(dataset, recipe, embedder.preset.input_size)
