@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tfface import files, quiet
 from tfface.models.base import Embedder, Preset
+from tfface.workers import Step, Workers
 
 quiet.install()
 # How long an example takes depends on what else the machine does.
@@ -157,3 +158,35 @@ def refused(run_cli) -> Callable[..., str]:
         return result.err.strip()
 
     return run
+
+
+class GivingUp(Workers):
+    """Gives up what raises, as a cluster does after its retries; of the first items even what would work.
+
+    Attributes:
+        items: what was asked for, and whether apart.
+    """
+
+    together = 3
+
+    def __init__(self, unlucky: int = 0):
+        self.unlucky, self.items = unlucky, []
+
+    def run(self, job, items, *, apart=False):
+        do = job.open()
+        for item in items:
+            self.items.append((item, apart))
+            if self.unlucky:
+                self.unlucky -= 1
+                yield Step(item, 0, "its node died")
+                continue
+            try:
+                yield Step(item, sum(do(item)))
+            except Exception as error:
+                yield Step(item, 0, str(error))
+
+
+@pytest.fixture
+def giving_up() -> type[GivingUp]:
+    """Workers of this process that do not let an exception pass."""
+    return GivingUp

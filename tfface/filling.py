@@ -2,6 +2,8 @@
 
 import abc
 import itertools
+import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -14,6 +16,7 @@ from tfface.store import Range, Store
 from tfface.workers import HERE, Job, Step, Workers
 
 T = TypeVar("T")
+_SECONDS_TO_SEE = 90
 MOST_GIVEN_UP = 100
 """Rows that may be given up in one run; where more fail, something else is wrong than they."""
 
@@ -101,8 +104,18 @@ def fill(job: RowJob, *, label: str, unit: str = "images", workers: Workers = HE
             pass
         if failed:
             _go_round(job, failed, workers)
+        if workers.together is not None:
+            _await_all(job.store)
 
     job.store.fill(compute)
+
+
+def _await_all(store: Store) -> None:
+    """Waits until what other machines wrote is seen here: a network's file system may remember that it was absent."""
+    deadline = time.monotonic() + _SECONDS_TO_SEE
+    while store.missing() and time.monotonic() < deadline:
+        os.listdir(store.folder)  # has it look again
+        time.sleep(0.5)
 
 
 def _units(steps: Iterator[Step[Piece]], failed: list[Step[Piece]]) -> Iterator[int]:

@@ -1,4 +1,6 @@
 import dataclasses
+import json
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -6,11 +8,13 @@ import pytest
 
 from tfface.models.layers import UnitNorm
 from tfface.training.batches import EpochViews
-from tfface.training.checkpoints import Checkpoints
+from tfface.training.checkpoints import Checkpoints, rank
 from tfface.training.distillation import Distiller
 from tfface.training.fitting import Settings, train
+from tfface.training.hardening import Hardening
 from tfface.training.validation import Score, Validation
 
+ROOT = Path(__file__).parents[2]
 SETTINGS = Settings(epochs=6, batch_size=8, views=2, warmup=1, learning_rate=0.03, relation_weight=1.0)
 
 
@@ -90,6 +94,30 @@ def test_small_views_first_and_the_students_own_after(bank, validation, tmp_path
 def test_a_run_without_small_views_is_recorded_as_before():
     assert "small_epochs" not in SETTINGS.record()
     assert dataclasses.replace(SETTINGS, small_input=4, small_epochs=2).record()["small_input"] == 4
+
+
+def test_ordinary_runs_are_recorded_as_ever():
+    """Or checkpoints and caches of earlier versions would be another run's."""
+    bundled = json.loads((ROOT / "saved_models/student/lfw-distilled/metrics.json").read_text())
+    assert Settings(epochs=120).record() == bundled["settings"]
+
+
+@pytest.mark.parametrize(
+    "hardening", [Hardening(method="trades", epsilon=0.02, climb=1), Hardening(method="noise", sigma=0.1)]
+)
+def test_a_killed_hardening_ends_as_an_undisturbed_one(run, network, validation, hardening):
+    settings = dataclasses.replace(SETTINGS, epochs=3, hardening=hardening)
+    whole, _ = run("whole", settings)
+    with pytest.raises(KeyboardInterrupt):
+        run("killed", settings, on_epoch=stop_at(2))
+    again, _ = run("killed", settings)
+    assert again.history == whole.history and "hard_accuracy" in whole.history[0]
+    assert again.run["hardening"] == hardening.record()
+
+
+def test_the_mean_of_plain_and_hard_accuracy_chooses():
+    first, second = {"accuracy": 0.9, "hard_accuracy": 0.2}, {"accuracy": 0.8, "hard_accuracy": 0.4}
+    assert rank(first) < rank(second) and rank({"accuracy": 0.7}) == 0.7
 
 
 def test_a_finished_training_is_not_gone_on_with(run):

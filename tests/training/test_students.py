@@ -1,9 +1,11 @@
 import dataclasses
 
+import numpy as np
 import pytest
 
 from tfface.models import facenet
-from tfface.training.students import student_of
+from tfface.models.base import Embedder
+from tfface.training.students import fill_from, student_of
 
 TEACHER = next(preset for preset in facenet.PRESETS if preset.embedding_size == 128)
 
@@ -55,3 +57,24 @@ def test_an_input_too_small_for_the_network(user_error):
 def test_an_unknown_student(user_error):
     with user_error("unknown student 'studnt' .did you mean student"):
         make("studnt")
+
+
+def seen_by(people, network):
+    preset = dataclasses.replace(make("student").preset, identities_seen=frozenset(people))
+    return Embedder(preset, "0" * 64, lambda: network)
+
+
+def test_it_begins_with_a_presets_weights(network):
+    student, start = network(seed=1), network(seed=2)
+    fill_from(student, seen_by({"Ann"}, start), {"Bob"})
+    for one, other in zip(student.get_weights(), start.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_preset_that_does_not_fit(network, user_error):
+    with user_error("it has seen 1 of the people held out for the test \\(Bob ...\\): take a preset of the same split"):
+        fill_from(network(), seen_by({"Ann", "Bob"}, network()), {"Bob", "Cid"})
+    with user_error("it does not say whom it was trained on"):
+        fill_from(network(), seen_by((), network()), {"Bob"})
+    with user_error("its weights are not those of the student"):
+        fill_from(network(), seen_by({"Ann"}, network(dimension=5)), {"Bob"})

@@ -19,14 +19,7 @@ _LONGEST = 200  # bytes of a file's name that are its source's; file systems tak
 
 
 @click.command()
-@click.option(
-    "--dataset",
-    "dataset_name",
-    default="five_faces",
-    show_default=True,
-    metavar="NAME",
-    help="A data set, or a folder with one subfolder per person.",
-)
+@base.dataset("five_faces")
 @click.option(
     "--kinds",
     "kind_names",

@@ -13,13 +13,21 @@ import click
 from tfface.commands import base
 
 if TYPE_CHECKING:
+    from tfface.models.base import Embedder
     from tfface.training.checkpoints import Checkpoints, History
     from tfface.training.growth import Growth
+    from tfface.training.hardening import Hardening
     from tfface.training.job import Job
-    from tfface.training.validation import Score
 
 # Where things lie and who does the work: no part of how a preset was made.
-_NOT_MADE_BY = {"manual_dir", "offline", "out", "work", "saved_models", "growth", "grow_only", "release"}
+_NOT_MADE_BY = {"manual_dir", "offline", "out", "work", "saved_models", "growth", "grow_only", "release", "beside"}
+_OF_ATTACKS = {
+    "epsilon": "--epsilon",
+    "attack_steps": "--attack-steps",
+    "step_size": "--step-size",
+    "weight": "--trades-weight",
+    "climb": "--climb",
+}
 _SECONDS_BETWEEN_PICTURES = 30.0
 
 
@@ -40,14 +48,7 @@ _SECONDS_BETWEEN_PICTURES = 30.0
     metavar="NAME",
     help="What is trained: student (the paper's), resnet50, deepface, or any other model.",
 )
-@click.option(
-    "--dataset",
-    "dataset_name",
-    default="lfw",
-    show_default=True,
-    metavar="NAME",
-    help="A data set, or a folder with one subfolder per person.",
-)
+@base.dataset("lfw")
 @click.option("--name", help="Of the preset, after the architecture.  [default: DATASET-distilled]")
 @base.recipe
 @click.option(
@@ -95,6 +96,26 @@ _SECONDS_BETWEEN_PICTURES = 30.0
     show_default=True,
     help="Share of views in which another face shines through.",
 )
+@click.option(
+    "--start-from",
+    metavar="PRESET",
+    help="Begin with the weights of a preset of the same network that has seen nobody of the test.",
+)
+@click.option(
+    "--adversarial",
+    type=click.Choice(["pgd-at", "trades"]),
+    help="Attack the views in training: PGD-AT learns from attacked ones alone, TRADES from both.",
+)
+@click.option("--epsilon", type=base.Epsilon(), help="Largest change of a value in those attacks.  [default: 8/255]")
+@click.option("--attack-steps", type=click.IntRange(min=1), help="Gradients of each attack.  [default: 3]")
+@click.option("--step-size", type=base.Epsilon(), help="Of the attack.  [default: 2.5 epsilon / steps]")
+@click.option("--trades-weight", "weight", type=base.Distance(), help="Of TRADES' second term.  [default: 6]")
+@click.option("--climb", type=click.IntRange(min=0), help="Epochs in which epsilon climbs from 0.  [default: 5]")
+@click.option(
+    "--noise",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Standard deviation of Gaussian noise on every view in training, on the scale of [0, 1].",
+)
 @click.option("--bfloat16", is_flag=True, help="Train with convolutions in bfloat16, where the processor has it.")
 @click.option("--teacher-bfloat16", is_flag=True, help="The teacher answers so.")
 @click.option(
@@ -114,6 +135,7 @@ _SECONDS_BETWEEN_PICTURES = 30.0
 )
 @click.option("--grow-only", is_flag=True, help="Make the views and end.")
 @click.option("--release", is_flag=True, help="Read the held-out people and write the preset to --saved-models.")
+@click.option("--beside", metavar="PRESET", help="Attack this preset too at release; that of --start-from if absent.")
 @click.option(
     "--saved-models",
     type=click.Path(file_okay=False, path_type=Path),
@@ -140,17 +162,22 @@ def command(context: click.Context, **options: Any) -> None:
     paper's comparison and writes the preset.
     """
     from tfface.console import note
+    from tfface.export.lite_speed import lite_speed
+    from tfface.models.base import load_by_name
+    from tfface.report.distillation_files import distillation_record, show_distillation, write_distillation
     from tfface.report.records import Clock
 
     clock = Clock()
     job = _job(options)
+    # Looked up before the training: a name that is none is said at once.
+    beside = load_by_name(options["beside"], offline=options["offline"]) if options["beside"] else job.start
     if options["grow_only"]:
         os.nice(2)  # the training goes first, but waits for views: only a little
         job.grow()
         return
     checkpoints = job.checkpoints()
     # Before any view is made: a student that cannot be built says so at once.
-    job.student.network(job.settings.seed)
+    job.network()
     with checkpoints.alone():
         validation = job.validation()
         title = f"{job.student.preset.name} from {job.teacher.preset.name}"
@@ -166,12 +193,21 @@ def command(context: click.Context, **options: Any) -> None:
         name = job.student.preset.name
         folder = (_saved_models(options) / name) if options["release"] else checkpoints.folder / "preset"
         embedder, score = job.write_preset(folder, network, validation)
-        metrics = _record(job, embedder, score, checkpoints, clock)
+        metrics = distillation_record(job, embedder, score, checkpoints, clock)
         if options["release"]:
             metrics.update(job.measure(embedder))
+            metrics["tflite"] = lite_speed(embedder, job.teacher)
+            metrics.update(_withstands(job, embedder, beside))
         metrics["seconds"] = clock.seconds
-        _write(job, metrics, checkpoints.history, title, folder, options, _command_line(context))
-    _show(metrics, released=options["release"])
+        write_distillation(
+            metrics,
+            checkpoints.history,
+            title,
+            released=folder if options["release"] else None,
+            out=options["out"],
+            command=_command_line(context),
+        )
+    show_distillation(metrics, released=options["release"])
 
 
 def _job(options: dict[str, Any]) -> "Job":
@@ -208,6 +244,7 @@ def _job(options: dict[str, Any]) -> "Job":
         views=views_within(bank, min(options["views"], options["epochs"]), options["bank_gb"]),
         batch_size=min(options["batch_size"], bank.rows),
         small_input=_small_input(options, student.preset.input_size),
+        hardening=_hardening(options),
         precision="bfloat16" if options["bfloat16"] else "float32",
         **{
             key: options[key]
@@ -224,7 +261,43 @@ def _job(options: dict[str, Any]) -> "Job":
             )
         },
     )
-    return Job(dataset, split, chosen, teacher, student, maker, bank, settings, options["work"])
+    start = options["start_from"] and load_by_name(options["start_from"], offline=options["offline"])
+    return Job(dataset, split, chosen, teacher, student, maker, bank, settings, options["work"], start or None)
+
+
+def _hardening(options: dict[str, Any]) -> "Hardening | None":
+    """What the student is hardened against, if anything."""
+    from tfface.errors import UserError
+    from tfface.training.hardening import Hardening
+
+    method, sigma = options["adversarial"], options["noise"]
+    given = {field: options[field] for field in _OF_ATTACKS if options[field] is not None}
+    if method is None:
+        if given:
+            raise UserError(f"{_OF_ATTACKS[next(iter(given))]} is of adversarial training: give --adversarial too")
+        return None if sigma is None else Hardening(method="noise", sigma=sigma)
+    if method != "trades" and "weight" in given:
+        raise UserError("--trades-weight is of --adversarial trades: leave it out")
+    if sigma is not None:
+        raise UserError("--adversarial and --noise each harden the student: give one of them")
+    if options["small_epochs"]:
+        raise UserError("--adversarial attacks views at the student's own size: leave out --small-epochs")
+    return Hardening(method=method, **given)
+
+
+def _withstands(job: "Job", embedder: "Embedder", beside: "Embedder | None") -> dict[str, Any]:
+    """What a hardened student, and another beside it, withstand on held-out people; nothing of an ordinary one."""
+    from tfface.campaigns.withstanding import withstands
+    from tfface.certificates.heldout import certified_heldout
+
+    hardening, seed = job.settings.hardening, job.settings.seed
+    if hardening is None:
+        return {}
+    if not hardening.adversarial:
+        found = certified_heldout(job.dataset, embedder, job.recipe, job.split, sigma=hardening.sigma, seed=seed)
+        return {"certified": found}
+    models = [embedder, beside] if beside else [embedder]
+    return {"withstands": [withstands(job.dataset, one, job.recipe, job.split, seed=seed) for one in models]}
 
 
 def _small_input(options: dict[str, Any], input_size: int) -> int:
@@ -285,78 +358,6 @@ def _saved_models(options: dict[str, Any]) -> Path:
     from tfface.models.base import SAVED_MODELS
 
     return options["saved_models"] or SAVED_MODELS
-
-
-def _record(job: "Job", embedder: Any, score: "Score", checkpoints: "Checkpoints", clock: Any) -> dict[str, Any]:
-    from tfface.report.records import head
-
-    return {
-        **head("distill", embedder, job.recipe.name, job.dataset, job.settings.seed, clock),
-        "teacher": job.teacher.preset.name,
-        "teacher_sha256": job.teacher.sha256,
-        "student": job.student.preset.architecture,
-        "parameters": embedder.model.count_params(),
-        "train_images": len(job.maker.indices),
-        "train_identities": len(job.split.people(job.dataset, "train")),
-        "split": job.split.rule,
-        "epochs": checkpoints.epochs,
-        "settings": job.settings.record(),
-        "augmentation": job.maker.augmentation.record(),
-        "validation": {
-            "accuracy": score.accuracy,
-            "threshold": score.threshold,
-            "epoch": checkpoints.best_epoch,
-            "people": job.split.validation_rule,
-        },
-        "history": checkpoints.history,
-    }
-
-
-def _write(
-    job: "Job",
-    metrics: dict[str, Any],
-    history: "History",
-    title: str,
-    folder: Path,
-    options: dict[str, Any],
-    made_by: str,
-) -> None:
-    from tfface.files import atomic_write, read_json, write_json
-    from tfface.report.distillation import model_card, plot_curves
-
-    for target in filter(None, [folder if options["release"] else None, options["out"]]):
-        plot_curves(target / "curves.png", history, title)
-        write_json(target / "metrics.json", metrics)
-    if options["release"]:
-        with atomic_write(folder / "README.md") as temporary:
-            temporary.write_text(model_card(metrics, read_json(folder / "preset.json"), made_by))
-        click.echo(f"wrote {metrics['preset']} to {folder}")
-    if options["out"]:
-        click.echo(f"wrote curves.png, metrics.json in {options['out']}")
-
-
-def _show(metrics: dict[str, Any], *, released: bool) -> None:
-    from tfface.console import print_table
-    from tfface.report.distillation import print_comparison
-
-    validation = metrics["validation"]
-    print_table(
-        ["preset", "weights", "trained on", "validation accuracy", "threshold", "best epoch"],
-        [
-            [
-                metrics["preset"],
-                f"{metrics['parameters']:,}",
-                f"{metrics['train_images']:,} images of {metrics['train_identities']:,} people",
-                f"{validation['accuracy']:.2%}",
-                f"{validation['threshold']:.4f}",
-                f"{validation['epoch'] + 1} of {metrics['epochs']}",
-            ]
-        ],
-    )
-    if released:
-        print_comparison(metrics)
-    else:
-        click.echo("the same command with --release measures the held-out people and writes the preset")
 
 
 def _command_line(context: click.Context) -> str:

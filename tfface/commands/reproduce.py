@@ -19,14 +19,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @base.model
-@click.option(
-    "--dataset",
-    "dataset_name",
-    default="lfw",
-    show_default=True,
-    metavar="NAME",
-    help="A data set, or a folder with one subfolder per person.",
-)
+@base.dataset("lfw")
 @click.option(
     "--epsilon",
     "epsilons",

@@ -13,14 +13,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @base.model
-@click.option(
-    "--dataset",
-    "dataset_name",
-    default="lfw",
-    show_default=True,
-    metavar="NAME",
-    help="A data set, or a folder with one subfolder per person.",
-)
+@base.dataset("lfw")
 @click.option(
     "--people",
     type=click.IntRange(min=2),
@@ -37,11 +30,18 @@ if TYPE_CHECKING:
     help="The old head, a head.npz that an earlier run wrote, with its people and photographs.",
 )
 @click.option(
+    "--attack",
+    default="fgsm",
+    show_default=True,
+    metavar="NAME",
+    help="fgsm, the paper's, or pgd (of 20 steps), in training and test; with --rounds it is adversarial training.",
+)
+@click.option(
     "--epsilon",
     "epsilons",
     multiple=True,
     type=base.Epsilon(),
-    help="Budget of FGSM on the scale of [0, 1], in training and test; repeats.  [default: the paper's "
+    help="Budget of the attack on the scale of [0, 1], in training and test; repeats.  [default: the paper's "
     f"{', '.join(map(str, base.EPSILONS))}]",
 )
 @click.option(
@@ -84,7 +84,7 @@ def command(**options: Any) -> None:
     """Retrains a classifier head on clean, augmented and adversarial images; the base stays frozen.
 
     Old head and new are judged on four sets made of the same test photographs, none of which trained
-    either in any form: as they are, augmented, and attacked with FGSM through the old head and the new.
+    either in any form: as they are, augmented, and attacked through the old head and the new.
     A photograph that a head gets wrong as it is stays in all sets.
     """
     from tfface.campaigns import retraining, retraining_results, unseen_people
@@ -125,7 +125,7 @@ def _plan(options: dict[str, Any]) -> "Plan":
             name: options[name]
             for name in (
                 *("adversarial_share", "rounds", "copies", "hidden", "people", "photographs"),
-                *("head_file", "validate", "seed"),
+                *("head_file", "validate", "attack", "seed"),
             )
         },
     )

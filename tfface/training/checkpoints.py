@@ -55,7 +55,7 @@ class Checkpoints:
 
     @property
     def best_epoch(self) -> int | None:
-        """The epoch of the highest validation accuracy, from 0; the first of equals."""
+        """The epoch that ranks highest, from 0; the first of equals."""
         return None if self._state["best"] is None else self._state["best"]["epoch"]
 
     @property
@@ -113,7 +113,7 @@ class Checkpoints:
         Args:
             model: with its optimizer.
             student: the part of it that a preset is made from.
-            record: of the epoch; `accuracy` decides which epoch is best.
+            record: of the epoch; `rank` decides which epoch is best.
             stopped: this epoch is the last.
         """
         epoch = self.epochs
@@ -121,7 +121,7 @@ class Checkpoints:
         self.folder.mkdir(parents=True, exist_ok=True)
         latest = f"epoch-{epoch:04d}.npz"
         write_arrays(self.folder / latest, _arrays(_state_of(model)))
-        if best is None or record["accuracy"] > self.history[best["epoch"]]["accuracy"]:
+        if best is None or rank(record) > rank(self.history[best["epoch"]]):
             best = {"epoch": epoch, "weights": f"best-{epoch:04d}.npz"}
             write_arrays(self.folder / best["weights"], _arrays(student.variables))
         self._state = {
@@ -144,6 +144,11 @@ class Checkpoints:
                     f"{self.folder} holds a checkpoint of another run ({key} {found.get(key)!r}, not "
                     f"{self.run.get(key)!r}): give another --work, or repeat that run's options"
                 )
+
+
+def rank(record: dict[str, float]) -> float:
+    """What chooses among epochs: the validation accuracy, of a hardened student its mean with that under attack."""
+    return (record["accuracy"] + record["hard_accuracy"]) / 2 if "hard_accuracy" in record else record["accuracy"]
 
 
 def write_arrays(path: Path, arrays: Sequence[np.ndarray]) -> None:

@@ -32,6 +32,8 @@ class Distiller(keras.Model):
         relation_weight: float = 10.0,
         contrast_weight: float = 0.0,
         small_input: int = 0,
+        noise: float = 0.0,
+        noise_seed: int = 0,
         **kwargs: Any,
     ) -> None:
         """
@@ -40,6 +42,8 @@ class Distiller(keras.Model):
             relation_weight: of the loss on the relations inside a batch.
             contrast_weight: of the contrastive loss.
             small_input: side of the views where training begins on smaller ones; 0 for none such.
+            noise: standard deviation of what is added to every view in training, on the scale of [0, 1], not clipped.
+            noise_seed: of that noise.
             **kwargs: of every Keras model.
 
         Raises:
@@ -50,6 +54,8 @@ class Distiller(keras.Model):
         self.relation_weight = relation_weight
         self.contrast_weight = contrast_weight
         self.small_input = small_input
+        self.noise, self.noise_seed = noise, noise_seed
+        self._noise = keras.layers.GaussianNoise(noise, seed=noise_seed) if noise else None
         self.small = at_size(student, small_input) if small_input else None
         self._small_on = False
         self.cosine = keras.metrics.Mean(name="cosine")
@@ -64,13 +70,22 @@ class Distiller(keras.Model):
         self.make_train_function(force=True)
 
     def call(self, views: Any, training: bool | None = None) -> Any:
-        """Embeds views: uint8 (N, V, V, 3) of any size V, scaled to the student's own."""
-        images = ops.cast(views, "float32") / 255.0
+        """Embeds views: uint8, or float32 in [0, 1], (N, V, V, 3) of any size V, scaled to the student's own."""
         student = self.small if training and self._small_on and self.small else self.student
+        images = self.pixels(views, student)
+        if self._noise is not None:
+            images = self._noise(images, training=training)
+        return student(images, training=training)
+
+    def pixels(self, views: Any, student: keras.Model) -> Any:
+        """Views as a student takes them: float32 in [0, 1], at its size."""
+        images = ops.cast(views, "float32")
+        if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(views.dtype)):
+            images = images / 255.0
         size = student.input_shape[1:3]
         if tuple(images.shape[1:3]) != tuple(size):
             images = ops.clip(ops.image.resize(images, size, antialias=True, data_format="channels_last"), 0.0, 1.0)
-        return student(images, training=training)
+        return images
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
@@ -101,6 +116,8 @@ class Distiller(keras.Model):
             "relation_weight": self.relation_weight,
             "contrast_weight": self.contrast_weight,
             "small_input": self.small_input,
+            "noise": self.noise,
+            "noise_seed": self.noise_seed,
         }
 
     @classmethod

@@ -9,10 +9,13 @@ import keras
 import numpy as np
 
 from tfface.console import note, progress
+from tfface.training.adversarial import AdversarialDistiller
 from tfface.training.bank import view_of_epoch
 from tfface.training.batches import EpochViews
-from tfface.training.checkpoints import Checkpoints, History
+from tfface.training.checkpoints import Checkpoints, History, rank
 from tfface.training.distillation import Distiller, adamw
+from tfface.training.hard_validation import hard_validation
+from tfface.training.hardening import Hardening
 from tfface.training.precision import bfloat16_convolutions
 from tfface.training.validation import Score, Validation
 
@@ -37,6 +40,7 @@ class Settings:
         seed: of weights, order and views.
         small_input: side of the views in the first epochs, smaller than the student's input; 0 for its own.
         small_epochs: how many epochs those are.
+        hardening: against attacks or noise; None for ordinary distillation.
     """
 
     epochs: int = 60
@@ -52,11 +56,13 @@ class Settings:
     seed: int = 0
     small_input: int = 0
     small_epochs: int = 0
+    hardening: Hardening | None = None
 
     def record(self) -> dict[str, Any]:
         """JSON-able, for fingerprints and results; without what a run does not use."""
-        unused = () if self.small_epochs else ("small_input", "small_epochs")
-        return {name: value for name, value in asdict(self).items() if name not in unused}
+        unused = ("hardening",) if self.small_epochs else ("hardening", "small_input", "small_epochs")
+        plain = {name: value for name, value in asdict(self).items() if name not in unused}
+        return {**plain, **({"hardening": self.hardening.record()} if self.hardening else {})}
 
 
 def train(
@@ -112,12 +118,7 @@ def compiled(student: keras.Model, settings: Settings, *, steps_per_epoch: int) 
     Raises:
         UserError: the student cannot see views of the smaller size.
     """
-    distiller = Distiller(
-        student,
-        relation_weight=settings.relation_weight,
-        contrast_weight=settings.contrast_weight,
-        small_input=settings.small_input if settings.small_epochs else 0,
-    )
+    distiller = _distiller(student, settings, steps_per_epoch)
     optimizer = adamw(
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
@@ -129,6 +130,31 @@ def compiled(student: keras.Model, settings: Settings, *, steps_per_epoch: int) 
     distiller.build((None, *student.input_shape[1:]))
     optimizer.build(distiller.trainable_variables)
     return distiller
+
+
+def _distiller(student: keras.Model, settings: Settings, steps_per_epoch: int) -> Distiller:
+    """The Distiller of the settings."""
+    weights = {"relation_weight": settings.relation_weight, "contrast_weight": settings.contrast_weight}
+    hardening = settings.hardening
+    if hardening is not None and hardening.adversarial:
+        return AdversarialDistiller(
+            student,
+            method=hardening.method,
+            epsilon=hardening.epsilon,
+            alpha=hardening.alpha,
+            attack_steps=hardening.attack_steps,
+            weight=hardening.weight,
+            climb_steps=hardening.climb * steps_per_epoch,
+            seed=settings.seed,
+            **weights,
+        )
+    return Distiller(
+        student,
+        small_input=settings.small_input if settings.small_epochs else 0,
+        noise=hardening.sigma if hardening else 0.0,
+        noise_seed=settings.seed,
+        **weights,
+    )
 
 
 class _Views(keras.callbacks.Callback):
@@ -176,6 +202,13 @@ class _Validating(keras.callbacks.Callback):
         self._validation, self._checkpoints, self._settings = validation, checkpoints, settings
         self._batch_size, self._on_epoch = batch_size, on_epoch
         self._begin, self._steps = time.monotonic(), 0
+        self._hard: Callable[[float], float] | None = None
+
+    def set_model(self, model: keras.Model) -> None:
+        super().set_model(model)
+        hardening, seed = self._settings.hardening, self._settings.seed
+        if hardening is not None:
+            self._hard = hard_validation(self._validation, model.student, hardening, seed=seed)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._begin, self._steps = time.monotonic(), 0
@@ -192,19 +225,21 @@ class _Validating(keras.callbacks.Callback):
             "cosine": float(logs["cosine"]),
             "accuracy": score.accuracy,
             "threshold": score.threshold,
+            **({"hard_accuracy": self._hard(score.threshold)} if self._hard else {}),
         }
         best = self._checkpoints.best_epoch
         waited = 0 if best is None else epoch - best
         stop = bool(self._settings.patience) and waited >= self._settings.patience
-        stop = stop and record["accuracy"] <= self._checkpoints.history[best or 0]["accuracy"]
+        stop = stop and rank(record) <= rank(self._checkpoints.history[best or 0])
         self._checkpoints.save(self.model, self.model.student, record, stopped=stop)
         self._on_epoch(self._checkpoints.history)
         best = self._checkpoints.best_epoch or 0
         highest = self._checkpoints.history[best]["accuracy"]
+        hard = f"{record['hard_accuracy']:.2%} when attacked or noisy, " if self._hard else ""
         note(
             f"epoch {epoch + 1} of {self._settings.epochs}: loss {record['loss']:.4f}, cosine {record['cosine']:.4f}, "
             f"validation {record['accuracy']:.2%} (best {highest:.2%} at {best + 1}), "
-            f"{self._steps * self._batch_size / seconds:.0f} images/s"
+            f"{hard}{self._steps * self._batch_size / seconds:.0f} images/s"
         )
         if stop:
             note(f"no better validation in {waited} epochs: stopping")

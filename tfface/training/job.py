@@ -24,7 +24,7 @@ from tfface.training.growth import Growth, grow, wait_for
 from tfface.training.maker import BATCH, ViewMaker, padded
 from tfface.training.presets import preset_record, write_weights
 from tfface.training.split import Split
-from tfface.training.students import Student
+from tfface.training.students import Student, fill_from
 from tfface.training.validation import Score, Validation, validation_of
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Job:
         bank: what the training reads.
         settings: of the training.
         work: folder of checkpoints; None for one of the cache, named by the run.
+        start: whose weights the training begins with; None for fresh ones.
     """
 
     dataset: FaceDataset
@@ -58,6 +59,7 @@ class Job:
     bank: ViewBank
     settings: Settings
     work: Path | None = None
+    start: Embedder | None = None
 
     def run(self) -> Metrics:
         """Everything that the training depends on, JSON-able."""
@@ -70,7 +72,24 @@ class Job:
             "config": dict(preset.config),
             "split": self.split.rule,
             **self.settings.record(),
+            **self.start_record(),
         }
+
+    def start_record(self) -> dict[str, str]:
+        """Which weights the training begins with, for fingerprints and results; nothing for fresh ones."""
+        return {"start": self.start.preset.name, "start_sha256": self.start.sha256} if self.start else {}
+
+    def network(self) -> "keras.Model":
+        """The student before it is trained here.
+
+        Raises:
+            UserError: it cannot be built, or cannot begin with the weights of `start`.
+        """
+        network = self.student.network(self.settings.seed)
+        if self.start is not None:
+            heldout = self.split.people(self.dataset, "heldout")
+            fill_from(network, self.start, heldout)
+        return network
 
     def checkpoints(self) -> Checkpoints:
         """Those of this run.
@@ -104,7 +123,7 @@ class Job:
         """Trains to the end; the network has the weights of the best epoch."""
         from tfface.training.batches import EpochViews
 
-        network = self.student.network(self.settings.seed)
+        network = self.network()
         if not checkpoints.stopped and checkpoints.epochs < self.settings.epochs:
             self._wait(0, growth)
             batches = EpochViews(
@@ -164,7 +183,7 @@ class Job:
         return (
             f"{len(self.maker.indices):,} photographs of {people:,} people of {_title(self.dataset)} "
             f"({self.split.rule}), seen as {teacher.name} sees them; that teacher was trained on "
-            f"{teacher.training_data}"
+            f"{teacher.training_data}" + (f"; begun with the weights of {self.start.preset.name}" if self.start else "")
         )
 
     def licence(self) -> str:

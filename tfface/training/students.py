@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfface import registry
 from tfface.errors import UserError
-from tfface.models.base import Preset
+from tfface.models.base import Embedder, Preset
 
 if TYPE_CHECKING:
     import keras
@@ -48,6 +48,32 @@ class Student:
                 "leave out --no-projection, or choose another student"
             )
         return network
+
+
+def fill_from(network: "keras.Model", start: Embedder, heldout: set[str]) -> None:
+    """Begins a training with the weights of a preset.
+
+    Args:
+        network: what is trained.
+        start: a preset of the same network, which says whom it has seen.
+        heldout: the people of the test; it must have seen none of them.
+
+    Raises:
+        UserError: it is another network, or has seen somebody of the test, or does not say whom.
+    """
+    preset = start.preset
+    if not preset.identities_seen:
+        raise UserError(f"--start-from {preset.name}: it does not say whom it was trained on; take a distilled preset")
+    if seen := sorted(preset.identities_seen & heldout):
+        raise UserError(
+            f"--start-from {preset.name}: it has seen {len(seen)} of the people held out for the test "
+            f"({seen[0]} ...): take a preset of the same split"
+        )
+    weights = start.model.get_weights()
+    shapes = [tuple(weight.shape) for weight in network.weights]
+    if [weight.shape for weight in weights] != shapes:
+        raise UserError(f"--start-from {preset.name}: its weights are not those of the student: take one of its kind")
+    network.set_weights(weights)
 
 
 def student_of(

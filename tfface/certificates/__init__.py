@@ -1,0 +1,1 @@
+"""Certificates: within which distance no change of a photograph turns a verdict, with proof."""
