@@ -36,7 +36,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 # choose_recipe.py is apart: it takes half an hour, and LFW; so is scale.py, which takes hours in all.
-BENCHMARKS := all_pairs embedding locally_connected attacks export
+BENCHMARKS := all_pairs embedding locally_connected attacks adversarial_training export
 
 bench: $(VENV)/installed-dev
 	for name in $(BENCHMARKS); do PYTHONPATH=. $(BIN)/python benchmarks/$$name.py || exit 1; done
