@@ -92,3 +92,18 @@ def test_curves(tmp_path):
     picture = cv2.imread(str(tmp_path / "curves.png"))
     assert picture.shape == (480, 1200, 3)
     assert (picture.std(axis=2) > 20).any()  # lines in colour
+
+
+def test_epochs_on_smaller_views_are_shaded(tmp_path):
+    history = [{"loss": 1 / epoch, "cosine": 1 - 0.5 / epoch, "accuracy": 0.9 - 0.1 / epoch} for epoch in range(1, 9)]
+    plot_curves(tmp_path / "plain.png", history, "student/made")
+    for record in history[:3]:
+        record.update(small_input=48, accuracy=0.99)
+    plot_curves(tmp_path / "small.png", history, "student/made")
+    plain, small = (cv2.imread(str(tmp_path / f"{name}.png")) for name in ("plain", "small"))
+    grey = [(picture.reshape(-1, 3) == picture.reshape(-1, 3)[:, :1]).all(axis=1) for picture in (plain, small)]
+    shades = [
+        ((picture.reshape(-1, 3)[one, 0] > 150) & (picture.reshape(-1, 3)[one, 0] < 250)).sum()
+        for picture, one in zip((plain, small), grey, strict=True)
+    ]
+    assert shades[1] > shades[0] + 5_000

@@ -66,8 +66,8 @@ def test_a_killed_training_ends_as_an_undisturbed_one(run, network):
 
 def test_small_views_first_and_the_students_own_after(bank, validation, tmp_path, monkeypatch):
     seen = []
-    switch = Distiller.train_small
-    monkeypatch.setattr(Distiller, "train_small", lambda self, on: (seen.append(on), switch(self, on=on))[1])
+    switch = Distiller.see_small
+    monkeypatch.setattr(Distiller, "see_small", lambda self, on: (seen.append(on), switch(self, on=on))[1])
     settings = dataclasses.replace(SETTINGS, epochs=4, small_input=4, small_epochs=2)
 
     def pooling():
@@ -84,6 +84,8 @@ def test_small_views_first_and_the_students_own_after(bank, validation, tmp_path
 
     whole = go("whole")
     assert seen == [True, False]
+    assert [record.get("small_input") for record in whole.history] == [4, 4, None, None]
+    assert whole.best_epoch in (2, 3)
     for epoch in (1, 3):
         with pytest.raises(KeyboardInterrupt):
             go("killed", on_epoch=stop_at(epoch))
@@ -117,7 +119,8 @@ def test_a_killed_hardening_ends_as_an_undisturbed_one(run, network, validation,
 
 def test_the_mean_of_plain_and_hard_accuracy_chooses():
     first, second = {"accuracy": 0.9, "hard_accuracy": 0.2}, {"accuracy": 0.8, "hard_accuracy": 0.4}
-    assert rank(first) < rank(second) and rank({"accuracy": 0.7}) == 0.7
+    assert rank(first) < rank(second) and rank({"accuracy": 0.7})[1] == 0.7
+    assert rank({"accuracy": 0.9, "small_input": 48}) < rank({"accuracy": 0.6})
 
 
 def test_a_finished_training_is_not_gone_on_with(run):

@@ -102,6 +102,9 @@ def plot_curves(target: Path, history: Sequence[dict[str, float]], title: str) -
     if "hard_accuracy" in history[0]:
         hard = [100 * record["hard_accuracy"] for record in history]
         right.plot(epochs, hard, color="#c8553d", marker=".", label=f"attacked or noisy: {hard[best]:.2f}%")
+    small = [record["small_input"] for record in history if "small_input" in record]
+    if small:
+        right.axvspan(0.5, len(small) + 0.5, color="#cccccc", alpha=0.4, label=f"views of {small[0]} pixels")
     right.axvline(best + 1, color="#333333", linestyle="--", label=f"best {accuracy[best]:.2f}%")
     right.set(xlabel="epoch", ylabel="balanced accuracy (%)", title="people who validate")
     right.grid(alpha=0.3)

@@ -146,9 +146,14 @@ class Checkpoints:
                 )
 
 
-def rank(record: dict[str, float]) -> float:
-    """What chooses among epochs: the validation accuracy, of a hardened student its mean with that under attack."""
-    return (record["accuracy"] + record["hard_accuracy"]) / 2 if "hard_accuracy" in record else record["accuracy"]
+def rank(record: dict[str, float]) -> tuple[bool, float]:
+    """What chooses among epochs: the validation accuracy, of a hardened student its mean with that under attack.
+
+    An epoch on smaller views ranks below every one at the student's own size: what it was judged on is not what the
+    student is for.
+    """
+    value = (record["accuracy"] + record["hard_accuracy"]) / 2 if "hard_accuracy" in record else record["accuracy"]
+    return "small_input" not in record, value
 
 
 def write_arrays(path: Path, arrays: Sequence[np.ndarray]) -> None:

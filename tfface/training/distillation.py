@@ -60,18 +60,19 @@ class Distiller(keras.Model):
         self._small_on = False
         self.cosine = keras.metrics.Mean(name="cosine")
 
-    def train_small(self, *, on: bool) -> None:
-        """Whether training steps from now on see the smaller views; inference never does.
+    def see_small(self, *, on: bool) -> None:
+        """Whether the smaller views are what is seen from now on, in training and inference alike.
 
         A short end at the full size makes up for a long beginning at a smaller one (Touvron et
         al. 2019, https://arxiv.org/abs/1906.06423).
         """
         self._small_on = on
         self.make_train_function(force=True)
+        self.make_predict_function(force=True)
 
     def call(self, views: Any, training: bool | None = None) -> Any:
         """Embeds views: uint8, or float32 in [0, 1], (N, V, V, 3) of any size V, scaled to the student's own."""
-        student = self.small if training and self._small_on and self.small else self.student
+        student = self.small if self._small_on and self.small else self.student
         images = self.pixels(views, student)
         if self._noise is not None:
             images = self._noise(images, training=training)

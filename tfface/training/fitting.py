@@ -101,7 +101,7 @@ def train(
         for small, end in ((True, min(settings.small_epochs, settings.epochs)), (False, settings.epochs)):
             if checkpoints.stopped or checkpoints.epochs >= end:
                 continue
-            distiller.train_small(on=small)
+            distiller.see_small(on=small)
             distiller.fit(
                 batches,
                 epochs=end,
@@ -226,6 +226,7 @@ class _Validating(keras.callbacks.Callback):
             "accuracy": score.accuracy,
             "threshold": score.threshold,
             **({"hard_accuracy": self._hard(score.threshold)} if self._hard else {}),
+            **({"small_input": self._settings.small_input} if epoch < self._settings.small_epochs else {}),
         }
         best = self._checkpoints.best_epoch
         waited = 0 if best is None else epoch - best
@@ -236,10 +237,11 @@ class _Validating(keras.callbacks.Callback):
         best = self._checkpoints.best_epoch or 0
         highest = self._checkpoints.history[best]["accuracy"]
         hard = f"{record['hard_accuracy']:.2%} when attacked or noisy, " if self._hard else ""
+        small = f"at {record['small_input']} pixels, " if "small_input" in record else ""
         note(
             f"epoch {epoch + 1} of {self._settings.epochs}: loss {record['loss']:.4f}, cosine {record['cosine']:.4f}, "
             f"validation {record['accuracy']:.2%} (best {highest:.2%} at {best + 1}), "
-            f"{hard}{self._steps * self._batch_size / seconds:.0f} images/s"
+            f"{small}{hard}{self._steps * self._batch_size / seconds:.0f} images/s"
         )
         if stop:
             note(f"no better validation in {waited} epochs: stopping")
