@@ -162,7 +162,7 @@ def test_a_killed_run_ends_equal(faces, tiny_embedder, monkeypatch, last, cache,
 )
 def test_what_cannot_be_asked_for(options, said):
     with pytest.raises(UserError) as caught:
-        Plan(**options)
+        Plan(**{"epsilons": (0.1,), **options})
     assert said in str(caught.value)
 
 

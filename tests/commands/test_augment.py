@@ -154,7 +154,7 @@ def test_another_runs_folder_is_left_alone(augment):
     before = tree(folder)
     result, _ = augment("--copies", 2)
     assert (result.code, result.err.count("\n")) == (2, 1)
-    assert "holds another run, of augment with copies 1 and not 2: choose another --out" in result.err
+    assert "holds another run, of augment with copies 1 and not 2: choose another folder" in result.err
     assert tree(folder) == before
 
 

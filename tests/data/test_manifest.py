@@ -167,7 +167,7 @@ class TestClaim:
         with pytest.raises(UserError) as error, manifest.claim(written, {**HEADER, "seed": 2}):
             pass
         assert (
-            str(error.value) == f"{written} holds another run, of augment with seed 1 and not 2: choose another --out"
+            str(error.value) == f"{written} holds another run, of augment with seed 1 and not 2: choose another folder"
         )
         assert (written / manifest.FILE).read_bytes() == before
 

@@ -34,8 +34,6 @@ from tfface.training.head_data import PEOPLE, HeadData, HeadVectors, embed_head_
 if TYPE_CHECKING:
     from tfface.models.base import Embedder
 
-EPSILONS = (0.01, 0.015, 0.02)
-"""The paper's."""
 SHARE = 0.5
 _FORMAT = 1
 
@@ -61,7 +59,7 @@ class Plan:
         UserError: a value out of range, or a head given together with what it decides itself.
     """
 
-    epsilons: tuple[float, ...] = EPSILONS
+    epsilons: tuple[float, ...]
     adversarial_share: float = SHARE
     rounds: int = 1
     copies: int = 1

@@ -64,14 +64,7 @@ _SETTINGS = {
     help="A gradient through a defense that draws at random is the mean of so many draws.  [default: 10]",
 )
 @click.option("--norm", "norms", multiple=True, metavar="NAME", help="linf or l2; the attack's own if absent; repeats.")
-@click.option(
-    "--epsilon",
-    "epsilons",
-    multiple=True,
-    type=base.Epsilon(),
-    help="Budget on the scale of [0, 1]: the largest change (linf) or the root mean square (l2); repeats.  "
-    "[default: the paper's 0.01, 0.015, 0.02]",
-)
+@base.epsilons
 @click.option("--minimal", is_flag=True, help="Search for the smallest epsilon that succeeds, for each photograph.")
 @click.option(
     "--protocol",
@@ -196,13 +189,13 @@ def _plan(options: dict[str, Any]) -> "Plan":
         raise UserError("--surrogate attacks another model: leave out --knowledge, or --surrogate")
     if options["draws"] is not None and not options["defense_texts"]:
         raise UserError("--draws is of defenses that draw at random: add --defense, or leave it out")
-    if options["minimal"] and options["epsilons"]:
+    if options["minimal"] and base.given("epsilons"):
         raise UserError("--minimal searches for the epsilon itself: leave out --epsilon, or --minimal")
     settings = {field: options[field] for field in _SETTINGS if options[field] is not None}
     plan = Plan(
         attacks=attack_grid(options["attack_names"], options["norms"], settings, options=_SETTINGS),
         goals=tuple(dict.fromkeys(options["goals"])),
-        epsilons=() if options["minimal"] else tuple(dict.fromkeys(options["epsilons"])) or base.EPSILONS,
+        epsilons=() if options["minimal"] else options["epsilons"],
         protocol=options["protocol"],
         pairs_file=options["pairs_file"],
         count=options["count"],

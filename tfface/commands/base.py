@@ -41,9 +41,6 @@ class Epsilon(click.FloatRange):
         return number
 
 
-EPSILONS = (0.01, 0.015, 0.02)
-"""The paper's budgets."""
-
 model = click.option(
     "--model",
     "model_name",
@@ -75,6 +72,23 @@ def dataset(default: str) -> Decorator:
     )
 
 
+_PAPERS_EPSILONS = (0.01, 0.015, 0.02)
+
+
+def _each_once(ctx: click.Context, param: click.Parameter, values: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+epsilons = click.option(
+    "--epsilon",
+    "epsilons",
+    multiple=True,
+    type=Epsilon(),
+    default=_PAPERS_EPSILONS,
+    callback=_each_once,
+    help="Budget of the attacks on the scale of [0, 1]: the largest change (linf) or the root mean square (l2); "
+    f"repeats.  [default: the paper's {', '.join(map(str, _PAPERS_EPSILONS))}]",
+)
 defenses = click.option(
     "--defense",
     "defense_texts",
@@ -125,6 +139,11 @@ boxes = click.option(
     metavar="FILE.csv",
     help="For --artifact: lines image,x,y,width,height, the faces in pixels.",
 )
+
+
+def given(name: str) -> bool:
+    """Whether an option of the command at work was given, and did not come from its default."""
+    return click.get_current_context().get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
 
 
 def workers(address: str | None) -> "Workers":

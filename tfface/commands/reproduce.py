@@ -20,14 +20,7 @@ if TYPE_CHECKING:
 @click.command()
 @base.model
 @base.dataset("lfw")
-@click.option(
-    "--epsilon",
-    "epsilons",
-    multiple=True,
-    type=base.Epsilon(),
-    help="Budget of the attacks on the scale of [0, 1]; repeats.  [default: the paper's "
-    f"{', '.join(map(str, base.EPSILONS))}]",
-)
+@base.epsilons
 @click.option("--distill", is_flag=True, help="Train the student (hours) instead of taking the one at hand.")
 @click.option("--only", multiple=True, metavar="STAGE", help="This stage and those that it reads; repeats.")
 @base.manual_dir
@@ -100,7 +93,7 @@ def _choices(options: dict[str, Any], dataset: "FaceDataset", models: "Models") 
         main=options["model_name"],
         models=models,
         dataset=options["dataset_name"],
-        epsilons=tuple(dict.fromkeys(options["epsilons"])) or base.EPSILONS,
+        epsilons=options["epsilons"],
         seed=options["seed"],
         distill=options["distill"],
         settings=settings,

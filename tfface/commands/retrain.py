@@ -36,14 +36,7 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="fgsm, the paper's, or pgd (of 20 steps), in training and test; with --rounds it is adversarial training.",
 )
-@click.option(
-    "--epsilon",
-    "epsilons",
-    multiple=True,
-    type=base.Epsilon(),
-    help="Budget of the attack on the scale of [0, 1], in training and test; repeats.  [default: the paper's "
-    f"{', '.join(map(str, base.EPSILONS))}]",
-)
+@base.epsilons
 @click.option(
     "--adversarial-share",
     type=float,
@@ -120,7 +113,7 @@ def _plan(options: dict[str, Any]) -> "Plan":
     from tfface.campaigns.retraining import Plan
 
     return Plan(
-        epsilons=tuple(dict.fromkeys(options["epsilons"])) or base.EPSILONS,
+        epsilons=options["epsilons"],
         **{
             name: options[name]
             for name in (

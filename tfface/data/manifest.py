@@ -62,7 +62,7 @@ def claim(folder: Path, header: dict[str, Any]) -> Iterator[Manifest | None]:
     try:
         guard.acquire(timeout=0)
     except filelock.Timeout:
-        raise UserError(f"another process writes {folder}: let it end, or choose another --out") from None
+        raise UserError(f"another process writes {folder}: let it end, or choose another folder") from None
     try:
         begun = _begun(folder, header)
         if begun is None:
@@ -119,7 +119,7 @@ def _begun(folder: Path, header: dict[str, Any]) -> bool | None:
     """Whether the run of this header is complete there; None where nothing is there yet."""
     if not exists(folder):
         if any(not entry.name.startswith(".") for entry in folder.iterdir()):
-            raise UserError(f"{folder} is not empty: choose another --out")
+            raise UserError(f"{folder} is not empty: choose another folder")
         return None
     content = _content(folder)
     old, new = content["header"], json.loads(json.dumps(header))
@@ -127,7 +127,7 @@ def _begun(folder: Path, header: dict[str, Any]) -> bool | None:
         name = next(name for name in {**old, **new} if old.get(name) != new.get(name))
         raise UserError(
             f"{folder} holds another run, of {_made_by(old)} with {name} {json.dumps(old.get(name))} and not "
-            f"{json.dumps(new.get(name))}: choose another --out"
+            f"{json.dumps(new.get(name))}: choose another folder"
         )
     return bool(content["complete"])
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from tfface.errors import UserError
 from tfface.export.artifact import Artifact, SavedModelEmbedder
-from tfface.export.photographs import cut, reader_recipe
+from tfface.export.photographs import cut, in_fractions, reader_recipe
 from tfface.files import atomic_write, read_json, sha256_of, write_json
 from tfface.images import decode, encode_png
 from tfface.quiet import held_stderr
@@ -195,19 +195,12 @@ def _of_savedmodel(embedder: Any) -> Callable[[dict[str, Any], bytes], np.ndarra
     def ask(entry: dict[str, Any], data: bytes) -> np.ndarray | None:
         with held_stderr():  # TensorFlow's decoder complains of the broken one in words of its own
             if "box" in entry:
-                answer = embedder.call("embed_jpeg_boxes", file=[data], box=[_normalised(entry["box"], data)])
+                answer = embedder.call("embed_jpeg_boxes", file=[data], box=[in_fractions(entry["box"], data)])
             else:
                 answer = embedder.call("embed_jpeg", file=[data])
         return answer["embedding"][0] if answer["valid"][0] else None
 
     return ask
-
-
-def _normalised(box: Sequence[float], data: bytes) -> list[float]:
-    """(x, y, width, height) in pixels as a server takes it: y0, x0, y1, x1 in fractions of the sides."""
-    height, width = decode(data).shape[:2]
-    x, y, wide, high = box
-    return [y / height, x / width, (y + high) / height, (x + wide) / width]
 
 
 def _distance(expected: Sequence[float] | None, found: np.ndarray | None) -> float:

@@ -1,7 +1,7 @@
 """Photographs through an artifact without TensorFlow: decoded and cropped by OpenCV and NumPy."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +49,17 @@ def read_boxes(path: Path) -> Boxes:
             raise UserError(f"{path}:{number} is not an image and four numbers x,y,width,height")
         boxes[image] = box
     return boxes
+
+
+def in_fractions(box: Sequence[float] | np.ndarray, image: bytes) -> list[float]:
+    """A face (x, y, width, height) in pixels as a server takes it: y0, x0, y1, x1, the photograph's sides being 1.
+
+    Raises:
+        ImageError: the photograph cannot be read here, so that its sides are not known.
+    """
+    height, width = decode(image).shape[:2]
+    x, y, wide, high = (float(value) for value in box)
+    return [y / height, x / width, (y + high) / height, (x + wide) / width]
 
 
 def open_reader(path: Path) -> Artifact:

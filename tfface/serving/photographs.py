@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tfface.errors import ImageError
-from tfface.export.photographs import NO_BOX, Boxes
-from tfface.images import decode
+from tfface.export.photographs import NO_BOX, Boxes, in_fractions
 
 BATCH_BYTES = 2**25
 """A batch that has so many takes no further photograph."""
@@ -50,9 +49,7 @@ def boxed(data: bytes, face: np.ndarray) -> Photograph:
     Raises:
         ImageError: it cannot be read here, so that its sides are not known.
     """
-    height, width = decode(data).shape[:2]
-    x, y, wide, high = (float(value) for value in face)
-    return Photograph(data, np.array([y / height, x / width, (y + high) / height, (x + wide) / width]))
+    return Photograph(data, np.array(in_fractions(face, data)))
 
 
 Found = Photograph | ImageError
