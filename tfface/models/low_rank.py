@@ -102,7 +102,8 @@ def deepface(
     x = layers.Dense(rank, use_bias=False, name="F7_down")(x)
     x = _normed(x, layers.Dense(4096, kernel_initializer="he_normal", name="F7"))
     x = layers.Dropout(dropout, name="D0")(x)
-    x = layers.Dense(projection, name="projection")(x)
+    # F7's values are all positive: without a normalisation all embeddings begin as nearly the same.
+    x = layers.BatchNormalization(epsilon=_EPSILON, name="projection_bn")(layers.Dense(projection, name="projection")(x))
     model = keras.Model(inputs, UnitNorm(dtype="float32", name="embedding")(x), name="deepface")
     model.low_rank = {"input_size": input_size, "projection": projection, "banks": banks, "rank": rank}
     return model
@@ -143,8 +144,7 @@ def load(model: keras.Model, path: str | Path, found: dict[str, int]) -> None:
 
 def expand(few: keras.Model, model: keras.Model) -> None:
     """Fills DeepFace with the weights of the network that `deepface` above built and training filled."""
-    model.get_layer("projection").set_weights(few.get_layer("projection").get_weights())
-    for name in ("C1", "C3", "L4", "L5", "L6", "F7"):
+    for name in ("C1", "C3", "L4", "L5", "L6", "F7", "projection"):
         layer = few.get_layer(name)
         kernel, bias = layer.expanded() if hasattr(layer, "expanded") else layer.get_weights()
         if name == "F7":
