@@ -103,7 +103,8 @@ def deepface(
     x = _normed(x, layers.Dense(4096, kernel_initializer="he_normal", name="F7"))
     x = layers.Dropout(dropout, name="D0")(x)
     # F7's values are all positive: without a normalisation all embeddings begin as nearly the same.
-    x = layers.BatchNormalization(epsilon=_EPSILON, name="projection_bn")(layers.Dense(projection, name="projection")(x))
+    x = layers.Dense(projection, name="projection")(x)
+    x = layers.BatchNormalization(epsilon=_EPSILON, name="projection_bn")(x)
     model = keras.Model(inputs, UnitNorm(dtype="float32", name="embedding")(x), name="deepface")
     model.low_rank = {"input_size": input_size, "projection": projection, "banks": banks, "rank": rank}
     return model
