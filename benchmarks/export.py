@@ -1,8 +1,9 @@
 """A preset's artifacts beside its Keras model: size, speed, cold start, and that they answer the same.
 
-    PYTHONPATH=. python benchmarks/export.py [--model facenet/msceleb] [--out DIR] [--view2]
+    PYTHONPATH=. python benchmarks/export.py [--model facenet/msceleb] [--out DIR] [--view2] [--beside MODEL]
 
-- one image at a time through the Keras model and every artifact, by turns in one process;
+- one image at a time through the Keras model and every artifact, by turns in one process; with --beside also
+  through another model's float32 TFLite file;
 - `verify` of two photographs in a fresh process, through the Keras model and through the dynamic-range
   artifact, by turns, with the same recipe;
 - the SavedModel's `embed_jpeg` against `embed_dataset` on the same files;
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=3, help="of fresh processes")
     parser.add_argument("--images", type=int, default=64, help="files for embed_jpeg")
     parser.add_argument("--view2", action="store_true", help="judge LFW through every artifact")
+    parser.add_argument("--beside", help="a model whose float32 TFLite file is timed too")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         print(json.dumps(measure(options, options.out or Path(folder))))
@@ -59,7 +61,12 @@ def measure(options: argparse.Namespace, out: Path) -> dict[str, Any]:
     served, *files = (make(order, out) for order in todo)
     artifacts = {artifact.quantization: artifact for artifact in files}
     readers = {name: artifact.embedder(as_bytes=True) for name, artifact in artifacts.items()}
-    ms = milliseconds({"keras": embedder, "savedmodel": served.embedder(), **readers}, rounds=options.rounds)
+    timed = {"keras": embedder, "savedmodel": served.embedder(), **readers}
+    if options.beside:
+        other = load_by_name(options.beside, offline=True)
+        (order,) = orders(other, fixed_recipe(None, other.preset), ("tflite",), ("none",), None)
+        timed["beside"] = make(order, out).embedder(as_bytes=True)
+    ms = milliseconds(timed, rounds=options.rounds)
     for name, value in ms.items():
         artifact = artifacts.get(name, served if name == "savedmodel" else None)
         facts = f"{artifact.bytes:12,d} bytes, {peak_megabytes(artifact.path):5.0f} MB" if artifact else ""
@@ -72,6 +79,8 @@ def measure(options: argparse.Namespace, out: Path) -> dict[str, Any]:
         "embed_jpeg_largest_difference": _difference(served, embedder, cut, photographs, options.images),
         "cold_verify_to_keras": _cold_starts(artifacts["dynamic"], options.model, cut, photographs, options.starts),
     }
+    if options.beside:
+        result["beside_ms_to_int8"] = round(ms["beside"] / ms["int8"], 1)
     if options.view2:
         result["view2_points_lost"] = _points_lost(embedder, readers, cut)
     return result

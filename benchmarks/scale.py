@@ -5,6 +5,8 @@ What a cluster adds and what it costs, on nodes of Ray on this machine; ratios a
 - embedding: a data set (LFW where it is prepared, else orl_faces; --images takes the first) embedded by the plain
   single process, by one one-core node, and by two, each into an empty cache, after the workers have started;
 - pairs: every pair of as many embeddings as LFW has (--count), likewise;
+  both beside what the cores themselves allow: two processes with nothing between them, each on a core of its own,
+  against one (two threads of one physical core are far from twice one);
 - large: 330,000 made-up embeddings (--large), every pair on two one-core nodes, against the bare float32 product;
 - sampled: 3.31 million (--sampled), a random share of the groups of tiles (--share), the total extrapolated.
 
@@ -19,6 +21,7 @@ The last line is one JSON object. Memory is the largest resident set that any wo
 
 import argparse
 import json
+import multiprocessing
 import os
 import statistics
 import sys
@@ -84,7 +87,8 @@ def embedding(options: argparse.Namespace) -> dict[str, Any]:
 
     seconds = by_turns(embed, dataset.take(np.arange(64), "warm-up"), embedder, cut, options.rounds)
     print(f"embedding {len(dataset)} images: {shown(seconds)}")
-    return {"embedding_images": len(dataset), **ratios("embedding", seconds)}
+    alone = side_by_side(bare_network, options.model, options.rounds)
+    return {"embedding_images": len(dataset), **ratios("embedding", seconds), "embedding_two_cores_alone": alone}
 
 
 def pairs(options: argparse.Namespace) -> dict[str, Any]:
@@ -96,7 +100,8 @@ def pairs(options: argparse.Namespace) -> dict[str, Any]:
 
     seconds = by_turns(score, None, None, None, options.rounds)
     print(f"every pair of {options.count}: {shown(seconds)}")
-    return {"pairs_count": options.count, **ratios("pairs", seconds)}
+    alone = side_by_side(bare_tiles, options.count, options.rounds)
+    return {"pairs_count": options.count, **ratios("pairs", seconds), "pairs_two_cores_alone": alone}
 
 
 def by_turns(
@@ -125,6 +130,44 @@ def warm_up(workers: Workers, dataset: FaceDataset | None, embedder: Any, cut: A
     else:
         vectors, people = made_up(6000)
         all_pairs(vectors, people, seed=0, workers=workers)
+
+
+def side_by_side(work: Callable[[Any, Any, Any], None], what: Any, rounds: int) -> float:
+    """The rate of two processes, each with a core of its own and nothing between them, in twice that of one."""
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    start = multiprocessing.get_context("spawn")
+    cores = sorted(os.sched_getaffinity(0))
+    for _ in range(rounds):
+        for count, found in seconds.items():
+            begin, answers = start.Barrier(count), start.Queue()
+            processes = [start.Process(target=work, args=(what, begin, answers)) for _ in range(count)]
+            for core, process in zip(cores, processes, strict=False):
+                os.sched_setaffinity(0, {core})
+                process.start()
+            os.sched_setaffinity(0, cores)
+            found.append(max(answers.get() for _ in processes))
+            for process in processes:
+                process.join()
+    return round(statistics.median(seconds[1]) / statistics.median(seconds[2]), 3)
+
+
+def bare_network(model: str, begin: Any, answers: Any) -> None:
+    """Twenty batches of 32 ready images through a network; answers the seconds."""
+    embedder = load_by_name(model)
+    images = np.random.default_rng(0).random((32, *embedder.model.input_shape[1:]), np.float32)
+    embedder.model.predict_on_batch(images)
+    begin.wait()
+    started = time.perf_counter()
+    for _ in range(20):
+        embedder.model.predict_on_batch(images)
+    answers.put(time.perf_counter() - started)
+
+
+def bare_tiles(count: int, begin: Any, answers: Any) -> None:
+    """The float32 products of the tiles of so many embeddings, five times; answers the seconds."""
+    vectors, _ = made_up(count)
+    begin.wait()
+    answers.put(sum(bare_product(vectors) for _ in range(5)))
 
 
 def ratios(name: str, seconds: dict[str, float]) -> dict[str, float]:
