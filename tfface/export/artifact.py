@@ -119,15 +119,17 @@ class TFLiteEmbedder(Embedder):
         self._runner  # noqa: B018 - made by being asked for
 
     def embed(self, images: np.ndarray) -> np.ndarray:
-        images = np.asarray(images, np.float32)
-        if self._takes_bytes:
-            images = np.rint(images * 255).astype(np.uint8)
+        if images.dtype != np.uint8:
+            images = np.asarray(images, np.float32)
+            if self.takes_bytes:
+                images = to_bytes(images)
         vectors = [self._runner(image=image[None])["embedding"] for image in images]
         found = np.concatenate([np.zeros((0, self.preset.embedding_size), np.float32), *vectors])
         return _unit(found) if self.artifact.renormalise else found
 
     @property
-    def _takes_bytes(self) -> bool:
+    def takes_bytes(self) -> bool:
+        """Whether it is given bytes: floats are rounded, and bytes may be given as they are."""
         return self.as_bytes or FLOAT_SIGNATURE not in self.artifact.record["signatures"]
 
     @functools.cached_property
@@ -138,7 +140,7 @@ class TFLiteEmbedder(Embedder):
             with held_stderr():  # it announces its delegate
                 interpreter = Interpreter(str(self.artifact.path), num_threads=os.cpu_count())
                 interpreter.allocate_tensors()
-                runner = interpreter.get_signature_runner(SIGNATURE if self._takes_bytes else FLOAT_SIGNATURE)
+                runner = interpreter.get_signature_runner(SIGNATURE if self.takes_bytes else FLOAT_SIGNATURE)
         except (ValueError, RuntimeError) as error:
             raise UserError(f"{self.artifact.path} cannot be run: {error}") from error
         return runner
@@ -226,6 +228,11 @@ def _located(path: Path) -> Path:
         if versions:
             return max(versions, key=lambda version: int(version.name))
     raise UserError(f"{path} is no artifact: give a .tflite file or the folder of a SavedModel")
+
+
+def to_bytes(images: np.ndarray) -> np.ndarray:
+    """Values in [0, 1] as bytes, as a phone has them."""
+    return np.rint(images * 255).astype(np.uint8)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
