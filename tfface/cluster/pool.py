@@ -20,7 +20,7 @@ Few, since a process that holds a model takes long to start again; what is given
 """
 TASK_RETRIES = 3
 OPEN_RETRIES = 60
-"""Ray makes about one a second while it finds out that a node died and starts its actor on another."""
+"""Ray makes about one a second while it starts an actor's process again, or finds out that its node died."""
 
 
 class Pool(Workers):
@@ -55,22 +55,33 @@ class Pool(Workers):
         idle = [actor for actor, answer in opening if not answer.error]
         if not idle:
             raise UserError(f"no worker can begin: {opening[0][1].error}")
-        busy: dict[Any, tuple[Any, list[Item]]] = {}
+        busy: dict[Any, tuple[Any, Item]] = {}
+        ended: dict[Any, tuple[Any, Item, _Answer]] = {}
         while True:
             for actor, item in zip(list(idle), items, strict=False):
                 idle.remove(actor)
-                busy[actor.do.options(retry_exceptions=True).remote(name, job, item)] = actor, [item]
-            if not any(given for _, given in busy.values()):
-                return
-            (done,), _ = ray.wait(list(busy), num_returns=1)
-            actor, given = busy.pop(done)
+                busy[actor.do.options(retry_exceptions=True).remote(name, job, item)] = actor, item
+            if not busy and not ended:
+                break
+            (done,), _ = ray.wait([*busy, *ended], num_returns=1)
             answer = _answer(done)
-            if answer.ended and given:
-                # Its node may be dead, and be found so only later: it gets no other item until it answers again.
-                busy[opened(actor)] = actor, []
-            elif not answer.ended:
-                idle.append(actor)
-            yield from (Step(item, answer.units, answer.error) for item in given)
+            if done in busy:
+                actor, item = busy.pop(done)
+                if answer.ended:
+                    # Did the item end the process, or is its node dead? Ray needs a while to find out.
+                    ended[opened(actor)] = actor, item, answer
+                    continue
+            else:
+                actor, item, before = ended.pop(done)
+                if answer.ended:
+                    self._actors.remove(actor)
+                    items = itertools.chain([item], items)  # for another node
+                    continue
+                answer = before
+            idle.append(actor)
+            yield Step(item, answer.units, answer.error)
+        if not idle:
+            raise UserError("no worker is left: all nodes of the cluster ended; the same command goes on with others")
 
     def _as_tasks(self, name: str, job: list[Any], items: Iterable[Item], retries: int) -> Iterator[Step[Item]]:
         task = ray.remote(do_task).options(
@@ -85,15 +96,15 @@ class Pool(Workers):
                 yield Step(left.pop(reference), answer.units, answer.error)
 
     def _actor(self, node: dict[str, Any]) -> Any:
-        """An actor on a node; should the node die, Ray starts it again on another."""
+        """An actor that starts again should its process end, and ends with its node: another node has its own."""
         resources = node["Resources"]
         options = {
             "max_restarts": -1,
             "max_task_retries": ITEM_RETRIES,
-            # It keeps no core from tasks, which run when it is idle, and may share a card with one that lost its node.
+            # It keeps no core from tasks, which run when it is idle, and may share a card with another run's.
             "num_cpus": 0,
             "num_gpus": 0.5 if resources.get("GPU") else 0,
-            "scheduling_strategy": NodeAffinitySchedulingStrategy(node["NodeID"], soft=True),
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
         }
         created = ray.remote(Worker).options(**options)
         return created.remote(node["NodeManagerAddress"], self._environment, int(resources["CPU"]))

@@ -89,10 +89,11 @@ class Embedder:
     build: Callable[[], "keras.Model"]
     defense: tuple[str, ...] = field(default=(), kw_only=True)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __reduce__(self) -> tuple[Any, ...]:
         # Another process finds the weights by name: neither they nor the network are sent.
-        found_there = functools.partial(_elsewhere, self.preset.name, self.sha256)
-        return {**fields_of(self), "build": self.build if self.defense else found_there}
+        if type(self) is Embedder:
+            return _arrived, (self.preset, self.sha256)
+        return functools.partial(type(self), **fields_of(self)), ()
 
     @property
     def defense_record(self) -> dict[str, list[str]]:
@@ -205,12 +206,16 @@ def load(preset: Preset, file: weights.WeightsFile) -> Embedder:
 
 
 @functools.lru_cache(maxsize=4)
-def _elsewhere(name: str, sha256: str) -> "keras.Model":
-    """The network of an embedder that came from another process; loaded once, however many jobs come with it."""
-    embedder = load_by_name(name, offline=True)
-    if embedder.sha256 != sha256:
-        raise UserError(f"{name} has weights {embedder.sha256[:12]} here, not {sha256[:12]}: share the cache")
-    return embedder.model
+def _arrived(preset: Preset, sha256: str) -> Embedder:
+    """An embedder that came from another process: built and compiled once, however many jobs come with it."""
+
+    def build() -> "keras.Model":
+        found = load_by_name(preset.name, offline=True)
+        if found.sha256 != sha256:
+            raise UserError(f"{preset.name} has weights {found.sha256[:12]} here, not {sha256[:12]}: share the cache")
+        return found.build()
+
+    return Embedder(preset, sha256, build)
 
 
 def load_by_name(name: str, *, offline: bool = False) -> Embedder:
