@@ -12,7 +12,9 @@ What a cluster adds and what it costs, on nodes of Ray on this machine; ratios a
 
 The whole takes hours: each part is a run of its own. Commands for two quiet cores:
 
-    python benchmarks/scale.py --part embedding --part pairs
+    python benchmarks/scale.py --part embedding --rounds 1
+    python benchmarks/scale.py --part pairs
+    python benchmarks/scale.py --part pairs --count 105864
     python benchmarks/scale.py --part large
     python benchmarks/scale.py --part sampled --share 0.01
 

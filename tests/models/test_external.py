@@ -6,7 +6,10 @@ import time
 import numpy as np
 import pytest
 
+from tfface import data
+from tfface.embeddings import embed_dataset
 from tfface.errors import Unavailable, UserError
+from tfface.images import recipe
 from tfface.models import external
 from tfface.models.base import load_by_name
 
@@ -65,6 +68,15 @@ def test_the_package_s_normalisation_is_its_own():
     package.embed(np.full((1, 40, 40, 3), 0.75, np.float32))
     # 0.75 * 255 / 127.5 - 1.
     assert package.client.seen[0] == pytest.approx(np.full((1, 40, 40, 3), 0.5), abs=1e-6)
+
+
+def test_a_data_set_is_embedded_without_a_keras_model(tiny_faces):
+    preset = external._preset("Facenet", "base", Client(), 0.4, "0" * 64)
+    package = external.PackageEmbedder(preset, "0" * 64, external._no_keras_model, Client(), "base")
+    faces = data.load(str(tiny_faces))
+    found = embed_dataset(faces, package, recipe("whole"))
+    assert found.ok.all()
+    np.testing.assert_allclose(np.linalg.norm(found.vectors, axis=1), 1, atol=1e-6)
 
 
 def test_images_are_left_as_they_were():

@@ -42,6 +42,9 @@ class PackageEmbedder(Embedder):
     client: Any = None
     normalization: str = "base"
 
+    def open(self) -> None:
+        """Nothing: the package's client came with its network."""
+
     def embed(self, images: np.ndarray) -> np.ndarray:
         from deepface.modules import preprocessing
 
