@@ -86,3 +86,10 @@ def test_saves_and_loads_in_safe_mode(few, make_images, tmp_path):
     again = keras.models.load_model(tmp_path / "few.keras", safe_mode=True)
     images = make_images(2, 72)
     np.testing.assert_array_equal(again(images, training=False), few(images, training=False))
+
+
+def test_the_scale_before_the_pool_never_turns_negative():
+    """Else the published order, ReLU and then the pool, would compute something else."""
+    scale = low_rank.deepface(**SMALL).get_layer("C1_bn").gamma
+    keras.optimizers.SGD(10.0).apply([np.ones(scale.shape, np.float32)], [scale])
+    np.testing.assert_array_equal(scale, np.zeros(scale.shape))

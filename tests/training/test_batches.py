@@ -39,3 +39,14 @@ def test_each_epoch_has_the_view_whose_turn_it_is(bank):
     batches.start(1)
     assert np.abs(first.astype(int) - batches[0][0]).max() > 0
     np.testing.assert_array_equal(np.sort(batches[0][0], axis=None), np.sort(bank.views(1), axis=None))
+
+
+def test_jitter_changes_views_anew_in_each_epoch_and_leaves_answers(bank):
+    def first_batch(epoch, **options):
+        return EpochViews(bank, views=1, batch_size=16, seed=0, epoch=epoch, **options)[0]
+
+    plain, changed = first_batch(0), first_batch(0, jitter=0.1)
+    np.testing.assert_array_equal(changed[1], plain[1])
+    assert (changed[0] != plain[0]).any()
+    np.testing.assert_array_equal(changed[0], first_batch(0, jitter=0.1)[0])
+    assert (changed[0] != first_batch(1, jitter=0.1)[0]).any()

@@ -97,6 +97,13 @@ _SECONDS_BETWEEN_PICTURES = 30.0
     help="Share of views in which another face shines through.",
 )
 @click.option(
+    "--jitter",
+    type=click.FloatRange(0, 0.3),
+    default=0.0,
+    show_default=True,
+    help="Mirror, move, turn, scale (by up to this share) and light each view anew in every epoch, for the student.",
+)
+@click.option(
     "--start-from",
     metavar="PRESET",
     help="Begin with the weights of a preset of the same network that has seen nobody of the test.",
@@ -258,6 +265,7 @@ def _job(options: dict[str, Any]) -> "Job":
                 "patience",
                 "seed",
                 "small_epochs",
+                "jitter",
             )
         },
     )

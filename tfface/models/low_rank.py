@@ -33,7 +33,7 @@ _EPSILON = 1e-3
 class LowRankLocallyConnected2D(layers.Layer):
     """A locally connected layer whose kernels are mixtures of `banks` shared ones; padding `valid`."""
 
-    def __init__(self, filters: int, kernel_size: int, *, strides: int = 1, banks: int = 4, **kwargs: Any) -> None:
+    def __init__(self, filters: int, kernel_size: int, *, strides: int = 1, banks: int = 2, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.filters, self.kernel_size, self.strides, self.banks = filters, kernel_size, strides, banks
 
@@ -77,7 +77,7 @@ class LowRankLocallyConnected2D(layers.Layer):
 
 
 def deepface(
-    *, input_size: int = 152, projection: int = 128, banks: int = 4, rank: int = 256, dropout: float = 0.0
+    *, input_size: int = 152, projection: int = 128, banks: int = 2, rank: int = 256, dropout: float = 0.0
 ) -> keras.Model:
     """The network to train; `expand` makes DeepFace of it.
 
@@ -92,8 +92,10 @@ def deepface(
         A model from (N, S, S, 3) RGB in [0, 1] to (N, projection) unit vectors.
     """
     inputs = keras.Input((input_size, input_size, 3), name="image")
-    x = _normed(inputs, layers.Conv2D(32, 11, kernel_initializer="he_normal", name="C1"))
+    x = layers.Conv2D(32, 11, kernel_initializer="he_normal", name="C1")(inputs)
+    # The published order is ReLU, then the pool: the same where no scale is negative, at a quarter of what is normalised.
     x = layers.MaxPooling2D(3, strides=2, padding="same", name="M2")(x)
+    x = _activated(x, "C1", gamma_constraint="non_neg")
     x = _normed(x, layers.Conv2D(16, 9, kernel_initializer="he_normal", name="C3"))
     x = _normed(x, LowRankLocallyConnected2D(16, 9, banks=banks, name="L4"))
     x = _normed(x, LowRankLocallyConnected2D(16, 7, strides=2, banks=banks, name="L5"))
@@ -159,5 +161,9 @@ def expand(few: keras.Model, model: keras.Model) -> None:
 
 def _normed(x: Any, layer: layers.Layer) -> Any:
     """A layer, batch normalisation and ReLU."""
-    x = layers.BatchNormalization(epsilon=_EPSILON, name=f"{layer.name}_bn")(layer(x))
-    return layers.Activation("relu", name=f"{layer.name}_relu")(x)
+    return _activated(layer(x), layer.name)
+
+
+def _activated(x: Any, name: str, **options: Any) -> Any:
+    x = layers.BatchNormalization(epsilon=_EPSILON, name=f"{name}_bn", **options)(x)
+    return layers.Activation("relu", name=f"{name}_relu")(x)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from tfface.training.bank import ViewBank, view_of_epoch
+from tfface.training.jitter import jittered
 
 
 class EpochViews(keras.utils.PyDataset):
@@ -16,7 +17,15 @@ class EpochViews(keras.utils.PyDataset):
     """
 
     def __init__(
-        self, bank: ViewBank, *, views: int, batch_size: int, seed: int, epoch: int = 0, **options: Any
+        self,
+        bank: ViewBank,
+        *,
+        views: int,
+        batch_size: int,
+        seed: int,
+        epoch: int = 0,
+        jitter: float = 0.0,
+        **options: Any,
     ) -> None:
         """
         Args:
@@ -25,10 +34,12 @@ class EpochViews(keras.utils.PyDataset):
             batch_size: photographs in a batch; at most as many as there are.
             seed: of the order.
             epoch: the one to begin with; its view number must be whole.
+            jitter: how much each view is changed once more, as `tfface.training.jitter` says.
             **options: of `keras.utils.PyDataset`.
         """
         super().__init__(**options)
         self.bank, self.views, self.batch_size, self.seed = bank, views, batch_size, seed
+        self.jitter = jitter
         self.start(epoch)
 
     def start(self, epoch: int) -> None:
@@ -36,13 +47,16 @@ class EpochViews(keras.utils.PyDataset):
         number = view_of_epoch(epoch, self.views, self.seed)
         order = np.random.default_rng([self.seed, epoch]).permutation(self.bank.rows)
         # One assignment, so that a thread that reads ahead sees either epoch wholly.
-        self._epoch = (self.bank.views(number), self.bank.answers(number), order)
+        self._epoch = (self.bank.views(number), self.bank.answers(number), order, epoch)
 
     def __len__(self) -> int:
         return self.bank.rows // self.batch_size
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        views, answers, order = self._epoch
+        views, answers, order, epoch = self._epoch
         # In the order of the file: the disk is read forwards, and in a batch the order is nothing.
         rows = np.sort(order[index * self.batch_size : (index + 1) * self.batch_size])
-        return views[rows], answers[rows].astype(np.float32)
+        seen = views[rows]
+        if self.jitter:
+            seen = jittered(seen, self.jitter, np.random.default_rng([self.seed, epoch, index]))
+        return seen, answers[rows].astype(np.float32)

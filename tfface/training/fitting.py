@@ -40,6 +40,7 @@ class Settings:
         seed: of weights, order and views.
         small_input: side of the views in the first epochs, smaller than the student's input; 0 for its own.
         small_epochs: how many epochs those are.
+        jitter: how much the student's views are changed anew at every epoch, as `tfface.training.jitter` says.
         hardening: against attacks or noise; None for ordinary distillation.
     """
 
@@ -56,11 +57,14 @@ class Settings:
     seed: int = 0
     small_input: int = 0
     small_epochs: int = 0
+    jitter: float = 0.0
     hardening: Hardening | None = None
 
     def record(self) -> dict[str, Any]:
         """JSON-able, for fingerprints and results; without what a run does not use."""
-        unused = ("hardening",) if self.small_epochs else ("hardening", "small_input", "small_epochs")
+        unused = {"hardening"}
+        unused |= set() if self.small_epochs else {"small_input", "small_epochs"}
+        unused |= set() if self.jitter else {"jitter"}
         plain = {name: value for name, value in asdict(self).items() if name not in unused}
         return {**plain, **({"hardening": self.hardening.record()} if self.hardening else {})}
 

@@ -88,7 +88,7 @@ def wait_for(bank: ViewBank, number: int, growth: Growth | None) -> None:
         nonlocal said
         if growth is None:
             raise UserError(
-                f"view {number} of the bank {bank.folder} is missing: run the same command without --no-growth"
+                f"view {number} of the bank {bank.folder} is missing: run the same command without --growth none"
             )
         growth.check()
         if time.monotonic() - said > _SECONDS_BETWEEN_NOTES:

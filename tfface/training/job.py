@@ -127,7 +127,11 @@ class Job:
         if not checkpoints.stopped and checkpoints.epochs < self.settings.epochs:
             self._wait(0, growth)
             batches = EpochViews(
-                self.bank, views=self.settings.views, batch_size=self.settings.batch_size, seed=self.settings.seed
+                self.bank,
+                views=self.settings.views,
+                batch_size=self.settings.batch_size,
+                seed=self.settings.seed,
+                jitter=self.settings.jitter,
             )
             train(
                 network,
