@@ -8,6 +8,7 @@ held aside; what was written is shown only if they fail.
 import contextlib
 import importlib.abc
 import importlib.machinery
+import logging
 import os
 import sys
 import tempfile
@@ -38,6 +39,8 @@ def install() -> None:
     """Makes the first import of TensorFlow in this process a quiet one."""
     # What is logged later: errors alone.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Its Python half warns of functions traced again, which here are other models' functions.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     if "tensorflow" not in sys.modules:
         sys.meta_path.insert(0, _Finder())
 
