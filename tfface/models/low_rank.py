@@ -93,7 +93,7 @@ def deepface(
     """
     inputs = keras.Input((input_size, input_size, 3), name="image")
     x = layers.Conv2D(32, 11, kernel_initializer="he_normal", name="C1")(inputs)
-    # The published order is ReLU, then the pool: the same where no scale is negative, with four times as much to scale.
+    # Published: ReLU, then the pool. The same where no scale is negative, and here a quarter is left to normalise.
     x = layers.MaxPooling2D(3, strides=2, padding="same", name="M2")(x)
     x = _activated(x, "C1", gamma_constraint="non_neg")
     x = _normed(x, layers.Conv2D(16, 9, kernel_initializer="he_normal", name="C3"))

@@ -19,7 +19,7 @@ def jittered(views: np.ndarray, amount: float, random: np.random.Generator) -> n
     Args:
         views: uint8 (N, S, S, 3).
         amount: how far, each way: moved by this share of the side, turned by as many radians, scaled by 1 plus as
-            much; brightness and contrast by three times as much.
+            much; brightness and contrast by twice as much.
         random: where the changes are drawn from.
 
     Returns:
