@@ -50,3 +50,12 @@ def test_jitter_changes_views_anew_in_each_epoch_and_leaves_answers(bank):
     assert (changed[0] != plain[0]).any()
     np.testing.assert_array_equal(changed[0], first_batch(0, jitter=0.1)[0])
     assert (changed[0] != first_batch(1, jitter=0.1)[0]).any()
+
+
+def test_answers_are_drawn_to_their_persons(bank):
+    people = np.arange(16) // 4
+    batches = EpochViews(bank, views=1, batch_size=16, seed=0, people=people, center_weight=1.0)
+    answers, views = batches[0][1], batches[0][0]
+    np.testing.assert_allclose(answers, np.repeat(answers[::4], 4, axis=0), atol=1e-6)
+    assert len(np.unique(answers.round(4), axis=0)) == 4
+    np.testing.assert_array_equal(views, EpochViews(bank, views=1, batch_size=16, seed=0)[0][0])

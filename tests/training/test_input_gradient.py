@@ -15,7 +15,8 @@ def gradient(network, images, weights):
         tape.watch(images)
         answer = network(images, training=False)
         loss = tf.reduce_sum(answer * weights)
-    return answer.numpy(), tape.gradient(loss, images).numpy()
+    found = tape.gradient(loss, [images, *network.trainable_variables])
+    return answer.numpy(), *(one.numpy() for one in found)
 
 
 def network(size, kernel, stride, **options):

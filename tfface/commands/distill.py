@@ -104,6 +104,13 @@ _SECONDS_BETWEEN_PICTURES = 30.0
     help="Mirror, move, turn, scale (by up to this share) and light each view anew in every epoch, for the student.",
 )
 @click.option(
+    "--center-weight",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Draw the teacher's answers to photographs of one person so far to their mean.",
+)
+@click.option(
     "--start-from",
     metavar="PRESET",
     help="Begin with the weights of a preset of the same network that has seen nobody of the test.",
@@ -266,6 +273,7 @@ def _job(options: dict[str, Any]) -> "Job":
                 "seed",
                 "small_epochs",
                 "jitter",
+                "center_weight",
             )
         },
     )

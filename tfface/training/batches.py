@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from tfface.training.bank import ViewBank, view_of_epoch
+from tfface.training.centers import drawn_to_centers
 from tfface.training.jitter import jittered
 
 
@@ -25,6 +26,8 @@ class EpochViews(keras.utils.PyDataset):
         seed: int,
         epoch: int = 0,
         jitter: float = 0.0,
+        people: np.ndarray | None = None,
+        center_weight: float = 0.0,
         **options: Any,
     ) -> None:
         """
@@ -35,19 +38,26 @@ class EpochViews(keras.utils.PyDataset):
             seed: of the order.
             epoch: the one to begin with; its view number must be whole.
             jitter: how much each view is changed once more, as `tfface.training.jitter` says.
+            people: (N,) int, whose photograph each is, from 0 without gaps; wanted by `center_weight` alone.
+            center_weight: how far answers are drawn to their person's, as `tfface.training.centers` says.
             **options: of `keras.utils.PyDataset`.
         """
         super().__init__(**options)
         self.bank, self.views, self.batch_size, self.seed = bank, views, batch_size, seed
         self.jitter = jitter
+        self.people, self.center_weight = people, center_weight
         self.start(epoch)
 
     def start(self, epoch: int) -> None:
         """Turns to an epoch, whose view number must be whole."""
         number = view_of_epoch(epoch, self.views, self.seed)
         order = np.random.default_rng([self.seed, epoch]).permutation(self.bank.rows)
+        answers = self.bank.answers(number)
+        if self.center_weight:
+            assert self.people is not None, "centers are of people"
+            answers = drawn_to_centers(answers, self.people, self.center_weight)
         # One assignment, so that a thread that reads ahead sees either epoch wholly.
-        self._epoch = (self.bank.views(number), self.bank.answers(number), order, epoch)
+        self._epoch = (self.bank.views(number), answers, order, epoch)
 
     def __len__(self) -> int:
         return self.bank.rows // self.batch_size

@@ -41,6 +41,7 @@ class Settings:
         small_input: side of the views in the first epochs, smaller than the student's input; 0 for its own.
         small_epochs: how many epochs those are.
         jitter: how much the student's views are changed anew at every epoch, as `tfface.training.jitter` says.
+        center_weight: how far the teacher's answers are drawn to their person's, as `tfface.training.centers` says.
         hardening: against attacks or noise; None for ordinary distillation.
     """
 
@@ -58,13 +59,14 @@ class Settings:
     small_input: int = 0
     small_epochs: int = 0
     jitter: float = 0.0
+    center_weight: float = 0.0
     hardening: Hardening | None = None
 
     def record(self) -> dict[str, Any]:
         """JSON-able, for fingerprints and results; without what a run does not use."""
         unused = {"hardening"}
         unused |= set() if self.small_epochs else {"small_input", "small_epochs"}
-        unused |= set() if self.jitter else {"jitter"}
+        unused |= {name for name in ("jitter", "center_weight") if not getattr(self, name)}
         plain = {name: value for name, value in asdict(self).items() if name not in unused}
         return {**plain, **({"hardening": self.hardening.record()} if self.hardening else {})}
 

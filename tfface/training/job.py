@@ -132,6 +132,8 @@ class Job:
                 batch_size=self.settings.batch_size,
                 seed=self.settings.seed,
                 jitter=self.settings.jitter,
+                people=np.unique(self.maker.identities, return_inverse=True)[1],
+                center_weight=self.settings.center_weight,
             )
             train(
                 network,

@@ -97,6 +97,11 @@ class ViewMaker:
         self.augmentation, self.seed, self.fast = augmentation, seed, fast
         self._boxes: Sequence[np.ndarray | str] | None = None
 
+    @property
+    def identities(self) -> list[str]:
+        """Whose photograph each is."""
+        return [self.dataset.identities[index] for index in self.indices]
+
     def bank(self) -> ViewBank:
         """The bank that holds what this makes."""
         preset = self.teacher.preset
