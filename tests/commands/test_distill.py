@@ -126,6 +126,8 @@ def test_a_student_hardened_against_attacks(distill, tiny_model, tmp_path, monke
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["settings"]["hardening"]["method"] == "trades"
     assert metrics["start"] == "student/plain" and len(metrics["start_sha256"]) == 64
+    first, last = metrics["made_by"]
+    assert "--name plain" in first and "--name hard" in last
     own, other = metrics["withstands"]
     assert (own["preset"], other["preset"]) == ("student/hard", "student/plain")
     assert own["weights_sha256"] == metrics["weights_sha256"]
@@ -138,6 +140,7 @@ def test_a_student_hardened_against_attacks(distill, tiny_model, tmp_path, monke
         "1 steps of",
         "| student/hard |",
         "| student/plain |",
+        f"{first}\n{last}",
         "--start-from student/plain",
     ):
         assert text in card

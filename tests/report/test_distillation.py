@@ -69,7 +69,8 @@ def test_a_model_card_names_data_numbers_and_command():
         "identities_seen": ["a", "b"],
         "licence": "MIT",
     }
-    card = model_card(METRICS, record, "python cli.py distill --release")
+    made = ["python cli.py distill --seed 1 --release", "python cli.py distill --release"]
+    card = model_card({**METRICS, "made_by": made}, record)
     for text in (
         "# student/made",
         "671,104 weights",
@@ -77,7 +78,7 @@ def test_a_model_card_names_data_numbers_and_command():
         "lists the 2 people",
         "FaceNet's training sets were not cleaned",
         "16 of 1,680 (0.95%)",
-        "python cli.py distill --release",
+        "```\npython cli.py distill --seed 1 --release\npython cli.py distill --release\n```",
         "92.30% at epoch 42 of 60",
         "0.6123 (fold 8)",
         "Licence: MIT.",

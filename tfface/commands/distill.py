@@ -178,7 +178,7 @@ def command(context: click.Context, **options: Any) -> None:
     from tfface.console import note
     from tfface.export.lite_speed import lite_speed
     from tfface.models.base import load_by_name
-    from tfface.report.distillation_files import distillation_record, show_distillation, write_distillation
+    from tfface.report.distillation_files import distillation_record, made_by, show_distillation, write_distillation
     from tfface.report.records import Clock
 
     clock = Clock()
@@ -208,6 +208,7 @@ def command(context: click.Context, **options: Any) -> None:
         folder = (_saved_models(options) / name) if options["release"] else checkpoints.folder / "preset"
         embedder, score = job.write_preset(folder, network, validation)
         metrics = distillation_record(job, embedder, score, checkpoints, clock)
+        metrics["made_by"] = made_by(job.start, _command_line(context))
         if options["release"]:
             metrics.update(job.measure(embedder))
             metrics["tflite"] = lite_speed(embedder, job.teacher)
@@ -219,7 +220,6 @@ def command(context: click.Context, **options: Any) -> None:
             title,
             released=folder if options["release"] else None,
             out=options["out"],
-            command=_command_line(context),
         )
     show_distillation(metrics, released=options["release"])
 

@@ -114,13 +114,12 @@ def plot_curves(target: Path, history: Sequence[dict[str, float]], title: str) -
     plt.close(figure)
 
 
-def model_card(metrics: Metrics, record: Metrics, command: str) -> str:
+def model_card(metrics: Metrics, record: Metrics) -> str:
     """The README of a preset, in Markdown.
 
     Args:
         metrics: as `metrics.json` holds them.
         record: as `preset.json` holds it.
-        command: what made it.
     """
     rows = comparison_rows(metrics)
     table = [f"| | paper | {metrics['teacher']} | {metrics['preset']} |", "|---|---|---|---|"]
@@ -164,7 +163,7 @@ def model_card(metrics: Metrics, record: Metrics, command: str) -> str:
             "## How it was made",
             "",
             "```",
-            command,
+            *metrics["made_by"],
             "```",
             "",
             f"Licence: {record['licence']}.",

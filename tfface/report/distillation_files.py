@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfface.console import print_table
 from tfface.files import atomic_write, read_json, write_json
+from tfface.models import base
 from tfface.report.distillation import model_card, plot_curves, print_comparison
 from tfface.report.records import Clock, head
 
@@ -47,8 +48,22 @@ def distillation_record(
     }
 
 
+def made_by(start: "Embedder | None", command: str) -> list[str]:
+    """The commands that make a preset, in order: those of what it began with, then its own.
+
+    A preset may begin with the one that it replaces: then only the whole list makes it again.
+
+    Args:
+        start: what the training began with; None for fresh weights.
+        command: the preset's own.
+    """
+    if start is None:
+        return [command]
+    return [*read_json(base.SAVED_MODELS / start.preset.name / "metrics.json")["made_by"], command]
+
+
 def write_distillation(
-    metrics: Metrics, history: "History", title: str, *, released: Path | None, out: Path | None, command: str
+    metrics: Metrics, history: "History", title: str, *, released: Path | None, out: Path | None
 ) -> None:
     """Writes curves and metrics to both folders, and the model card to the preset's.
 
@@ -58,14 +73,13 @@ def write_distillation(
         title: of the curves.
         released: the preset's folder; None unless it is released.
         out: of `--out`.
-        command: what made the preset.
     """
     for target in filter(None, [released, out]):
         plot_curves(target / "curves.png", history, title)
         write_json(target / "metrics.json", metrics)
     if released:
         with atomic_write(released / "README.md") as temporary:
-            temporary.write_text(model_card(metrics, read_json(released / "preset.json"), command))
+            temporary.write_text(model_card(metrics, read_json(released / "preset.json")))
         print(f"wrote {metrics['preset']} to {released}")
     if out:
         print(f"wrote curves.png, metrics.json in {out}")
