@@ -134,8 +134,9 @@ def test_scoring_survives_a_node_to_the_bit(nodes, pool, monkeypatch):
         for kind in ("genuine", "impostor"):
             ours, theirs = (getattr(one, kind).tally for one in (found.regions[region], scores))
             np.testing.assert_array_equal(ours.histogram, theirs.histogram)
-            assert ours.cosine == pytest.approx(theirs.cosine, rel=1e-12)
-            assert ours.euclidean == pytest.approx(theirs.euclidean, rel=1e-12)
+            # Of float32 products, whose last bits hang on how many threads a BLAS takes.
+            assert ours.cosine == pytest.approx(theirs.cosine, rel=1e-9)
+            assert ours.euclidean == pytest.approx(theirs.euclidean, rel=1e-9)
     for name in ("closest_impostors", "farthest_genuine", "genuine_pairs"):
         for field in ("first", "second", "distance"):
             np.testing.assert_array_equal(getattr(getattr(found, name), field), getattr(getattr(alone, name), field))
