@@ -229,7 +229,12 @@ def strips(embeddings: Rows, codes: np.ndarray, tile: Tile) -> Iterator[Strip]:
     ends = np.minimum(np.searchsorted(codes, codes[row:last_row], side="right"), last_column)
     room = min(STRIP, last_row - row) * width
     distances, scratch, bins = np.empty(room, np.float32), np.empty(room, np.float32), np.empty(room, np.uint16)
-    rows, transposed = embeddings[row:last_row], embeddings[column:last_column].T
+    rows, columns = embeddings[row:last_row], embeddings[column:last_column]
+    if row == column:
+        # Of an array with itself numpy asks BLAS for another product (syrk), which may round otherwise; rows that are
+        # read from disk twice are two arrays already, and both ways are to agree to the bit.
+        columns = columns.copy()
+    transposed = columns.T
     for start in range(row, last_row, STRIP):
         stop = min(start + STRIP, last_row)
         shape = stop - start, width
