@@ -2,7 +2,13 @@ import keras
 import numpy as np
 import pytest
 
-from tfface.models.layers import BlueGreenRedMinusMean, LocallyConnected2D, PerImageStandardization, UnitNorm
+from tfface.models.layers import (
+    BlueGreenRedMinusMean,
+    CenteredConv2D,
+    LocallyConnected2D,
+    PerImageStandardization,
+    UnitNorm,
+)
 
 
 def locally_connected(kernel, bias, **arguments) -> LocallyConnected2D:
@@ -86,6 +92,14 @@ def test_blue_green_red_minus_mean_by_hand():
     np.testing.assert_allclose(layer(np.float32([[[[1, 0.2, 0]]]])), [[[[-10, 31, 225]]]], rtol=1e-6)
 
 
+def test_centered_convolution_by_hand():
+    """0.5 is the middle, 1 the end: 0, 0, 1, -1 by a kernel of 1, 2, 3, 4 is 3 - 4 = -1."""
+    layer = CenteredConv2D(1, 2, use_bias=False)
+    layer.build((None, 2, 2, 1))
+    layer.set_weights([np.float32([1, 2, 3, 4]).reshape(2, 2, 1, 1)])
+    np.testing.assert_allclose(layer(np.float32([[[[0.5], [0.5]], [[1], [0]]]])), [[[[-1]]]])
+
+
 @pytest.mark.parametrize("layer", [UnitNorm(), PerImageStandardization()], ids=lambda layer: type(layer).__name__)
 def test_gradients_stay_finite_where_an_image_is_constant_or_a_vector_zero(layer):
     import tensorflow as tf
@@ -104,6 +118,7 @@ def test_gradients_stay_finite_where_an_image_is_constant_or_a_vector_zero(layer
         PerImageStandardization(name="b"),
         BlueGreenRedMinusMean((1.0, 2.0, 3.0), name="c"),
         LocallyConnected2D(5, (3, 2), strides=2, activation="relu", name="d"),
+        CenteredConv2D(5, 3, strides=2, use_bias=False, name="e"),
     ],
     ids=lambda layer: type(layer).__name__,
 )

@@ -1,3 +1,6 @@
+import keras
+import numpy as np
+
 from tfface.models.student import inception_resnet_simple
 
 
@@ -14,3 +17,15 @@ def test_sides_by_hand():
     model = inception_resnet_simple(embedding_size=64)
     assert model.get_layer("flatten").output.shape == (None, 512)
     assert model.output_shape == (None, 64)
+
+
+def test_it_sees_images_scaled_to_minus_one_to_one():
+    student = inception_resnet_simple(embedding_size=8)
+    plain = keras.layers.Conv2D(32, 8, strides=4, use_bias=False)
+    inputs = keras.Input((160, 160, 3))
+    x = plain(keras.layers.Rescaling(2.0, -1.0)(inputs))
+    plain.set_weights(student.get_layer("conv1").get_weights())
+    for layer in student.layers[2:]:
+        x = layer(x)
+    images = np.random.default_rng(0).random((2, 160, 160, 3), np.float32)
+    np.testing.assert_allclose(student(images), keras.Model(inputs, x)(images), atol=1e-6)

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from tfface.models.layers import UnitNorm
+from tfface.models.layers import CenteredConv2D, UnitNorm
 from tfface.models.student import inception_resnet_simple
 from tfface.training.input_gradient import with_fast_input_gradient
 
@@ -19,22 +19,23 @@ def gradient(network, images, weights):
     return answer.numpy(), *(one.numpy() for one in found)
 
 
-def network(size, kernel, stride, **options):
+def network(size, kernel, stride, convolution=layers.Conv2D, **options):
     keras.utils.set_random_seed(1)
     inputs = keras.Input((size, size, 3))
-    x = layers.Conv2D(5, kernel, strides=stride, use_bias=False, **options)(inputs)
+    x = convolution(5, kernel, strides=stride, use_bias=False, **options)(inputs)
     x = layers.Activation("relu")(layers.BatchNormalization()(x))
     return keras.Model(inputs, UnitNorm()(layers.Dense(4)(layers.Flatten()(x))))
 
 
+@pytest.mark.parametrize("convolution", [layers.Conv2D, CenteredConv2D])
 @pytest.mark.parametrize(
     ("size", "kernel", "stride"), [(12, 4, 2), (13, 5, 2), (15, 3, 2), (16, 8, 4), (17, 7, 3), (9, 2, 3)]
 )
-def test_the_same_answers_and_gradients(size, kernel, stride):
+def test_the_same_answers_and_gradients(size, kernel, stride, convolution):
     """Kernels that are no multiple of the stride, and pixels at the edge that no filter sees."""
     random = np.random.default_rng(0)
     images, weights = random.random((2, size, size, 3), np.float32), random.standard_normal((2, 4)).astype("float32")
-    plain = network(size, kernel, stride)
+    plain = network(size, kernel, stride, convolution)
     fast = with_fast_input_gradient(plain)
     assert any("unstrided" in layer.name for layer in fast.layers)
     for one, other in zip(gradient(plain, images, weights), gradient(fast, images, weights), strict=True):

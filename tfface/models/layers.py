@@ -1,6 +1,7 @@
 """Layers that the zoo shares, in `keras.ops` alone, so that they run on every Keras backend."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -44,6 +45,23 @@ class PerImageStandardization(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape
+
+
+@_register
+class CenteredConv2D(keras.layers.Conv2D):
+    """A convolution without padding over images in [0, 1], answering as if they were first taken to [-1, 1].
+
+    The scaling is done to the kernel: on large images a pass over them costs a fifth of a small
+    network's time, and its gradient as much again.
+    """
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        return self.centered(super().convolution_op, inputs, kernel)
+
+    @staticmethod
+    def centered(convolve: Callable[[Any, Any], Any], inputs: Any, kernel: Any) -> Any:
+        """What a convolution of (inputs, kernel) gives for inputs scaled to [-1, 1]."""
+        return convolve(inputs, 2.0 * kernel) - ops.sum(kernel, axis=(0, 1, 2))
 
 
 @_register

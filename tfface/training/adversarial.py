@@ -126,10 +126,13 @@ class AdversarialDistiller(Distiller):
         share = self._share()
         epsilon, alpha = share * self.epsilon, share * self.alpha
         answers = tf.cast(answers, tf.float32)
-        moved = _begun(images, self._levels(tf.shape(images)), epsilon)
-        for step in range(self.attack_steps):
-            gradient = self._gradient(moved, answers) if step or first is None else first
-            moved = _climbed(moved, gradient, images, alpha, epsilon)
+        levels = self._levels(tf.shape(images))
+        if first is None:
+            moved = _begun(images, levels, epsilon)
+        else:
+            moved = _first_climbed(images, levels, first, alpha, epsilon)
+        for _ in range(self.attack_steps - (first is not None)):
+            moved = _climbed(moved, self._gradient(moved, answers), images, alpha, epsilon)
         return tf.stop_gradient(moved)
 
     def _gradient(self, images: Any, answers: Any) -> Any:
@@ -174,15 +177,21 @@ def _fused(update: Callable[..., Any]) -> Callable[..., Any]:
     return functools.wraps(update)(lambda *given: compiled()(*given))
 
 
-@_fused
-def _begun(images: Any, levels: Any, epsilon: Any) -> Any:
+def _at_random(images: Any, levels: Any, epsilon: Any) -> Any:
     """Images moved to a random point of their ball: level 0 is -epsilon, 255 is epsilon."""
     start = ops.cast(levels, "float32") / 127.5 - 1.0
     return ops.clip(images + epsilon * start, 0.0, 1.0)
 
 
-@_fused
-def _climbed(moved: Any, gradient: Any, images: Any, alpha: Any, epsilon: Any) -> Any:
+def _ascended(moved: Any, gradient: Any, images: Any, alpha: Any, epsilon: Any) -> Any:
     """One step up the gradient's sign, back into the images' ball and into [0, 1]."""
     low, high = ops.maximum(images - epsilon, 0.0), ops.minimum(images + epsilon, 1.0)
     return ops.minimum(ops.maximum(moved + alpha * ops.sign(gradient), low), high)
+
+
+_begun, _climbed = _fused(_at_random), _fused(_ascended)
+
+
+@_fused
+def _first_climbed(images: Any, levels: Any, gradient: Any, alpha: Any, epsilon: Any) -> Any:
+    return _ascended(_at_random(images, levels, epsilon), gradient, images, alpha, epsilon)

@@ -11,6 +11,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfface.models.layers import CenteredConv2D
+
 _MOST_CHANNELS = 4
 """Input channels up to which a strided convolution is worth it."""
 
@@ -33,7 +35,7 @@ def with_fast_input_gradient(network: keras.Model) -> keras.Model:
 
 def _fits(layer: keras.layers.Layer) -> bool:
     return (
-        type(layer) is keras.layers.Conv2D
+        type(layer) in (keras.layers.Conv2D, CenteredConv2D)
         and layer.strides[0] == layer.strides[1] > 1
         and layer.padding == "valid"
         and layer.groups == 1
@@ -75,7 +77,10 @@ class _Unstrided(keras.layers.Layer):
 
             return tf.nn.conv2d(images, kernel, stride, "VALID"), gradient
 
-        return convolve(images, tf.convert_to_tensor(self._convolution.kernel))
+        kernel = tf.convert_to_tensor(self._convolution.kernel)
+        if isinstance(self._convolution, CenteredConv2D):
+            return self._convolution.centered(convolve, images, kernel)
+        return convolve(images, kernel)
 
 
 def _input_gradient(upstream: tf.Tensor, kernel: tf.Tensor, stride: int, size: int) -> tf.Tensor:
