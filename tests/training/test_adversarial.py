@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from tfface.errors import UserError
+from tfface.training import adversarial
 from tfface.training.adversarial import AdversarialDistiller
 from tfface.training.batches import EpochViews
 from tfface.training.distillation import Distiller
@@ -51,10 +52,107 @@ def test_the_attack_stays_in_its_budget_and_drives_answers_away(distiller, batch
 
 
 def test_one_step_from_the_clean_views_is_the_gradients_sign(distiller, batch, monkeypatch):
-    """From level 255, epsilon above the image: up stays there, down is a step below."""
+    images, answers = batch
+    made = distiller(attack_steps=1, alpha=0.02)
+    monkeypatch.setattr(adversarial, "_begun", lambda images, *given: images)
+    given = tf.constant(images)
+    with tf.GradientTape() as tape:
+        tape.watch(given)
+        total = tf.reduce_sum(made.student(given, training=False) * answers)
+    sign = np.sign(tape.gradient(total, given).numpy())
+    np.testing.assert_allclose(made.attack(given, answers), np.clip(images - 0.02 * sign, 0, 1), atol=1e-6)
+
+
+def test_starts_are_uniform_and_of_seed_and_step(distiller):
+    made, other = distiller(), distiller(seed=1)
+    start, side = (found.numpy() for found in made._start((30, 30, 3), 400))
+    assert start.shape == (30, 30, 3) and side.shape == (400, 1, 1, 1)
+    assert start.mean() == pytest.approx(0, abs=0.04) and start.std() == pytest.approx(1 / 3**0.5, abs=0.03)
+    assert np.abs(start).max() <= 1 and set(np.unique(side)) == {-1, 1} and abs(side.mean()) < 0.2
+    for one, expected in zip(made._start((30, 30, 3), 400), (start, side), strict=True):
+        np.testing.assert_array_equal(one, expected)
+    made.optimizer.iterations.assign(1)
+    for found in (made._start((30, 30, 3), 400), other._start((30, 30, 3), 400)):
+        assert not np.array_equal(found[0], start) and not np.array_equal(found[1], side)
+
+
+def test_the_start_by_hand():
+    """-0.6 and 1 of epsilon 0.1 from 0.5, and the opposite; never out of [0, 1]."""
+    found = adversarial._begun(tf.fill([2, 2], 0.5), tf.constant([-0.6, 1.0]), tf.constant([[1.0], [-1.0]]), 0.1)
+    np.testing.assert_allclose(found, [[0.44, 0.6], [0.56, 0.4]], atol=1e-6)
+    np.testing.assert_allclose(
+        adversarial._begun(tf.constant([0.05, 0.95]), tf.constant([-1.0, 1.0]), tf.constant([1.0]), 0.1), [0, 1]
+    )
+
+
+def test_epsilon_climbs(distiller, batch):
+    """In 4 steps: at the second it is half."""
+    images, answers = batch
+    made = distiller(climb_steps=4)
+    made.optimizer.iterations.assign(1)
+    reached = np.abs(made.attack(images, answers).numpy() - images).max()
+    assert reached == pytest.approx(EPSILON / 2, abs=1e-6)
+    made.optimizer.iterations.assign(9)
+    assert np.abs(made.attack(images, answers).numpy() - images).max() == pytest.approx(EPSILON, abs=1e-6)
+
+
+def test_the_attack_leaves_moving_averages_alone(distiller, batch):
+    made = distiller()
+    before = [np.asarray(variable) for variable in made.variables]
+    made.attack(*batch)
+    for one, other in zip(before, made.variables, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_pgd_at_is_distillation_on_attacked_views(distiller, batch, network):
+    images, answers = batch
+    made = distiller()
+    attacked = made.attack(images, answers)
+    plain = Distiller(network())
+    plain.compile(optimizer="sgd")
+    plain.train_step((attacked, tf.constant(answers)))
+    made.train_step((tf.constant(images), tf.constant(answers)))
+    for one, other in zip(made.student.variables, plain.student.variables, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_trades_steps_down_both_of_its_terms(distiller, batch, network):
+    """Against both gradients taken apart, with plain layers; the clean embedding is a constant to the second."""
+    images, answers = map(tf.constant, batch)
+    made = distiller(method="trades", weight=3.0)
+    attacks = []
+    attack = made.attack
+    made.attack = lambda *given, **options: (
+        attacks.append((options["first"], attack(*given, **options))) or attacks[-1][1]
+    )
+    before = [np.asarray(variable) for variable in made.trainable_variables]
+    metrics = made.train_step((images, answers))
+    ((first, attacked),) = attacks
+
+    plain = Distiller(network())
+    weights = plain.trainable_weights
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        clean = plain.student(images, training=True)
+        loss = plain.compute_loss(y=answers, y_pred=clean)
+    *gradients, at_views = tape.gradient(loss, [*weights, images])
+    with tf.GradientTape() as tape:
+        distance = 1 - tf.reduce_mean(tf.reduce_sum(plain.student(attacked, training=True) * clean.numpy(), axis=1))
+    np.testing.assert_allclose(first, at_views, atol=1e-6)
+    for old, new, one, other in zip(
+        before, made.trainable_variables, gradients, tape.gradient(distance, weights), strict=True
+    ):
+        np.testing.assert_allclose(new, old - 0.01 * (one + 3 * other), atol=1e-5)
+    assert float(metrics["loss"]) == pytest.approx(float(loss + 3 * distance), abs=1e-5)
+    for one, other in zip(made.student.non_trainable_variables, plain.student.non_trainable_variables, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_a_first_gradient_that_is_given_is_climbed(distiller, batch, monkeypatch):
+    """From epsilon above the image: up stays there, down is a step below."""
     images, answers = batch
     made = distiller(attack_steps=1, epsilon=0.03, alpha=0.02)
-    monkeypatch.setattr(made, "_levels", lambda shape: tf.fill(shape, tf.constant(255, tf.uint8)))
+    monkeypatch.setattr(made, "_start", lambda shape, count: (tf.ones(shape), tf.ones((count, 1, 1, 1))))
     monkeypatch.setattr(AdversarialDistiller, "_gradient", lambda self, *given: pytest.fail("a pass too many"))
     first = np.random.default_rng(5).standard_normal(images.shape).astype("float32")
     above = np.clip(images + 0.03, 0, 1)
