@@ -18,6 +18,7 @@ from tfface.filling import RowJob, Save, fill
 from tfface.flat_rows import MOST_IN_MEMORY, write_rows
 from tfface.images import Recipe, crop_resize, decode
 from tfface.store import Range, Store
+from tfface.vectors import unit
 from tfface.workers import HERE, Workers
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def embed_images(embedder: "Embedder", images: np.ndarray, *, flip: bool = False
         (N, D) float32 unit vectors.
     """
     vectors = embedder.embed(images)
-    return _add_units(vectors, embedder.embed(images[:, :, ::-1])) if flip else vectors
+    return unit(vectors + embedder.embed(images[:, :, ::-1])) if flip else vectors
 
 
 def _embed_once(
@@ -127,12 +128,6 @@ def _embed_once(
     label += f" under {corruption}" if corruption else ""
     fill(_Embedding(store, dataset, embedder, recipe, corruption, mirrored), label=label, workers=workers)
     return store
-
-
-def _add_units(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The sums' directions; a row of zeros (a failed image) stays one."""
-    total = first + second
-    return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), np.float32(1e-12))
 
 
 def crops(
@@ -346,7 +341,7 @@ def _read(dataset: FaceDataset, store: Store, mirrored: Store | None = None) -> 
     def vectors() -> Iterator[np.ndarray]:
         for own, other in zip(store.tables(), mirrored.tables() if mirrored else itertools.repeat(None), strict=False):
             reasons.extend(own["failed"].to_pylist())
-            yield _vectors(own) if other is None else _add_units(_vectors(own), _vectors(other))
+            yield _vectors(own) if other is None else unit(_vectors(own) + _vectors(other))
 
     found = vectors()
     first = next(found)

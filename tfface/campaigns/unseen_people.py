@@ -19,6 +19,7 @@ from tfface.images import Recipe
 from tfface.training.comparison import heldout_metrics
 from tfface.training.head import Head
 from tfface.training.split import Split, split_people
+from tfface.vectors import unit
 
 if TYPE_CHECKING:
     from tfface.models.base import Embedder, Preset
@@ -88,7 +89,7 @@ def as_embedding(head: Head, vectors: np.ndarray) -> np.ndarray:
         values = np.maximum(head.logits(vectors), 0)
     else:
         values = head.logits(vectors)
-    return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), np.float32(1e-12))
+    return unit(values)
 
 
 def verify(

@@ -19,6 +19,7 @@ from tfface.errors import UserError
 from tfface.files import read_json, sha256_of
 from tfface.models.base import Embedder, Preset
 from tfface.quiet import held_stderr
+from tfface.vectors import unit
 
 if TYPE_CHECKING:
     import keras
@@ -125,7 +126,7 @@ class TFLiteEmbedder(Embedder):
                 images = to_bytes(images)
         vectors = [self._runner(image=image[None])["embedding"] for image in images]
         found = np.concatenate([np.zeros((0, self.preset.embedding_size), np.float32), *vectors])
-        return _unit(found) if self.artifact.renormalise else found
+        return unit(found) if self.artifact.renormalise else found
 
     @property
     def takes_bytes(self) -> bool:
@@ -233,10 +234,6 @@ def _located(path: Path) -> Path:
 def to_bytes(images: np.ndarray) -> np.ndarray:
     """Values in [0, 1] as bytes, as a phone has them."""
     return np.rint(images * 255).astype(np.uint8)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
 
 
 def _no_keras_model() -> "keras.Model":

@@ -22,6 +22,7 @@ from tfface.console import note
 from tfface.errors import Unavailable, UserError
 from tfface.files import sha256_of
 from tfface.models.base import Embedder, Preset
+from tfface.vectors import unit
 from tfface.weights import ANSWER_SECONDS
 
 # The package logs to stdout, which is for results, what our one error line says; it reads this when first imported.
@@ -55,7 +56,7 @@ class PackageEmbedder(Embedder):
             for image in np.asarray(images)
         ]
         vectors = np.asarray(self.client.forward(np.concatenate(prepared)), np.float32).reshape(len(prepared), -1)
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return unit(vectors)
 
 
 def names() -> list[str]:

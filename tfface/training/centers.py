@@ -8,6 +8,8 @@ teacher instead of learned ones.
 
 import numpy as np
 
+from tfface.vectors import unit
+
 
 def drawn_to_centers(answers: np.ndarray, people: np.ndarray, weight: float) -> np.ndarray:
     """Answers moved towards the mean of their person's, and scaled to length 1 again.
@@ -23,8 +25,4 @@ def drawn_to_centers(answers: np.ndarray, people: np.ndarray, weight: float) -> 
     answers = answers.astype(np.float32)
     sums = np.zeros((people.max() + 1, answers.shape[1]), np.float32)
     np.add.at(sums, people, answers)
-    return _unit((1 - weight) * answers + weight * _unit(sums)[people])
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
+    return unit((1 - weight) * answers + weight * unit(sums)[people])
