@@ -90,12 +90,15 @@ def plot_curves(target: Path, history: Sequence[dict[str, float]], title: str) -
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     epochs = range(1, len(history) + 1)
-    left.plot(epochs, [record["loss"] for record in history], color="#c8553d", label="loss")
-    left.set(xlabel="epoch", ylabel="training loss", yscale="log", title=title)
-    cosine = left.twinx()
-    cosine.plot(epochs, [record["cosine"] for record in history], color="#3355cc", label="cosine to the teacher")
-    cosine.set(ylabel="mean cosine to the teacher")
-    left.legend([*left.lines, *cosine.lines], [str(line.get_label()) for line in [*left.lines, *cosine.lines]])
+    left.set(xlabel="epoch", title=title)
+    # Each axis in its curve's colour: a legend would lie on one of them.
+    for axes, key, label, color in (
+        (left, "loss", "training loss", "#c8553d"),
+        (left.twinx(), "cosine", "mean cosine to the teacher", "#3355cc"),
+    ):
+        axes.plot(epochs, [record[key] for record in history], color=color)
+        axes.set_ylabel(label, color=color)
+        axes.tick_params(axis="y", colors=color)
     accuracy = [100 * record["accuracy"] for record in history]
     best = max(range(len(history)), key=lambda epoch: rank(history[epoch]))
     right.plot(epochs, accuracy, color="#2a9d6f", marker=".")
