@@ -16,6 +16,7 @@ HOUSE = ROOT / "tfface"
 ROOMS = (
     "errors",
     "files",
+    "vectors",
     "console",
     "quiet",
     "workers",

@@ -96,7 +96,7 @@ def test_keras_3_weights_of_a_model_in_training(source, tmp_path):
 
 def test_keras_3_file_without_a_layer(keras_3_file):
     with h5py.File(keras_3_file, "r+") as opened:
-        del opened["layers/conv2d_1"]
+        del opened["layers/conv2d"]
     assert "layer conv2 is missing" in message(keras_3_file)
 
 
