@@ -127,11 +127,13 @@ class AdversarialDistiller(Distiller):
         epsilon, alpha = share * self.epsilon, share * self.alpha
         answers = tf.cast(answers, tf.float32)
         start = self._start(images.shape[1:], tf.shape(images)[0])
+        passes = self.attack_steps
         if first is None:
             moved = _begun(images, *start, epsilon)
         else:
             moved = _first_climbed(images, *start, first, alpha, epsilon)
-        for _ in range(self.attack_steps - (first is not None)):
+            passes -= 1
+        for _ in range(passes):
             moved = _climbed(moved, self._gradient(moved, answers), images, alpha, epsilon)
         return tf.stop_gradient(moved)
 
@@ -183,20 +185,20 @@ def _fused(update: Callable[..., Any]) -> Callable[..., Any]:
     return functools.wraps(update)(lambda *given: compiled()(*given))
 
 
-def _at_random(images: Any, start: Any, side: Any, epsilon: Any) -> Any:
+@_fused
+def _begun(images: Any, start: Any, side: Any, epsilon: Any) -> Any:
     """Images moved to a point of their ball: epsilon times what `_start` gives."""
     return ops.clip(images + epsilon * side * start, 0.0, 1.0)
 
 
-def _ascended(moved: Any, gradient: Any, images: Any, alpha: Any, epsilon: Any) -> Any:
+@_fused
+def _climbed(moved: Any, gradient: Any, images: Any, alpha: Any, epsilon: Any) -> Any:
     """One step up the gradient's sign, back into the images' ball and into [0, 1]."""
     low, high = ops.maximum(images - epsilon, 0.0), ops.minimum(images + epsilon, 1.0)
     return ops.minimum(ops.maximum(moved + alpha * ops.sign(gradient), low), high)
 
 
-_begun, _climbed = _fused(_at_random), _fused(_ascended)
-
-
 @_fused
 def _first_climbed(images: Any, start: Any, side: Any, gradient: Any, alpha: Any, epsilon: Any) -> Any:
-    return _ascended(_at_random(images, start, side, epsilon), gradient, images, alpha, epsilon)
+    """Both in one pass."""
+    return _climbed(_begun(images, start, side, epsilon), gradient, images, alpha, epsilon)
