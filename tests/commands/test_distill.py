@@ -187,6 +187,7 @@ def test_views_alone(distill, cache):
         (["--epsilon", "0.1"], "--epsilon is of adversarial training: give --adversarial too"),
         (["--adversarial", "pgd-at", "--trades-weight", "2"], "--trades-weight is of --adversarial trades"),
         (["--adversarial", "pgd-at", "--epsilon", "0"], "--epsilon 0: adversarial training needs a budget above 0"),
+        (["--adversarial", "pgd-at", "--hint-weight", "1"], "learns from embeddings alone: leave out --hint-weight"),
         (["--adversarial", "pgd-at", "--noise", "0.1"], "each harden the student: give one of them"),
         (["--adversarial", "pgd-at", "--small-epochs", "1", "--small-input", "70"], "leave out --small-epochs"),
         (["--start-from", "student"], "it does not say whom it was trained on"),

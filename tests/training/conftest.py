@@ -82,6 +82,22 @@ def bank(cache):
 
 
 @pytest.fixture
+def hinted_bank(cache):
+    """As `bank`, in one view; after each answer come two hints, which are its first values times 5 and 50."""
+    filled = ViewBank({"what": "colours"}, 16, 8, 6, hints=2)
+
+    def make(number, start, stop):
+        answers = unit_rows(np.random.default_rng(start), stop - start, 4)
+        answers[:, 3] = np.abs(answers[:, 3])
+        shades = np.rint(127 + 120 * answers[:, :3]).astype(np.uint8)
+        views = np.broadcast_to(shades[:, None, None], (stop - start, 8, 8, 3))
+        return views, np.hstack([answers, answers[:, :2] * (5, 50)])
+
+    filled.fill(0, make)
+    return filled
+
+
+@pytest.fixture
 def user_error():
     def check(match):
         return pytest.raises(UserError, match=match)

@@ -59,3 +59,13 @@ def test_answers_are_drawn_to_their_persons(bank):
     np.testing.assert_allclose(answers, np.repeat(answers[::4], 4, axis=0), atol=1e-6)
     assert len(np.unique(answers.round(4), axis=0)) == 4
     np.testing.assert_array_equal(views, EpochViews(bank, views=1, batch_size=16, seed=0)[0][0])
+
+
+def test_hints_are_not_drawn_to_centers(hinted_bank):
+    def answers(weight):
+        people = np.arange(16) // 4
+        batches = EpochViews(hinted_bank, views=1, batch_size=16, seed=0, people=people, center_weight=weight)
+        return batches[0][1]
+
+    np.testing.assert_array_equal(answers(1.0)[:, 4:], answers(0.0)[:, 4:])
+    assert np.abs(answers(1.0)[:, :4] - answers(0.0)[:, :4]).max() > 0.1

@@ -1,3 +1,4 @@
+import dataclasses
 import importlib.util
 import os
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 
 from tfface.errors import UserError
 from tfface.models.layers import UnitNorm
+from tfface.training import losses
 from tfface.training.batches import EpochViews
 from tfface.training.distillation import Distiller, adamw
 from tfface.training.fitting import Settings, compiled
@@ -47,6 +49,37 @@ def test_views_are_bytes_of_any_size(network):
 def test_the_teacher_is_no_part_of_it(network):
     student = network()
     assert len(Distiller(student).trainable_variables) == len(student.trainable_variables)
+
+
+def test_hints_are_foretold_in_training_alone(network):
+    """The teacher's answers are 4 values and 6 hints; what foretells those is learned beside the student."""
+    student = network()
+    distiller = Distiller(student, relation_weight=0.0, hint_weight=2.0, hints=6)
+    assert len(distiller.trainable_variables) == len(student.trainable_variables) + 1
+    random = np.random.default_rng(0)
+    views = random.integers(0, 256, (3, 8, 8, 3), np.uint8)
+    embeddings, foretold = distiller(views, training=True)
+    assert (embeddings.shape, foretold.shape) == ((3, 4), (3, 6))
+    own = np.asarray(student(views.astype("float32") / 255))
+    np.testing.assert_allclose(distiller(views), own, atol=1e-6)
+    answers = np.hstack([own, random.standard_normal((3, 6))]).astype("float32")
+    loss = float(distiller.compute_loss(y=answers, y_pred=(own, foretold)))
+    assert loss == pytest.approx(2.0 * float(losses.hint(foretold, answers[:, 4:])), abs=1e-5)
+
+
+def test_hints_are_learned(hinted_bank, network):
+    settings = dataclasses.replace(SMALL, hint_weight=1.0)
+    distiller = compiled(network(), settings, steps_per_epoch=2, hints=hinted_bank.hints)
+    history = distiller.fit(EpochViews(hinted_bank, views=1, batch_size=8, seed=0), epochs=40, verbose=0).history
+    assert history["cosine"][-1] > 0.9
+    assert history["loss"][-1] < history["loss"][0] / 3
+
+
+def test_a_network_without_features_gives_no_hints():
+    inputs = keras.Input((8, 8, 3))
+    student = keras.Model(inputs, UnitNorm()(keras.layers.Flatten()(inputs)), name="bare")
+    with pytest.raises(UserError, match="bare has no dense layer whose input would be a hint: leave out --hint-weight"):
+        Distiller(student, hint_weight=1.0, hints=3)
 
 
 def pooling_network(size: int = 8) -> keras.Model:
@@ -89,6 +122,16 @@ def test_saves_and_loads_in_safe_mode(network, tmp_path):
     again = keras.models.load_model(tmp_path / "distiller.keras", safe_mode=True)
     np.testing.assert_array_equal(again(views), before)
     assert (again.relation_weight, again.contrast_weight) == (3.0, 0.5)
+
+
+def test_hints_survive_saving(network, tmp_path):
+    distiller = Distiller(network(), hint_weight=0.5, hints=3)
+    views = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
+    before = np.asarray(distiller(views, training=True)[1])
+    distiller.save(tmp_path / "distiller.keras")
+    again = keras.models.load_model(tmp_path / "distiller.keras", safe_mode=True)
+    np.testing.assert_allclose(again(views, training=True)[1], before, atol=1e-6)
+    assert (again.hint_weight, again.hints) == (0.5, 3)
 
 
 def test_the_rate_climbs_and_falls_by_the_step():

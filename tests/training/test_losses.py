@@ -39,3 +39,10 @@ def test_contrast_is_least_at_the_teachers_own_embeddings():
     own = float(losses.contrast(unit(angles), unit(angles)))
     assert own == pytest.approx(entropy, rel=1e-4)
     assert float(losses.contrast(unit(angles + 0.3), unit(angles))) > own + 0.01
+
+
+def test_hints_are_standardised_within_a_batch():
+    """Features 1 and 3, 20 and 10 are -1 and 1, 1 and -1; foretold (0, 1), (1, -1): cosines 1/sqrt 2 and 1."""
+    features = np.array([[1, 20], [3, 10]], "float32")
+    foretold = np.array([[0, 1], [1, -1]], "float32")
+    assert float(losses.hint(foretold, features)) == pytest.approx(1 - (math.sqrt(0.5) + 1) / 2, abs=1e-6)

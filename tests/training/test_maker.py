@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 
@@ -9,9 +10,9 @@ from tfface.training.views import PLAIN, Augmentation
 
 @pytest.fixture
 def make_maker(tiny_faces, tiny_embedder):
-    def make(augmentation=PLAIN, seed=0, fast=False):
+    def make(augmentation=PLAIN, seed=0, **options):
         dataset = load(str(tiny_faces))
-        return ViewMaker(dataset, np.arange(8), recipe("whole"), tiny_embedder, augmentation, seed, fast=fast)
+        return ViewMaker(dataset, np.arange(8), recipe("whole"), tiny_embedder, augmentation, seed, **options)
 
     return make
 
@@ -21,6 +22,20 @@ def test_the_teacher_sees_the_very_view(make_maker, tiny_embedder):
     assert (views.shape, views.dtype) == ((5, 32, 32, 3), np.uint8)
     expected = tiny_embedder.embed(views.astype(np.float32) / 255)
     np.testing.assert_allclose(answers, expected, atol=1e-5)
+
+
+def test_hints_come_after_the_answers(make_maker, tiny_embedder):
+    """What the teacher's last dense layer is given: its embedding is that layer of it, scaled to length 1."""
+    maker = make_maker(hints=True)
+    answers = maker.make(0, 0, 8)[1]
+    size = tiny_embedder.preset.embedding_size
+    np.testing.assert_allclose(answers[:, :size], make_maker().make(0, 0, 8)[1], atol=1e-5)
+    dense = [layer for layer in tiny_embedder.model.layers if isinstance(layer, keras.layers.Dense)][-1]
+    features = keras.Model(tiny_embedder.model.input, dense.input)(maker.make(0, 0, 8)[0].astype("float32") / 255)
+    np.testing.assert_allclose(answers[:, size:], features, atol=1e-4)
+    bank = maker.bank()
+    assert (bank.dimension, bank.hints) == (answers.shape[1], answers.shape[1] - size)
+    assert bank.folder != make_maker().bank().folder
 
 
 def test_parts_do_not_matter(make_maker):

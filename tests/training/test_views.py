@@ -52,9 +52,11 @@ def test_a_view_depends_on_seed_number_and_photograph_alone(photographs):
         assert np.abs(first.astype(int) - view(photographs, strong, **other)).mean() > 3
 
 
-@pytest.mark.parametrize("change", ["scale", "shift", "brightness", "contrast", "grey", "blur", "jpeg", "erase", "mix"])
+@pytest.mark.parametrize(
+    "change", ["scale", "shift", "brightness", "contrast", "grey", "blur", "jpeg", "erase", "mix", "warp"]
+)
 def test_every_change_changes_something(photographs, change):
-    strength = {"scale": 0.5, "shift": 0.3, "brightness": 0.3, "contrast": 0.5}.get(change, 1.0)
+    strength = {"scale": 0.5, "shift": 0.3, "brightness": 0.3, "contrast": 0.5, "warp": 0.1}.get(change, 1.0)
     changed = view(photographs, dataclasses.replace(PLAIN, **{change: strength}))
     assert np.abs(changed.astype(int) - view(photographs)).max() > 5
 
@@ -86,3 +88,34 @@ def test_mixing_lets_the_other_face_shine_through():
     mixed = [mean for mean in means if mean > 0]  # some are mixed with themselves
     assert 3 < len(mixed) < 20
     assert min(mixed) >= 25 and max(mixed) <= 128
+
+
+def test_patches_take_the_place_of_a_part():
+    """Black with white in 10 to 50% of it, and nearly nothing between the two."""
+    pictures = [np.zeros((80, 80, 3), np.uint8), np.full((80, 80, 3), 255, np.uint8)]
+    box = np.array([4.0, 4, 76, 76])
+    patched = dataclasses.replace(PLAIN, mix=1.0, patch=1.0)
+    views = [make_view(0, number, lambda index: (pictures[index], box), 2, 64, patched, 0) for number in range(20)]
+    mixed = np.stack([one for one in views if one.any()])
+    assert 3 < len(mixed) < 20
+    shares = (mixed > 127).mean(axis=(1, 2, 3))
+    assert shares.min() > 0.08 and shares.max() < 0.52
+    assert ((mixed < 64) | (mixed > 191)).mean() > 0.8
+
+
+def test_a_warp_leaves_the_light_and_moves_by_little():
+    """The picture's two coordinates as two colours: their change is the displacement."""
+    rows, columns = np.mgrid[:128, :128]
+    picture = np.stack([columns, rows, np.full_like(rows, 77)], axis=-1).astype(np.uint8)
+    warped = dataclasses.replace(PLAIN, warp=0.02)
+    box = np.array([0.0, 0, 128, 128])
+    views = np.stack([make_view(0, number, lambda _: (picture, box), 1, 128, warped, 0) for number in range(12)])
+    moved = (views[..., :2].astype(float) - picture[..., :2])[:, 20:-20, 20:-20]
+    assert (views[..., 2] == 77).all()
+    assert 0.2 < moved.std() < 0.02 * 128
+    assert np.abs(moved).max() < 5 * 0.02 * 128
+
+
+def test_the_record_is_without_what_is_off():
+    assert {"patch", "warp"}.isdisjoint(Augmentation().record())
+    assert Augmentation(patch=0.5, warp=0.01).record()["patch"] == 0.5

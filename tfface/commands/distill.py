@@ -16,18 +16,10 @@ if TYPE_CHECKING:
     from tfface.models.base import Embedder
     from tfface.training.checkpoints import Checkpoints, History
     from tfface.training.growth import Growth
-    from tfface.training.hardening import Hardening
     from tfface.training.job import Job
 
 # Where things lie and who does the work: no part of how a preset was made.
 _NOT_MADE_BY = {"manual_dir", "offline", "out", "work", "saved_models", "growth", "grow_only", "release", "beside"}
-_OF_ATTACKS = {
-    "epsilon": "--epsilon",
-    "attack_steps": "--attack-steps",
-    "step_size": "--step-size",
-    "weight": "--trades-weight",
-    "climb": "--climb",
-}
 _SECONDS_BETWEEN_PICTURES = 30.0
 
 
@@ -73,6 +65,13 @@ _SECONDS_BETWEEN_PICTURES = 30.0
     "--contrast-weight", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Of the contrastive loss."
 )
 @click.option(
+    "--hint-weight",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="Of the loss on the teacher's last features, which the bank then holds too.",
+)
+@click.option(
     "--patience",
     type=click.IntRange(min=0),
     default=0,
@@ -95,6 +94,20 @@ _SECONDS_BETWEEN_PICTURES = 30.0
     default=0.3,
     show_default=True,
     help="Share of views in which another face shines through.",
+)
+@click.option(
+    "--patch",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of those in which it takes the place of a part instead.",
+)
+@click.option(
+    "--warp",
+    type=click.FloatRange(0, 0.1),
+    default=0.0,
+    show_default=True,
+    help="Displace parts of faces by up to about this share of the side: people who are not there.",
 )
 @click.option(
     "--jitter",
@@ -230,6 +243,7 @@ def _job(options: dict[str, Any]) -> "Job":
     from tfface.models.base import load_by_name
     from tfface.training.bank import views_within
     from tfface.training.fitting import Settings
+    from tfface.training.hardening import hardening_of
     from tfface.training.job import Job
     from tfface.training.maker import ViewMaker, sampled, usable
     from tfface.training.split import split_people
@@ -251,14 +265,17 @@ def _job(options: dict[str, Any]) -> "Job":
     )
     split = split_people(dataset, fraction=options["held_out"], seed=seed)
     trained = usable(dataset, chosen, sampled(split.train, options["train_images"], seed))
-    augmentation = Augmentation(mix=options["mix"])
-    maker = ViewMaker(dataset, trained, chosen, teacher, augmentation, seed, fast=options["teacher_bfloat16"])
+    augmentation = Augmentation(mix=options["mix"], patch=options["patch"], warp=options["warp"])
+    hints = options["hint_weight"] > 0
+    maker = ViewMaker(
+        dataset, trained, chosen, teacher, augmentation, seed, fast=options["teacher_bfloat16"], hints=hints
+    )
     bank = maker.bank()
     settings = Settings(
         views=views_within(bank, min(options["views"], options["epochs"]), options["bank_gb"]),
         batch_size=min(options["batch_size"], bank.rows),
         small_input=_small_input(options, student.preset.input_size),
-        hardening=_hardening(options),
+        hardening=hardening_of(options),
         precision="bfloat16" if options["bfloat16"] else "float32",
         **{
             key: options[key]
@@ -269,6 +286,7 @@ def _job(options: dict[str, Any]) -> "Job":
                 "warmup",
                 "relation_weight",
                 "contrast_weight",
+                "hint_weight",
                 "patience",
                 "seed",
                 "small_epochs",
@@ -279,26 +297,6 @@ def _job(options: dict[str, Any]) -> "Job":
     )
     start = options["start_from"] and load_by_name(options["start_from"], offline=options["offline"])
     return Job(dataset, split, chosen, teacher, student, maker, bank, settings, options["work"], start or None)
-
-
-def _hardening(options: dict[str, Any]) -> "Hardening | None":
-    """What the student is hardened against, if anything."""
-    from tfface.errors import UserError
-    from tfface.training.hardening import Hardening
-
-    method, sigma = options["adversarial"], options["noise"]
-    given = {field: options[field] for field in _OF_ATTACKS if options[field] is not None}
-    if method is None:
-        if given:
-            raise UserError(f"{_OF_ATTACKS[next(iter(given))]} is of adversarial training: give --adversarial too")
-        return None if sigma is None else Hardening(method="noise", sigma=sigma)
-    if method != "trades" and "weight" in given:
-        raise UserError("--trades-weight is of --adversarial trades: leave it out")
-    if sigma is not None:
-        raise UserError("--adversarial and --noise each harden the student: give one of them")
-    if options["small_epochs"]:
-        raise UserError("--adversarial attacks views at the student's own size: leave out --small-epochs")
-    return Hardening(method=method, **given)
 
 
 def _withstands(job: "Job", embedder: "Embedder", beside: "Embedder | None") -> dict[str, Any]:

@@ -27,15 +27,18 @@ Make = Callable[[int, int, int], tuple[np.ndarray, np.ndarray]]
 class ViewBank:
     """Views and answers, named by everything that they depend on."""
 
-    def __init__(self, fingerprint: dict[str, Any], rows: int, size: int, dimension: int) -> None:
+    def __init__(self, fingerprint: dict[str, Any], rows: int, size: int, dimension: int, *, hints: int = 0) -> None:
         """
         Args:
             fingerprint: JSON-able: teacher's weights, recipe, data set version, seed, augmentation ...
             rows: training photographs, N.
             size: side of a view in pixels, S: the teacher's.
             dimension: of the teacher's answers, D.
+            hints: how many of those, at their end, are no embedding but what `tfface.training.hints` says.
         """
         self.fingerprint = {**fingerprint, "rows": rows, "size": size, "dimension": dimension}
+        self.fingerprint.update({"hints": hints} if hints else {})
+        self.hints = hints
         self.rows, self.size, self.dimension = rows, size, dimension
         self.folder = cache_dir("views", digest_of(self.fingerprint))
 
@@ -57,7 +60,7 @@ class ViewBank:
         return self._read(self._views(number), (self.rows, self.size, self.size, 3), map_it=True)
 
     def answers(self, number: int) -> np.ndarray:
-        """float16 (N, D) unit vectors.
+        """float16 (N, D): unit vectors, and hints after them.
 
         Raises:
             UserError: they are damaged.

@@ -55,7 +55,8 @@ class EpochViews(keras.utils.PyDataset):
         answers = self.bank.answers(number)
         if self.center_weight:
             assert self.people is not None, "centers are of people"
-            answers = drawn_to_centers(answers, self.people, self.center_weight)
+            drawn, hints = np.split(answers, [self.bank.dimension - self.bank.hints], axis=1)
+            answers = np.hstack([drawn_to_centers(drawn, self.people, self.center_weight), hints])
         # One assignment, so that a thread that reads ahead sees either epoch wholly.
         self._epoch = (self.bank.views(number), answers, order, epoch)
 

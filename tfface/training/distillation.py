@@ -11,6 +11,7 @@ from keras import ops
 
 from tfface.errors import UserError
 from tfface.training import losses
+from tfface.training.hints import with_features
 
 
 @keras.saving.register_keras_serializable(package="tfface")
@@ -31,6 +32,8 @@ class Distiller(keras.Model):
         *,
         relation_weight: float = 10.0,
         contrast_weight: float = 0.0,
+        hint_weight: float = 0.0,
+        hints: int = 0,
         small_input: int = 0,
         noise: float = 0.0,
         noise_seed: int = 0,
@@ -41,22 +44,30 @@ class Distiller(keras.Model):
             student: (N, S, S, 3) in [0, 1] to (N, D) unit vectors.
             relation_weight: of the loss on the relations inside a batch.
             contrast_weight: of the contrastive loss.
+            hint_weight: of the loss on the teacher's last features, which follow its embedding in the answers.
+            hints: how many features those are, F; 0 where the answers have none.
             small_input: side of the views where training begins on smaller ones; 0 for none such.
             noise: standard deviation of what is added to every view in training, on the scale of [0, 1], not clipped.
             noise_seed: of that noise.
             **kwargs: of every Keras model.
 
         Raises:
-            UserError: the student cannot see views of that size.
+            UserError: the student cannot see views of that size, or has no features to foretell the hints from.
         """
         super().__init__(**kwargs)
         self.student = student
         self.relation_weight = relation_weight
         self.contrast_weight = contrast_weight
+        self.hint_weight, self.hints = hint_weight, hints
+        self._full = with_features(student) if hints else student
+        if hints:
+            # Learned beside the student, and left behind with the training.
+            self.hint = keras.layers.Dense(hints, use_bias=False, name="hint")
+            self.hint.build(self._full.output_shape[1])
         self.small_input = small_input
         self.noise, self.noise_seed = noise, noise_seed
         self._noise = keras.layers.GaussianNoise(noise, seed=noise_seed) if noise else None
-        self.small = at_size(student, small_input) if small_input else None
+        self.small = at_size(self._full, small_input) if small_input else None
         self._small_on = False
         self.cosine = keras.metrics.Mean(name="cosine")
 
@@ -71,12 +82,19 @@ class Distiller(keras.Model):
         self.make_predict_function(force=True)
 
     def call(self, views: Any, training: bool | None = None) -> Any:
-        """Embeds views: uint8, or float32 in [0, 1], (N, V, V, 3) of any size V, scaled to the student's own."""
-        student = self.small if self._small_on and self.small else self.student
+        """Embeds views: uint8, or float32 in [0, 1], (N, V, V, 3) of any size V, scaled to the student's own.
+
+        Returns:
+            (N, D) unit vectors; in training, where there are hints, those and what it foretells of them, (N, F).
+        """
+        student = self.small if self._small_on and self.small else self._full
         images = self.pixels(views, student)
         if self._noise is not None:
             images = self._noise(images, training=training)
-        return student(images, training=training)
+        if not self.hints:
+            return student(images, training=training)
+        embeddings, features = student(images, training=training)
+        return (embeddings, self.hint(features)) if training else embeddings
 
     def pixels(self, views: Any, student: keras.Model) -> Any:
         """Views as a student takes them: float32 in [0, 1], at its size."""
@@ -95,19 +113,25 @@ class Distiller(keras.Model):
 
         Args:
             x: the views, unused.
-            y: the teacher's answers (N, D); float16 ones are scaled to length 1 again.
-            y_pred: the student's.
+            y: the teacher's answers (N, D), float16 ones are scaled to length 1 again; (N, D + F) with hints.
+            y_pred: the student's, as `call` gives them.
             sample_weight: unused.
             training: unused.
         """
         teacher = ops.cast(y, "float32")
-        teacher = teacher / ops.maximum(ops.norm(teacher, axis=-1, keepdims=True), 1e-6)
+        hints = foretold = None
+        if self.hints:
+            teacher, hints = teacher[:, : -self.hints], teacher[:, -self.hints :]
+            y_pred, foretold = y_pred
+        teacher = losses.unit(teacher)
         student = ops.cast(y_pred, "float32")
         pulled = losses.pull(student, teacher)
         self.cosine.update_state(1.0 - pulled)
         total = pulled + self.relation_weight * losses.relation(student, teacher)
         if self.contrast_weight:
             total = total + self.contrast_weight * losses.contrast(student, teacher)
+        if self.hints:
+            total = total + self.hint_weight * losses.hint(ops.cast(foretold, "float32"), hints)
         return total
 
     def get_config(self) -> dict[str, Any]:
@@ -116,6 +140,8 @@ class Distiller(keras.Model):
             "student": keras.saving.serialize_keras_object(self.student),
             "relation_weight": self.relation_weight,
             "contrast_weight": self.contrast_weight,
+            "hint_weight": self.hint_weight,
+            "hints": self.hints,
             "small_input": self.small_input,
             "noise": self.noise,
             "noise_seed": self.noise_seed,

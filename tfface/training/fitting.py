@@ -34,6 +34,7 @@ class Settings:
         warmup: epochs in which the rate climbs.
         relation_weight: of the loss on the relations inside a batch.
         contrast_weight: of the contrastive loss.
+        hint_weight: of the loss on the teacher's last features, which its answers then have.
         views: view numbers to go through.
         patience: epochs without a better validation after which to stop; 0 for never.
         precision: `float32`, or `bfloat16` for the convolutions, where the processor has it.
@@ -52,6 +53,7 @@ class Settings:
     warmup: int = 2
     relation_weight: float = 10.0
     contrast_weight: float = 0.0
+    hint_weight: float = 0.0
     views: int = 14
     patience: int = 0
     precision: str = "float32"
@@ -66,7 +68,7 @@ class Settings:
         """JSON-able, for fingerprints and results; without what a run does not use."""
         unused = {"hardening"}
         unused |= set() if self.small_epochs else {"small_input", "small_epochs"}
-        unused |= {name for name in ("jitter", "center_weight") if not getattr(self, name)}
+        unused |= {name for name in ("jitter", "center_weight", "hint_weight") if not getattr(self, name)}
         plain = {name: value for name, value in asdict(self).items() if name not in unused}
         return {**plain, **({"hardening": self.hardening.record()} if self.hardening else {})}
 
@@ -94,7 +96,7 @@ def train(
     """
     if checkpoints.stopped or checkpoints.epochs >= settings.epochs:
         return
-    distiller = compiled(student, settings, steps_per_epoch=len(batches))
+    distiller = compiled(student, settings, steps_per_epoch=len(batches), hints=batches.bank.hints)
     checkpoints.restore(distiller)
     wait_for_view(view_of_epoch(checkpoints.epochs, settings.views, settings.seed))
     batches.start(checkpoints.epochs)
@@ -118,13 +120,19 @@ def train(
             )
 
 
-def compiled(student: keras.Model, settings: Settings, *, steps_per_epoch: int) -> Distiller:
+def compiled(student: keras.Model, settings: Settings, *, steps_per_epoch: int, hints: int = 0) -> Distiller:
     """A Distiller with its optimizer, built, so that a checkpoint can fill both.
+
+    Args:
+        student: what is trained.
+        settings: of the run.
+        steps_per_epoch: batches.
+        hints: features in the teacher's answers.
 
     Raises:
         UserError: the student cannot see views of the smaller size.
     """
-    distiller = _distiller(student, settings, steps_per_epoch)
+    distiller = _distiller(student, settings, steps_per_epoch, hints)
     optimizer = adamw(
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
@@ -138,7 +146,7 @@ def compiled(student: keras.Model, settings: Settings, *, steps_per_epoch: int) 
     return distiller
 
 
-def _distiller(student: keras.Model, settings: Settings, steps_per_epoch: int) -> Distiller:
+def _distiller(student: keras.Model, settings: Settings, steps_per_epoch: int, hints: int) -> Distiller:
     """The Distiller of the settings."""
     weights = {"relation_weight": settings.relation_weight, "contrast_weight": settings.contrast_weight}
     hardening = settings.hardening
@@ -159,6 +167,8 @@ def _distiller(student: keras.Model, settings: Settings, steps_per_epoch: int) -
         small_input=settings.small_input if settings.small_epochs else 0,
         noise=hardening.sigma if hardening else 0.0,
         noise_seed=settings.seed,
+        hint_weight=settings.hint_weight,
+        hints=hints,
         **weights,
     )
 

@@ -69,3 +69,35 @@ class Hardening:
             "climb": self.climb,
         }
         return {**found, "weight": self.weight} if self.method == "trades" else found
+
+
+_OF_ATTACKS = {
+    "epsilon": "--epsilon",
+    "attack_steps": "--attack-steps",
+    "step_size": "--step-size",
+    "weight": "--trades-weight",
+    "climb": "--climb",
+}
+
+
+def hardening_of(options: dict[str, Any]) -> Hardening | None:
+    """What a student is hardened against by the options of `distill`, if anything.
+
+    Raises:
+        UserError: options that do not go together.
+    """
+    method, sigma = options["adversarial"], options["noise"]
+    given = {field: options[field] for field in _OF_ATTACKS if options[field] is not None}
+    if method is None:
+        if given:
+            raise UserError(f"{_OF_ATTACKS[next(iter(given))]} is of adversarial training: give --adversarial too")
+        return None if sigma is None else Hardening(method="noise", sigma=sigma)
+    if method != "trades" and "weight" in given:
+        raise UserError("--trades-weight is of --adversarial trades: leave it out")
+    if sigma is not None:
+        raise UserError("--adversarial and --noise each harden the student: give one of them")
+    if options["hint_weight"]:
+        raise UserError("--adversarial learns from embeddings alone: leave out --hint-weight")
+    if options["small_epochs"]:
+        raise UserError("--adversarial attacks views at the student's own size: leave out --small-epochs")
+    return Hardening(method=method, **given)

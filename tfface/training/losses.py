@@ -48,3 +48,20 @@ def contrast(student: Any, teacher: Any, *, temperature: float = 0.1) -> Any:
     target = ops.softmax(ops.matmul(teacher, ops.transpose(teacher)) / temperature, axis=-1)
     scores = ops.log_softmax(ops.matmul(student, ops.transpose(teacher)) / temperature, axis=-1)
     return -ops.mean(ops.sum(target * scores, axis=-1))
+
+
+def hint(foretold: Any, features: Any) -> Any:
+    """Mean cosine distance between what is foretold of each view's features and those, standardised within a batch.
+
+    Args:
+        foretold: (N, F).
+        features: (N, F), the teacher's.
+    """
+    deviation = ops.std(features, axis=0, keepdims=True)
+    features = (features - ops.mean(features, axis=0, keepdims=True)) / ops.maximum(deviation, 1e-6)
+    return pull(unit(foretold), unit(features))
+
+
+def unit(vectors: Any) -> Any:
+    """Rows scaled to length 1."""
+    return vectors / ops.maximum(ops.norm(vectors, axis=-1, keepdims=True), 1e-6)

@@ -15,10 +15,13 @@ from tfface.errors import ImageError, UserError
 from tfface.files import cache_dir, digest_of, read_json, write_json
 from tfface.images import Recipe, decode
 from tfface.training.bank import ViewBank
+from tfface.training.hints import answers_with_hints
 from tfface.training.precision import bfloat16_convolutions
 from tfface.training.views import Augmentation, Photograph, make_view
 
 if TYPE_CHECKING:
+    import keras
+
     from tfface.models.base import Embedder
 
 BATCH = 64
@@ -82,6 +85,7 @@ class ViewMaker:
         seed: int,
         *,
         fast: bool = False,
+        hints: bool = False,
     ) -> None:
         """
         Args:
@@ -92,7 +96,10 @@ class ViewMaker:
             augmentation: how much views differ from the crop.
             seed: of all views.
             fast: the teacher's convolutions are in bfloat16, about 1.7 times as fast.
+            hints: an answer is the teacher's embedding and, after it, its last features, as `tfface.training.hints`
+                says.
         """
+        self.hints = hints
         self.dataset, self.indices, self.recipe, self.teacher = dataset, indices, recipe, teacher
         self.augmentation, self.seed, self.fast = augmentation, seed, fast
         self._boxes: Sequence[np.ndarray | str] | None = None
@@ -118,7 +125,14 @@ class ViewMaker:
             "augmentation": self.augmentation.record(),
             "seed": self.seed,
         }
-        return ViewBank(fingerprint, len(self.indices), preset.input_size, preset.embedding_size)
+        dimension = self._answering.output_shape[-1]
+        return ViewBank(
+            fingerprint, len(self.indices), preset.input_size, dimension, hints=dimension - preset.embedding_size
+        )
+
+    @functools.cached_property
+    def _answering(self) -> "keras.Model":
+        return answers_with_hints(self.teacher.model) if self.hints else self.teacher.model
 
     def make(self, number: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """One part of a view number, as `ViewBank.fill` asks for it."""
@@ -133,12 +147,12 @@ class ViewMaker:
 
     @functools.cached_property
     def _embed(self) -> Callable[[np.ndarray], Any]:
-        if not self.fast:
+        if not self.fast and not self.hints:
             return self.teacher.embed
         import tensorflow as tf
 
         # A function of its own: the precision stays with a traced one, and the teacher is measured in float32.
-        model = self.teacher.model
+        model = self._answering
         return tf.function(lambda images: model(images, training=False))
 
     def _views(self, number: int, rows: range) -> np.ndarray:
