@@ -107,7 +107,7 @@ _SECONDS_BETWEEN_PICTURES = 30.0
     type=click.FloatRange(0, 0.1),
     default=0.0,
     show_default=True,
-    help="Displace parts of faces by up to about this share of the side: people who are not there.",
+    help="Displace parts of faces by up to about this share of the side: faces of other shapes.",
 )
 @click.option(
     "--jitter",

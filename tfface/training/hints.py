@@ -1,8 +1,7 @@
-"""The features before a network's embedding, of which a student learns more than of the embedding alone.
+"""The features before a network's embedding, which a student can be taught beside the embedding.
 
 An embedding says who it is; the features that it is projected from say much else of the view (pose,
-light, expression), in many more values. A student of few photographs that must foretell those too
-has less room to learn its photographs by heart: hints (Romero et al. 2015,
+light, expression), in many more values: hints (Romero et al. 2015,
 https://arxiv.org/abs/1412.6550), of the last layer.
 """
 

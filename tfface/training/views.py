@@ -34,7 +34,7 @@ class Augmentation:
         patch: probability that such a face does not shine through but takes the place of 10 to 50% of the view, in
             regions with soft borders: one's eyes with another's mouth.
         warp: standard deviation, at most, of a smooth displacement that is drawn at 5x5 knots: longer noses, eyes
-            wider apart. At 0.02 the teacher sees somebody else.
+            wider apart.
     """
 
     name: str = "v1"
@@ -111,9 +111,7 @@ def _one_face(photograph: Photograph, size: int, augmentation: Augmentation, ran
     """float32 (size, size, 3) on a 0..255 scale."""
     pixels, box = photograph
     view = _cut(pixels, *_jitter(box, augmentation, random), size)
-    if augmentation.warp:
-        view = _warp(view, augmentation, random)
-    for step in (_light, _fade, _blur, _compress, _erase):
+    for step in (_warp, _light, _fade, _blur, _compress, _erase):
         view = step(view, augmentation, random)
     return view
 
@@ -158,6 +156,8 @@ def _cut(pixels: np.ndarray, centre: np.ndarray, extent: np.ndarray, angle: floa
 
 
 def _warp(view: np.ndarray, augmentation: Augmentation, random: np.random.Generator) -> np.ndarray:
+    if not augmentation.warp:
+        return view
     size = len(view)
     strength = random.uniform(0, augmentation.warp) * size
     moved = random.normal(0, strength, (5, 5, 2)).astype(np.float32)
