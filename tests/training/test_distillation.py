@@ -141,6 +141,11 @@ def test_the_rate_climbs_and_falls_by_the_step():
     assert values == pytest.approx([0, 0.05, 0.1, 0.05, 0], abs=1e-6)
 
 
+def test_the_rate_falls_to_its_floor():
+    rate = adamw(learning_rate=0.1, weight_decay=0.01, steps=110, warmup=10, floor=0.3)._learning_rate
+    assert [float(rate(step)) for step in (10, 60, 110)] == pytest.approx([0.1, 0.065, 0.03], abs=1e-6)
+
+
 def test_biases_and_normalisation_do_not_decay(network):
     """With a gradient of zero, AdamW moves what decays and nothing else."""
     model = network()

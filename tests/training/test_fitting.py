@@ -144,6 +144,41 @@ def test_only_the_last_and_the_best_weights_are_kept(run):
     assert kept == [f"best-{checkpoints.best_epoch:04d}.npz", "epoch-0005.npz"]
 
 
+class Watching:
+    """Keeps what each epoch is judged by; every one is as good."""
+
+    def __init__(self, images):
+        self.images, self.seen = images, []
+
+    def score(self, embed):
+        self.seen.append(embed(self.images))
+        return Score(0.5, 0.4)
+
+
+def test_the_mean_of_the_weights_is_judged_and_kept(run, network, validation):
+    """The first of equals is best: the mean of one epoch, which the trained weights went on from."""
+    settings = dataclasses.replace(SETTINGS, average_epochs=3, rate_floor=0.5)
+    judged = Watching(validation.images)
+    whole, _ = run("whole", settings, judged)
+    student = network()
+    whole.restore_best(student)
+    np.testing.assert_allclose(student(validation.images / np.float32(255)), judged.seen[0], atol=1e-5)
+    plain = Watching(validation.images)
+    run("plain", dataclasses.replace(settings, average_epochs=0), plain)
+    np.testing.assert_allclose(plain.seen[0], judged.seen[0], atol=1e-5)
+    assert np.abs(plain.seen[1] - judged.seen[1]).max() > 1e-3
+
+
+def test_a_killed_averaging_ends_as_an_undisturbed_one(run, validation):
+    settings = dataclasses.replace(SETTINGS, epochs=4, average_epochs=2)
+    whole, killed = Watching(validation.images), Watching(validation.images)
+    run("whole", settings, whole)
+    with pytest.raises(KeyboardInterrupt):
+        run("killed", settings, killed, on_epoch=stop_at(2))
+    run("killed", settings, killed)
+    np.testing.assert_array_equal(killed.seen, whole.seen)
+
+
 class Scripted:
     """Scores as written down."""
 

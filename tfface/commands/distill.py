@@ -117,6 +117,20 @@ _SECONDS_BETWEEN_PICTURES = 30.0
     help="Mirror, move, turn, scale (by up to this share) and light each view anew in every epoch, for the student.",
 )
 @click.option(
+    "--average-epochs",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Judge and keep the mean of the weights over so many epochs; 0 for those of an epoch.",
+)
+@click.option(
+    "--rate-floor",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of the learning rate that it falls to.",
+)
+@click.option(
     "--center-weight",
     type=click.FloatRange(0, 1),
     default=0.0,
@@ -291,6 +305,8 @@ def _job(options: dict[str, Any]) -> "Job":
                 "seed",
                 "small_epochs",
                 "jitter",
+                "average_epochs",
+                "rate_floor",
                 "center_weight",
             )
         },

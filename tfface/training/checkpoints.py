@@ -106,13 +106,18 @@ class Checkpoints:
         read_arrays(self.best_weights, student.variables)
 
     def save(
-        self, model: keras.Model, student: keras.Model, record: dict[str, float], *, stopped: bool = False
+        self,
+        model: keras.Model,
+        student: Sequence[keras.Variable],
+        record: dict[str, float],
+        *,
+        stopped: bool = False,
     ) -> None:
         """Keeps an epoch.
 
         Args:
             model: with its optimizer.
-            student: the part of it that a preset is made from.
+            student: what a preset is made from: weights in the order of the student's own.
             record: of the epoch; `rank` decides which epoch is best.
             stopped: this epoch is the last.
         """
@@ -123,7 +128,7 @@ class Checkpoints:
         write_arrays(self.folder / latest, _arrays(_state_of(model)))
         if best is None or rank(record) > rank(self.history[best["epoch"]]):
             best = {"epoch": epoch, "weights": f"best-{epoch:04d}.npz"}
-            write_arrays(self.folder / best["weights"], _arrays(student.variables))
+            write_arrays(self.folder / best["weights"], _arrays(student))
         self._state = {
             "run": self.run,
             "weights": latest,

@@ -11,6 +11,7 @@ from keras import ops
 
 from tfface.errors import UserError
 from tfface.training import losses
+from tfface.training.averaging import WeightAverage
 from tfface.training.hints import with_features
 
 
@@ -37,6 +38,7 @@ class Distiller(keras.Model):
         small_input: int = 0,
         noise: float = 0.0,
         noise_seed: int = 0,
+        average_epochs: int = 0,
         **kwargs: Any,
     ) -> None:
         """
@@ -49,6 +51,8 @@ class Distiller(keras.Model):
             small_input: side of the views where training begins on smaller ones; 0 for none such.
             noise: standard deviation of what is added to every view in training, on the scale of [0, 1], not clipped.
             noise_seed: of that noise.
+            average_epochs: of how many epochs the student's weights are averaged, as `tfface.training.averaging`
+                says; 0 for none.
             **kwargs: of every Keras model.
 
         Raises:
@@ -70,6 +74,8 @@ class Distiller(keras.Model):
         self.small = at_size(self._full, small_input) if small_input else None
         self._small_on = False
         self.cosine = keras.metrics.Mean(name="cosine")
+        self.average_epochs = average_epochs
+        self.average = WeightAverage(student, average_epochs) if average_epochs else None
 
     def see_small(self, *, on: bool) -> None:
         """Whether the smaller views are what is seen from now on, in training and inference alike.
@@ -145,6 +151,7 @@ class Distiller(keras.Model):
             "small_input": self.small_input,
             "noise": self.noise,
             "noise_seed": self.noise_seed,
+            "average_epochs": self.average_epochs,
         }
 
     @classmethod
@@ -170,17 +177,20 @@ def at_size(network: keras.Model, size: int) -> keras.Model:
         ) from error
 
 
-def adamw(*, learning_rate: float, weight_decay: float, steps: int, warmup: int) -> keras.optimizers.Optimizer:
-    """AdamW whose rate climbs linearly, then falls to 0 along a cosine; it depends on the step alone.
+def adamw(
+    *, learning_rate: float, weight_decay: float, steps: int, warmup: int, floor: float = 0.0
+) -> keras.optimizers.Optimizer:
+    """AdamW whose rate climbs linearly, then falls along a cosine; it depends on the step alone.
 
     Args:
         learning_rate: the highest.
         weight_decay: of kernels; biases and batch normalisation are left alone.
         steps: of the whole training.
         warmup: steps of the climb.
+        floor: share of the highest rate that it falls to.
     """
     schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, decay_steps=max(steps - warmup, 1), warmup_target=learning_rate, warmup_steps=warmup
+        0.0, decay_steps=max(steps - warmup, 1), alpha=floor, warmup_target=learning_rate, warmup_steps=warmup
     )
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])

@@ -1,5 +1,6 @@
 """One training: callbacks around `fit` that wait for views, validate, keep checkpoints, tell."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -20,6 +21,7 @@ from tfface.training.precision import bfloat16_convolutions
 from tfface.training.validation import Score, Validation
 
 _VALIDATION_BATCH = 64
+_NO_MATTER_AT_0 = ("jitter", "center_weight", "hint_weight", "average_epochs", "rate_floor")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Settings:
         small_input: side of the views in the first epochs, smaller than the student's input; 0 for its own.
         small_epochs: how many epochs those are.
         jitter: how much the student's views are changed anew at every epoch, as `tfface.training.jitter` says.
+        average_epochs: of how many epochs the weights are averaged that are judged and kept; 0 for each epoch's own.
+        rate_floor: share of the highest rate that the rate falls to.
         center_weight: how far the teacher's answers are drawn to their person's, as `tfface.training.centers` says.
         hardening: against attacks or noise; None for ordinary distillation.
     """
@@ -61,6 +65,8 @@ class Settings:
     small_input: int = 0
     small_epochs: int = 0
     jitter: float = 0.0
+    average_epochs: int = 0
+    rate_floor: float = 0.0
     center_weight: float = 0.0
     hardening: Hardening | None = None
 
@@ -68,7 +74,7 @@ class Settings:
         """JSON-able, for fingerprints and results; without what a run does not use."""
         unused = {"hardening"}
         unused |= set() if self.small_epochs else {"small_input", "small_epochs"}
-        unused |= {name for name in ("jitter", "center_weight", "hint_weight") if not getattr(self, name)}
+        unused |= {name for name in _NO_MATTER_AT_0 if not getattr(self, name)}
         plain = {name: value for name, value in asdict(self).items() if name not in unused}
         return {**plain, **({"hardening": self.hardening.record()} if self.hardening else {})}
 
@@ -138,6 +144,7 @@ def compiled(student: keras.Model, settings: Settings, *, steps_per_epoch: int, 
         weight_decay=settings.weight_decay,
         steps=settings.epochs * steps_per_epoch,
         warmup=settings.warmup * steps_per_epoch,
+        floor=settings.rate_floor,
     )
     # XLA is slower than oneDNN's kernels on a processor; JAX knows nothing else.
     distiller.compile(optimizer=optimizer, jit_compile=keras.backend.backend() == "jax")
@@ -148,7 +155,11 @@ def compiled(student: keras.Model, settings: Settings, *, steps_per_epoch: int, 
 
 def _distiller(student: keras.Model, settings: Settings, steps_per_epoch: int, hints: int) -> Distiller:
     """The Distiller of the settings."""
-    weights = {"relation_weight": settings.relation_weight, "contrast_weight": settings.contrast_weight}
+    common = {
+        "relation_weight": settings.relation_weight,
+        "contrast_weight": settings.contrast_weight,
+        "average_epochs": settings.average_epochs,
+    }
     hardening = settings.hardening
     if hardening is not None and hardening.adversarial:
         return AdversarialDistiller(
@@ -160,7 +171,7 @@ def _distiller(student: keras.Model, settings: Settings, steps_per_epoch: int, h
             weight=hardening.weight,
             climb_steps=hardening.climb * steps_per_epoch,
             seed=settings.seed,
-            **weights,
+            **common,
         )
     return Distiller(
         student,
@@ -169,7 +180,7 @@ def _distiller(student: keras.Model, settings: Settings, steps_per_epoch: int, h
         noise_seed=settings.seed,
         hint_weight=settings.hint_weight,
         hints=hints,
-        **weights,
+        **common,
     )
 
 
@@ -235,29 +246,35 @@ class _Validating(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         seconds = time.monotonic() - self._begin
         logs = logs or {}
-        score: Score = self._validation.score(self._embed)
+        student, average = self.model.student, self.model.average
+        if average:
+            average.add(student, epoch)
+        with average.in_place(student) if average else contextlib.nullcontext():
+            score: Score = self._validation.score(self._embed)
+            hard = {"hard_accuracy": self._hard(score.threshold)} if self._hard else {}
         record = {
             "loss": float(logs["loss"]),
             "cosine": float(logs["cosine"]),
             "accuracy": score.accuracy,
             "threshold": score.threshold,
-            **({"hard_accuracy": self._hard(score.threshold)} if self._hard else {}),
+            **hard,
             **({"small_input": self._settings.small_input} if epoch < self._settings.small_epochs else {}),
         }
         best = self._checkpoints.best_epoch
         waited = 0 if best is None else epoch - best
         stop = bool(self._settings.patience) and waited >= self._settings.patience
         stop = stop and rank(record) <= rank(self._checkpoints.history[best or 0])
-        self._checkpoints.save(self.model, self.model.student, record, stopped=stop)
+        kept = average.means if average else student.variables
+        self._checkpoints.save(self.model, kept, record, stopped=stop)
         self._on_epoch(self._checkpoints.history)
         best = self._checkpoints.best_epoch or 0
         highest = self._checkpoints.history[best]["accuracy"]
-        hard = f"{record['hard_accuracy']:.2%} when attacked or noisy, " if self._hard else ""
+        attacked = f"{record['hard_accuracy']:.2%} when attacked or noisy, " if hard else ""
         small = f"at {record['small_input']} pixels, " if "small_input" in record else ""
         note(
             f"epoch {epoch + 1} of {self._settings.epochs}: loss {record['loss']:.4f}, cosine {record['cosine']:.4f}, "
             f"validation {record['accuracy']:.2%} (best {highest:.2%} at {best + 1}), "
-            f"{small}{hard}{self._steps * self._batch_size / seconds:.0f} images/s"
+            f"{small}{attacked}{self._steps * self._batch_size / seconds:.0f} images/s"
         )
         if stop:
             note(f"no better validation in {waited} epochs: stopping")
