@@ -118,9 +118,10 @@ def test_a_killed_hardening_ends_as_an_undisturbed_one(run, network, validation,
     assert again.run["hardening"] == hardening.record()
 
 
-def test_the_mean_of_plain_and_hard_accuracy_chooses():
+def test_auc_or_the_mean_of_plain_and_hard_accuracy_chooses():
     first, second = {"accuracy": 0.9, "hard_accuracy": 0.2}, {"accuracy": 0.8, "hard_accuracy": 0.4}
     assert rank(first) < rank(second) and rank({"accuracy": 0.7})[1] == 0.7
+    assert rank({"accuracy": 0.9, "auc": 0.95}) < rank({"accuracy": 0.8, "auc": 0.96})
     assert rank({"accuracy": 0.9, "small_input": 48}) < rank({"accuracy": 0.6})
 
 
@@ -152,7 +153,7 @@ class Watching:
 
     def score(self, embed):
         self.seen.append(embed(self.images))
-        return Score(0.5, 0.4)
+        return Score(0.5, 0.4, 0.5)
 
 
 def test_the_mean_of_the_weights_is_judged_and_kept(run, network, validation):
@@ -186,7 +187,8 @@ class Scripted:
         self.scores = list(scores)
 
     def score(self, embed):
-        return Score(self.scores.pop(0), 0.5)
+        # All one accuracy: the AUC chooses.
+        return Score(0.5, 0.5, self.scores.pop(0))
 
 
 def test_the_first_of_the_best_epochs_counts(run):

@@ -21,6 +21,7 @@ def test_balanced_accuracy_at_the_best_threshold():
     vectors = at(0, 10, 40, 100)
     score = Validation(np.zeros((4, 1, 1, 3), np.uint8), same).score(lambda _: vectors)
     assert score.accuracy == pytest.approx(0.75)
+    assert score.auc == pytest.approx(0.75)  # 10 degrees below all four impostors, 60 below two
     assert 1 - np.cos(np.radians(60)) < score.threshold < 1 - np.cos(np.radians(90))
 
 

@@ -257,6 +257,7 @@ class _Validating(keras.callbacks.Callback):
             "cosine": float(logs["cosine"]),
             "accuracy": score.accuracy,
             "threshold": score.threshold,
+            "auc": score.auc,
             **hard,
             **({"small_input": self._settings.small_input} if epoch < self._settings.small_epochs else {}),
         }
@@ -273,7 +274,7 @@ class _Validating(keras.callbacks.Callback):
         small = f"at {record['small_input']} pixels, " if "small_input" in record else ""
         note(
             f"epoch {epoch + 1} of {self._settings.epochs}: loss {record['loss']:.4f}, cosine {record['cosine']:.4f}, "
-            f"validation {record['accuracy']:.2%} (best {highest:.2%} at {best + 1}), "
+            f"validation {record['accuracy']:.2%}, AUC {record['auc']:.4f} (best epoch {best + 1}, {highest:.2%}), "
             f"{small}{attacked}{self._steps * self._batch_size / seconds:.0f} images/s"
         )
         if stop:

@@ -18,10 +18,17 @@ MOST_IMAGES = 2000
 
 @dataclass(frozen=True)
 class Score:
-    """Balanced accuracy at the best threshold, which is a cosine distance."""
+    """How well all pairs are told apart.
+
+    Attributes:
+        accuracy: balanced, at the best threshold.
+        threshold: that one, a cosine distance.
+        auc: area under the ROC curve.
+    """
 
     accuracy: float
     threshold: float
+    auc: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +56,7 @@ class Validation:
             raise UserError("the training diverged, its embeddings are no numbers: give a lower --learning-rate")
         curve = ErrorCurve.from_scores(np.clip(distances, 0, 2), self.same)
         threshold = curve.best_threshold()
-        return Score(curve.accuracy(threshold), threshold)
+        return Score(curve.accuracy(threshold), threshold, curve.auc())
 
 
 def validation_of(dataset: FaceDataset, indices: np.ndarray, recipe: Recipe, size: int, *, seed: int) -> Validation:
