@@ -32,7 +32,9 @@ bank.fill(0, make)
 images = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8)
 validation = Validation(images, np.arange(15) % 2 == 0)
 for epochs in (10, 30):  # the second goes on from nothing: its schedule is another
-    settings = Settings(epochs=epochs, batch_size=8, views=1, warmup=1, learning_rate=0.03, relation_weight=1.0)
+    settings = Settings(
+        epochs=epochs, batch_size=8, views=1, warmup=1, learning_rate=0.03, relation_weight=1.0, average_epochs=3
+    )
     checkpoints = Checkpoints(cache_dir("training", str(epochs)), settings.record())
     batches = EpochViews(bank, views=1, batch_size=8, seed=0)
     train(small_network(), batches, validation, checkpoints, settings, wait_for_view=lambda number: None)
