@@ -108,7 +108,7 @@ def plot_curves(target: Path, history: Sequence[dict[str, float]], title: str) -
     small = [record["small_input"] for record in history if "small_input" in record]
     if small:
         right.axvspan(0.5, len(small) + 0.5, color="#cccccc", alpha=0.4, label=f"views of {small[0]} pixels")
-    right.axvline(best + 1, color="#333333", linestyle="--", label=f"best {accuracy[best]:.2f}%")
+    right.axvline(best + 1, color="#333333", linestyle="--", label=f"kept: {accuracy[best]:.2f}%")
     right.set(xlabel="epoch", ylabel="balanced accuracy (%)", title="people who validate")
     right.grid(alpha=0.3)
     right.legend(loc="lower right")

@@ -154,8 +154,8 @@ class Checkpoints:
 def rank(record: dict[str, float]) -> tuple[bool, float]:
     """What chooses among epochs: the validation AUC, of a hardened student its accuracy's mean with that under attack.
 
-    The accuracy at the best of all thresholds hangs on the few pairs around it, the AUC on all. Runs of earlier versions
-    have no AUC, and are ranked by accuracy.
+    The accuracy at the best of all thresholds hangs on the few pairs around it, the AUC on all. Epochs recorded by
+    earlier versions have no AUC, and are ranked by accuracy.
 
     An epoch on smaller views ranks below every one at the student's own size: what it was judged on is not what the
     student is for.

@@ -155,7 +155,7 @@ def compiled(student: keras.Model, settings: Settings, *, steps_per_epoch: int, 
 
 def _distiller(student: keras.Model, settings: Settings, steps_per_epoch: int, hints: int) -> Distiller:
     """The Distiller of the settings."""
-    common = {
+    common: dict[str, Any] = {
         "relation_weight": settings.relation_weight,
         "contrast_weight": settings.contrast_weight,
         "average_epochs": settings.average_epochs,
