@@ -256,7 +256,7 @@ def _job(options: dict[str, Any]) -> "Job":
     from tfface.images import recipe
     from tfface.models.base import load_by_name
     from tfface.training.bank import views_within
-    from tfface.training.fitting import Settings
+    from tfface.training.fitting import Settings, small_input_of
     from tfface.training.hardening import hardening_of
     from tfface.training.job import Job
     from tfface.training.maker import ViewMaker, sampled, usable
@@ -288,7 +288,7 @@ def _job(options: dict[str, Any]) -> "Job":
     settings = Settings(
         views=views_within(bank, min(options["views"], options["epochs"]), options["bank_gb"]),
         batch_size=min(options["batch_size"], bank.rows),
-        small_input=_small_input(options, student.preset.input_size),
+        small_input=small_input_of(options, student.preset.input_size),
         hardening=hardening_of(options),
         precision="bfloat16" if options["bfloat16"] else "float32",
         **{
@@ -328,17 +328,6 @@ def _withstands(job: "Job", embedder: "Embedder", beside: "Embedder | None") -> 
         return {"certified": found}
     models = [embedder, beside] if beside else [embedder]
     return {"withstands": [withstands(job.dataset, one, job.recipe, job.split, seed=seed) for one in models]}
-
-
-def _small_input(options: dict[str, Any], input_size: int) -> int:
-    from tfface.errors import UserError
-
-    if not options["small_epochs"]:
-        return 0
-    small = options["small_input"]
-    if small is None or small >= input_size:
-        raise UserError(f"--small-epochs needs a --small-input below the student's {input_size} pixels")
-    return int(small)
 
 
 def _backend() -> str:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from tfface.console import note, progress
+from tfface.errors import UserError
 from tfface.training.adversarial import AdversarialDistiller
 from tfface.training.bank import view_of_epoch
 from tfface.training.batches import EpochViews
@@ -77,6 +78,20 @@ class Settings:
         unused |= {name for name in _NO_MATTER_AT_0 if not getattr(self, name)}
         plain = {name: value for name, value in asdict(self).items() if name not in unused}
         return {**plain, **({"hardening": self.hardening.record()} if self.hardening else {})}
+
+
+def small_input_of(options: dict[str, Any], input_size: int) -> int:
+    """Side of the views in the first epochs by the options of `distill`; 0 where there are no such epochs.
+
+    Raises:
+        UserError: it is none, or not smaller than the student's own.
+    """
+    if not options["small_epochs"]:
+        return 0
+    small = options["small_input"]
+    if small is None or small >= input_size:
+        raise UserError(f"--small-epochs needs a --small-input below the student's {input_size} pixels")
+    return int(small)
 
 
 def train(
