@@ -45,7 +45,7 @@ class WeightAverage(keras.layers.Layer):
         for mean, variable in zip(self.means, network.variables, strict=True):
             # The state of a random generator has no mean.
             whole = not keras.backend.is_float_dtype(variable.dtype)
-            mean.assign(variable if whole else mean + share * (variable - mean))
+            mean.assign(ops.copy(variable.value) if whole else mean + share * (variable - mean))
 
     @contextlib.contextmanager
     def in_place(self, network: keras.Model) -> Iterator[None]:
@@ -53,7 +53,8 @@ class WeightAverage(keras.layers.Layer):
         own = [ops.copy(variable.value) for variable in network.variables]
         try:
             for mean, variable in zip(self.means, network.variables, strict=True):
-                variable.assign(mean)
+                # A copy: JAX gives a training step the memory of what it holds, and would give away the mean's.
+                variable.assign(ops.copy(mean.value))
             yield
         finally:
             for value, variable in zip(own, network.variables, strict=True):
