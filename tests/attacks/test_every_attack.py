@@ -70,7 +70,8 @@ def test_the_batch_leaves_no_trace_and_a_seed_repeats(attack, goal, victims, ima
     for places in ([4], [3, 0, 5]):
         part = attacked(np.array(places))
         np.testing.assert_array_equal(part.success, whole.success[places])
-        np.testing.assert_allclose(part.images, whole.images[places], atol=1e-5)
+        # Kernels may round otherwise at another batch size: so far, of the largest budget in EPSILON.
+        np.testing.assert_allclose(part.images, whole.images[places], atol=1e-4)
 
 
 @rows
