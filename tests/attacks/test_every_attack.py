@@ -70,8 +70,9 @@ def test_the_batch_leaves_no_trace_and_a_seed_repeats(attack, goal, victims, ima
     for places in ([4], [3, 0, 5]):
         part = attacked(np.array(places))
         np.testing.assert_array_equal(part.success, whole.success[places])
-        # Kernels may round otherwise at another batch size: so far, of the largest budget in EPSILON.
-        np.testing.assert_allclose(part.images, whole.images[places], atol=1e-4)
+        # Kernels may round otherwise at another batch size, which a large budget scales up.
+        change = np.abs(part.images - whole.images[places]).max(axis=(1, 2, 3))
+        assert (change <= np.maximum(1e-5, 1e-4 * EPSILON[places])).all()
 
 
 @rows
