@@ -1,54 +1,8 @@
-"""tfface on the command line: `python cli.py COMMAND --help`.
+"""`python cli.py COMMAND` is the installed command `tfface COMMAND`."""
 
-Each command is a file in `tfface/commands/`, found by its name and imported when it is used.
-"""
-
-import os
 import sys
 
-import click
-
-from tfface import __version__, quiet, registry
-from tfface.errors import UserError
-
-
-class Commands(click.Group):
-    """The commands by file name; `benchmark_robustness.py` is `benchmark-robustness`."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name.replace("_", "-") for name in registry.names("commands")]
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command:
-        command: click.Command = registry.load("commands", name.replace("-", "_")).command
-        return command
-
-
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(__version__, prog_name="tfface")
-def cli() -> None:
-    """How good a face recognition model is, how it is fooled, how it is made harder to fool."""
-
-
-def main() -> int:
-    """Runs the command line; what a user can mend is one line on stderr and exit code 2."""
-    quiet.install()
-    try:
-        cli(standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return 2
-    except (UserError, click.ClickException) as error:
-        message = str(error) if isinstance(error, UserError) else error.format_message()
-        print(f"error: {' '.join(message.split())}", file=sys.stderr)
-        return 2
-    except (KeyboardInterrupt, click.Abort):
-        print("stopped: the same command goes on from here", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`): nothing is wrong, nothing is left to say.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
-
+from tfface.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

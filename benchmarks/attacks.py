@@ -26,9 +26,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tfface import quiet
+from tfface.utils import tensorflow_logs
 
-quiet.install()
+tensorflow_logs.install()
 
 STEPS = 20
 EPSILON = 0.01
@@ -52,7 +52,7 @@ def main() -> None:
 def network(name: str) -> tuple[Any, float | None]:
     """An embedder, and its preset's threshold as a cosine distance."""
     from tfface.models import student
-    from tfface.models.base import load_by_name
+    from tfface.models._embedder import load_by_name
 
     if name == "student":
         return student.inception_resnet_simple(), None
@@ -62,10 +62,10 @@ def network(name: str) -> tuple[Any, float | None]:
 
 def genuine_pairs(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Crops of the first two photographs of each of the first people who have two."""
-    from tfface.data import load
-    from tfface.embeddings import crops
+    from tfface.data.catalogue import load
     from tfface.errors import UserError
-    from tfface.images import recipe
+    from tfface.evaluation.embeddings import crops
+    from tfface.preprocessing.images import recipe
 
     try:
         dataset, crop = load("lfw"), recipe("center-140")
@@ -104,10 +104,10 @@ def by_turns(ways: dict[str, Callable[[], object]], rounds: int, *, warm: bool =
 
 def step(model: Any, threshold: float | None, images: np.ndarray, references: np.ndarray, rounds: int) -> dict:
     """One FGSM step over one forward pass."""
-    from tfface.attacks.base import Victim
-    from tfface.attacks.batch import Batch
+    from tfface.attacks._attack import Victim
+    from tfface.attacks._batch import Batch
+    from tfface.attacks._criteria import Dodging
     from tfface.attacks.fgsm import FGSM
-    from tfface.attacks.goals import Dodging
 
     victim = Victim(model, Dodging())
     batch = Batch.checked(victim, images, victim.targets(references, 0.4), EPSILON)
@@ -129,8 +129,8 @@ def peers(model: Any, threshold: float | None, images: np.ndarray, references: n
     from art.attacks.evasion import ProjectedGradientDescent
     from art.estimators.classification import TensorFlowV2Classifier
 
-    from tfface.attacks.base import Victim, run
-    from tfface.attacks.goals import Classify
+    from tfface.attacks._attack import Victim, run
+    from tfface.attacks._criteria import Classify
     from tfface.attacks.pgd import PGD
 
     inputs = keras.Input(model.input_shape[1:])
@@ -165,10 +165,10 @@ def peers(model: Any, threshold: float | None, images: np.ndarray, references: n
 
 def search(model: Any, threshold: float | None, images: np.ndarray, references: np.ndarray, rounds: int) -> dict:
     """The smallest epsilon of every pair, with FGSM and BIM."""
-    from tfface.attacks.base import Victim
+    from tfface.attacks._attack import Victim
+    from tfface.attacks._criteria import Dodging
     from tfface.attacks.bim import BIM
     from tfface.attacks.fgsm import FGSM
-    from tfface.attacks.goals import Dodging
 
     victim = Victim(model, Dodging())
     if threshold is None:
@@ -186,7 +186,7 @@ def search(model: Any, threshold: float | None, images: np.ndarray, references: 
 
 def against_plain(attack: Any, victim: Any, images: np.ndarray, targets: np.ndarray, rounds: int) -> float:
     """How many times longer the plain search takes."""
-    from tfface.attacks.minimal import minimal_epsilon
+    from tfface.attacks._minimal import minimal_epsilon
 
     found = {}
 
@@ -207,9 +207,9 @@ def against_plain(attack: Any, victim: Any, images: np.ndarray, targets: np.ndar
 
 def plain_search(attack: Any, victim: Any, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Every image through every level of the grid and every bisection."""
-    from tfface.attacks.base import run
-    from tfface.attacks.bracket import START
-    from tfface.attacks.minimal import TOLERANCE
+    from tfface.attacks._attack import run
+    from tfface.attacks._bracket import START
+    from tfface.attacks._minimal import TOLERANCE
 
     low, high = np.zeros(len(images)), np.full(len(images), np.inf)
     level = START

@@ -12,12 +12,12 @@ import json
 
 import numpy as np
 
-from tfface.data import load
-from tfface.embeddings import embed_dataset
-from tfface.images import recipe
-from tfface.metrics import ErrorCurve, kfold
-from tfface.models.base import load_by_name
-from tfface.similarity import cosine_distance
+from tfface.data.catalogue import load
+from tfface.evaluation.embeddings import embed_dataset
+from tfface.metrics.roc import ErrorCurve, kfold
+from tfface.metrics.similarity import cosine_distance
+from tfface.models._embedder import load_by_name
+from tfface.preprocessing.images import recipe
 
 CANDIDATES = (
     "whole",

@@ -18,9 +18,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tfface import quiet
+from tfface.utils import tensorflow_logs
 
-quiet.install()
+tensorflow_logs.install()
 
 
 def random_bank(images: int) -> Any:

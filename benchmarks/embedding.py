@@ -26,11 +26,12 @@ import h5py
 import keras
 import numpy as np
 
-from tfface.data import FaceDataset, load
-from tfface.embeddings import BATCH, crops, embed_dataset
+from tfface.data.catalogue import load
+from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError
-from tfface.images import decode, recipe
-from tfface.models.base import Embedder, load_by_name
+from tfface.evaluation.embeddings import BATCH, crops, embed_dataset
+from tfface.models._embedder import Embedder, load_by_name
+from tfface.preprocessing.images import decode, recipe
 
 RECIPE = recipe("center-140")
 
@@ -102,7 +103,7 @@ def _keras_facenet(embedder: Embedder):
     from keras_facenet.inception_resnet_v1 import InceptionResNetV1
     from keras_facenet.metadata import MODEL_METADATA
 
-    from tfface.models.base import locate
+    from tfface.models._embedder import locate
 
     wrapper = FaceNet.__new__(FaceNet)
     wrapper.metadata = MODEL_METADATA["20170512-110547"]  # 128-d, per-image standardisation, as these weights

@@ -24,17 +24,18 @@ from typing import Any
 
 import numpy as np
 
-from tfface.data import FaceDataset, load
-from tfface.embeddings import embed_dataset
+from tfface.artifacts.artifact import Artifact, SavedModelEmbedder
+from tfface.artifacts.calibration import calibration_of
+from tfface.artifacts.judging import judge
+from tfface.artifacts.making import QUANTIZATIONS, make, orders
+from tfface.artifacts.measure import milliseconds, peak_megabytes
+from tfface.artifacts.saved_model import fixed_recipe
+from tfface.data.catalogue import load
+from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError
-from tfface.export.artifact import Artifact, SavedModelEmbedder
-from tfface.export.calibration import calibration_of
-from tfface.export.judging import judge
-from tfface.export.making import QUANTIZATIONS, make, orders
-from tfface.export.measure import milliseconds, peak_megabytes
-from tfface.export.saved_model import fixed_recipe
-from tfface.images import Recipe
-from tfface.models.base import Embedder, load_by_name
+from tfface.evaluation.embeddings import embed_dataset
+from tfface.models._embedder import Embedder, load_by_name
+from tfface.preprocessing.images import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tfface.models.layers import LocallyConnected2D
+from tfface.models._layers import LocallyConnected2D
 
 BATCH = 32
 ROUNDS = 15

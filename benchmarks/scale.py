@@ -39,20 +39,22 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tfface import quiet, similarity
-from tfface.cluster.address import workers_at
-from tfface.data import FaceDataset, load
-from tfface.embeddings import embed_dataset
+from tfface.data.catalogue import load
+from tfface.data.dataset import FaceDataset
+from tfface.distributed.executor import Workers
+from tfface.distributed.ray import workers_at
+from tfface.distributed.rows import Piece
 from tfface.errors import UserError
-from tfface.files import cache_dir
-from tfface.filling import Piece
-from tfface.flat_rows import CHUNK, write_rows
-from tfface.images import recipe
-from tfface.models.base import load_by_name
-from tfface.pair_tiles import TILE, WORST, tile_plan
-from tfface.similarity import all_pairs, arrange
-from tfface.tile_groups import TileGroups
-from tfface.workers import Workers
+from tfface.evaluation.embeddings import embed_dataset
+from tfface.metrics import similarity
+from tfface.metrics.pair_tiles import TILE, WORST, tile_plan
+from tfface.metrics.similarity import all_pairs, arrange
+from tfface.metrics.tile_groups import TileGroups
+from tfface.models._embedder import load_by_name
+from tfface.preprocessing.images import recipe
+from tfface.utils import tensorflow_logs
+from tfface.utils.array_file import CHUNK, write_rows
+from tfface.utils.files import cache_dir
 
 SIZE = 128
 IMAGES_A_PERSON = 36
@@ -71,7 +73,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.01)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    quiet.install()
+    tensorflow_logs.install()
     parts = {"embedding": embedding, "pairs": pairs, "large": large, "sampled": sampled}
     found: dict[str, Any] = {}
     for name in options.part or PARTS:

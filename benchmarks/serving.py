@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
+from tfface.artifacts.artifact import Artifact, SavedModelEmbedder
 from tfface.errors import UserError
-from tfface.export.artifact import Artifact, SavedModelEmbedder
 from tfface.serving.client import Client
 from tfface.serving.connection import connect
 from tfface.serving.photographs import Photograph
@@ -127,9 +127,9 @@ def _right(vector: np.ndarray, valid: bool, expected: np.ndarray | None) -> bool
 
 
 def _artifact(model: str, out: Path) -> Artifact:
-    from tfface.export.making import Order, make
-    from tfface.export.saved_model import fixed_recipe
-    from tfface.models.base import load_by_name
+    from tfface.artifacts.making import Order, make
+    from tfface.artifacts.saved_model import fixed_recipe
+    from tfface.models._embedder import load_by_name
 
     embedder = load_by_name(model, offline=True)
     return make(Order(embedder, fixed_recipe(None, embedder.preset), "savedmodel", "none"), out)
@@ -137,7 +137,7 @@ def _artifact(model: str, out: Path) -> Artifact:
 
 def _questions(artifact: Artifact) -> tuple[list[bytes], list[np.ndarray | None]]:
     """Photographs, one in eight broken, and what the SavedModel answers to each alone."""
-    from tfface.export.golden import drawn_photograph, jpeg_of
+    from tfface.artifacts.golden import drawn_photograph, jpeg_of
 
     files = [jpeg_of(drawn_photograph(seed)) for seed in range(32)]
     files = [data[:-3000] if place % 8 == 7 else data for place, data in enumerate(files)]

@@ -1,5 +1,6 @@
 """Fixtures for all tests: a cache of one's own, a tiny model, tiny faces, the command line in-process."""
 
+import dataclasses
 import os
 import sys
 from collections.abc import Callable
@@ -14,17 +15,25 @@ import pytest
 # So that `pytest` alone finds the project, as `python -m pytest` does.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tfface import files, quiet
-from tfface.models.base import Embedder, Preset
-from tfface.workers import Step, Workers
+from tfface.distributed.executor import Step, Workers
+from tfface.models._embedder import Embedder, Preset
+from tfface.utils import files, tensorflow_logs
 
-quiet.install()
+tensorflow_logs.install()
 # How long an example takes depends on what else the machine does.
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
 
 # Read before the fixtures below hide it.
 OWN = {name: value for name, value in os.environ.items() if name.startswith("TFFACE_") and value}
+
+
+@pytest.fixture(autouse=True)
+def log_on_stderr() -> None:
+    """What the library logs is on stderr, as on the command line."""
+    from tfface import cli
+
+    cli.log_to_stderr()
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +109,7 @@ def tiny_embedder() -> Embedder:
 @pytest.fixture
 def tiny_model(tiny_embedder, monkeypatch) -> Embedder:
     """Whatever `--model` a command names is the tiny embedder."""
-    monkeypatch.setattr("tfface.models.base.load_by_name", lambda name, offline=False: tiny_embedder)
+    monkeypatch.setattr("tfface.models._embedder.load_by_name", lambda name, offline=False: tiny_embedder)
     return tiny_embedder
 
 
@@ -135,7 +144,7 @@ def tiny_faces(tmp_path) -> Path:
 @pytest.fixture
 def run_cli(monkeypatch, capfd) -> Callable[..., SimpleNamespace]:
     """Runs `cli.py` with these arguments in this process: its exit code, and all that stdout and stderr got."""
-    import cli
+    from tfface import cli
 
     def run(*arguments: object) -> SimpleNamespace:
         monkeypatch.setattr(sys, "argv", ["cli.py", *map(str, arguments)])
@@ -190,3 +199,52 @@ class GivingUp(Workers):
 def giving_up() -> type[GivingUp]:
     """Workers of this process that do not let an exception pass."""
     return GivingUp
+
+
+@pytest.fixture
+def many_faces(tmp_path, make_photo) -> Path:
+    """Seven people of eight photographs, and one of one."""
+    root = tmp_path / "many faces"
+    for person in range(8):
+        (root / f"person {person}").mkdir(parents=True)
+        for number in range(8 if person < 7 else 1):
+            pixels = make_photo(person, number)
+            path = root / f"person {person}" / f"{number}.png"
+            path.write_bytes(cv2.imencode(".png", pixels[:, :, ::-1])[1].tobytes())
+    return root
+
+
+@pytest.fixture
+def faces(many_faces):
+    from tfface import data
+
+    return data.load(str(many_faces))
+
+
+@pytest.fixture
+def setting(faces, tiny_embedder):
+    """The tiny embedder on the many faces."""
+    from tfface.preprocessing.images import recipe
+    from tfface.robustness.context import Judging, Setting
+
+    return Setting(faces, tiny_embedder, recipe("whole"), Judging())
+
+
+@pytest.fixture
+def trial(setting):
+    """Makes a trial of pairs of the setting, with changes to it."""
+
+    from tfface.attacks.fgsm import FGSM
+    from tfface.robustness.pairs import choose_pairs
+    from tfface.robustness.thresholds import Threshold
+    from tfface.robustness.trial import Subjects
+
+    def make(goal: str = "dodging", count: int = 6, limit: float = 0.1, **changes):
+        pairs = choose_pairs(setting.dataset, goal, count=count)
+        own = dataclasses.replace(setting, **changes.pop("setting", {}))
+        subjects = Subjects.of_pairs(goal, pairs, Threshold(limit, "cosine", "the test's"))
+        from tfface.robustness.trial import Trial
+
+        return Trial(own, subjects, "fgsm", **{"attack": FGSM(), "epsilons": (0.02, 0.2), **changes})
+
+    return make

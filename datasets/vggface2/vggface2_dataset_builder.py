@@ -4,6 +4,7 @@ The published layout: `train/n000001/0001_01.jpg`, `test/...`, `train_list.txt`,
 and in `bb_landmark/` the loose face boxes, `loose_bb_train.csv` and `loose_bb_test.csv`.
 """
 
+import logging
 import csv
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from tfface.console import note
 from tfface.data.builder import FacesBuilder
 from tfface.errors import Unavailable, UserError
+
+logger = logging.getLogger("tfface.datasets.vggface2")
 
 
 class Builder(FacesBuilder):
@@ -43,13 +45,13 @@ class Builder(FacesBuilder):
             raise UserError(f"{root / split} holds no images like n000001/0001_01.jpg")
         found = len(faces), len({key.split("/")[0] for key in faces})
         if found != self.expected(split):
-            note(f"vggface2/{split}: {found[0]} images of {found[1]} people; published are {self.expected(split)}")
+            logger.warning(f"vggface2/{split}: {found[0]} images of {found[1]} people; published are {self.expected(split)}")
         return faces
 
     def boxes(self, dl_manager: tfds.download.DownloadManager) -> Mapping[str, tuple[float, ...]]:
         path = self._root(dl_manager) / "bb_landmark" / f"loose_bb_{self.builder_config_name}.csv"
         if not path.exists():
-            note(f"vggface2: no {path}, so its images have no face boxes")
+            logger.warning(f"vggface2: no {path}, so its images have no face boxes")
             return {}
         return read_boxes(path)
 

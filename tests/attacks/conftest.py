@@ -45,8 +45,8 @@ def classifier():
 @pytest.fixture(scope="session")
 def victims(classifier) -> dict:
     """A victim for each goal; they share their compiled functions among all tests."""
-    from tfface.attacks.base import Victim
-    from tfface.attacks.goals import Classify, Dodging, Impersonation
+    from tfface.attacks._attack import Victim
+    from tfface.attacks._criteria import Classify, Dodging, Impersonation
 
     embedder = build_smooth(8, unit=True)
     return {

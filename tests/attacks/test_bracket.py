@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfface.attacks.bracket import START, Bracket
+from tfface.attacks._bracket import START, Bracket
 
 
 def search(margin: Callable[[float], float], tolerance: float = 1e-4) -> tuple[Bracket, list[float]]:

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tfface.attacks.base import Victim
+from tfface.attacks._attack import Victim
+from tfface.attacks._checks import check_gradients
+from tfface.attacks._criteria import Classify
+from tfface.attacks._transfer import Transfer
 from tfface.attacks.bim import BIM
-from tfface.attacks.checks import check_gradients
-from tfface.attacks.goals import Classify
-from tfface.attacks.transfer import Transfer
 from tfface.errors import UserError
 
 QUICK = {"steps": 30, "restarts": 2, "epsilons": (0.02, 0.1)}

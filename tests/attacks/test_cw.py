@@ -1,8 +1,8 @@
 import numpy as np
 
-from tfface.attacks.base import run
+from tfface.attacks._attack import run
+from tfface.attacks._minimal import minimal_epsilon
 from tfface.attacks.cw import CarliniWagner
-from tfface.attacks.minimal import minimal_epsilon
 from tfface.attacks.pgd import PGD
 
 QUICK = {"steps": 60, "searches": 3, "initial_constant": 1.0}

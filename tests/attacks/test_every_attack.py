@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from tfface import registry
-from tfface.attacks.base import run
-from tfface.attacks.batch import Batch
-from tfface.attacks.goals import GOALS
+from tfface.attacks._attack import run
+from tfface.attacks._batch import Batch
+from tfface.attacks._criteria import GOALS
+from tfface.utils import registry
 
 # Settings under which an attack is quick; a new attack is tested as it stands.
 QUICK = {

@@ -3,16 +3,16 @@ import math
 import numpy as np
 import pytest
 
-from tfface.attacks import stepwise
-from tfface.attacks.base import Victim, run
+from tfface.attacks import _stepwise
+from tfface.attacks._attack import Victim, run
+from tfface.attacks._bracket import START
+from tfface.attacks._criteria import Classify
+from tfface.attacks._minimal import TOLERANCE, minimal_epsilon
+from tfface.attacks._quantization import quantized
 from tfface.attacks.bim import BIM
-from tfface.attacks.bracket import START
 from tfface.attacks.cw import CarliniWagner
 from tfface.attacks.fgsm import FGSM
-from tfface.attacks.files import quantized
-from tfface.attacks.goals import Classify
 from tfface.attacks.mim import MIM
-from tfface.attacks.minimal import TOLERANCE, minimal_epsilon
 from tfface.attacks.pgd import PGD
 from tfface.attacks.square import Square
 from tfface.errors import UserError
@@ -181,7 +181,7 @@ def test_an_iterative_trial_ends_at_its_first_success(make_linear):
 
 def test_images_wait_outside_the_batch(victims, targets, images, monkeypatch):
     alive, most = set(), []
-    enter, finish = stepwise.Stepwise._enter, stepwise.Stepwise._round
+    enter, finish = _stepwise.Stepwise._enter, _stepwise.Stepwise._round
 
     def entered(self, row):
         alive.add(row)
@@ -192,15 +192,15 @@ def test_images_wait_outside_the_batch(victims, targets, images, monkeypatch):
         yield from finish(self, places)
         alive.difference_update(place.row for place in places if place.done)
 
-    monkeypatch.setattr(stepwise.Stepwise, "_enter", entered)
-    monkeypatch.setattr(stepwise.Stepwise, "_round", round_of)
+    monkeypatch.setattr(_stepwise.Stepwise, "_enter", entered)
+    monkeypatch.setattr(_stepwise.Stepwise, "_round", round_of)
     minimal_epsilon(FGSM(), victims["classify"], images, targets["classify"], batch_size=2)
     assert max(most) == 2
     assert not alive
 
 
 def test_hopeless_trials_are_given_up_except_at_epsilon_one():
-    place = stepwise._Place(0, *[np.zeros(1)] * 5, epsilon=0.5, step=3, margins=[-1.0, -0.99, -0.98])
+    place = _stepwise._Place(0, *[np.zeros(1)] * 5, epsilon=0.5, step=3, margins=[-1.0, -0.99, -0.98])
     # At most 0.01 a step in 18 steps, twice that: 0.36.
     assert place.hopeless(20)
     place.margins = [-1.0, -0.97, -0.94]

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfface.attacks.base import Victim, run
+from tfface.attacks._attack import Victim, run
+from tfface.attacks._criteria import Classify
 from tfface.attacks.cw import CarliniWagner
 from tfface.attacks.fgsm import FGSM
-from tfface.attacks.goals import Classify
 
 
 @keras.saving.register_keras_serializable(package="tests")

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from tfface.attacks.base import Victim, run
-from tfface.attacks.batch import Batch
-from tfface.attacks.goals import Classify
+from tfface.attacks._attack import Victim, run
+from tfface.attacks._batch import Batch
+from tfface.attacks._criteria import Classify
 from tfface.attacks.square import Square
 
 

@@ -3,13 +3,13 @@ import json
 import numpy as np
 import pytest
 
-from tfface.attacks.base import Victim, run
-from tfface.attacks.batch import Batch
+from tfface.attacks._attack import Victim, run
+from tfface.attacks._batch import Batch
+from tfface.attacks._minimal import minimal_epsilon
+from tfface.attacks._transfer import Transfer, resized
 from tfface.attacks.bim import BIM
 from tfface.attacks.cw import CarliniWagner
-from tfface.attacks.minimal import minimal_epsilon
 from tfface.attacks.pgd import PGD
-from tfface.attacks.transfer import Transfer, resized
 from tfface.errors import UserError
 
 

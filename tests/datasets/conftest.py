@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tfface import packages
 from tfface.data import prepared
+from tfface.hub import packages
 
 
 def make_jpeg(number: int, width: int = 250, height: int = 250) -> bytes:

@@ -5,9 +5,10 @@ from collections import Counter
 
 import pytest
 
-from tfface import data, weights
+from tfface import data
 from tfface.data import prepared
 from tfface.errors import Unavailable, UserError
+from tfface.hub import weights
 
 Builder = prepared.builder_class("lfw")
 # Two folds, each of one genuine and one impostor pair.

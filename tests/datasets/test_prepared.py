@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from tfface import data
 from tfface.data import prepared
 from tfface.errors import UserError
-from tfface.files import lock
+from tfface.utils.files import lock
 
 KEYS = [
     "Ann_Ames/Ann_Ames_0001.jpg",

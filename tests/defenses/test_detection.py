@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfface.attacks.goals import Dodging
-from tfface.defenses.base import parse
-from tfface.defenses.detection import VIEWS, Detector, Evading, Squeezed, disagreements
+from tfface.attacks._criteria import Dodging
+from tfface.defenses._defense import parse
+from tfface.defenses._detection import VIEWS, Detector, Evading, Squeezed, disagreements
 from tfface.errors import UserError
 
 

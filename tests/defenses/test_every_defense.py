@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfface import registry
-from tfface.defenses.base import Defense, parse
-from tfface.defenses.stack import defended
+from tfface.defenses._defense import Defense, parse
+from tfface.defenses._stack import defended
 from tfface.errors import UserError
+from tfface.utils import registry
 
 NAMES = [name.replace("_", "-") for name in registry.names("defenses")]
 QUICK = {"noise": "noise:copies=3"}

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from tfface import data
-from tfface.defenses.base import parse
-from tfface.defenses.stack import defended
-from tfface.embeddings import embed_dataset
+from tfface.defenses._defense import parse
+from tfface.defenses._stack import defended
 from tfface.errors import UserError
-from tfface.images import recipe
+from tfface.evaluation.embeddings import embed_dataset
+from tfface.preprocessing.images import recipe
 
 STACK = ["noise:sigma=0.05,copies=4", "bit-depth:bits=3", "resize-pad"]
 

@@ -6,10 +6,10 @@ import pytest
 import tensorflow as tf
 from scipy import ndimage, stats
 
-from tfface.attacks import files
-from tfface.defenses import dct
-from tfface.defenses.base import MeanDirection, parse, straight_through
-from tfface.defenses.randomness import image_seeds, normal, uniform
+from tfface.attacks import _quantization
+from tfface.defenses import _dct
+from tfface.defenses._defense import MeanDirection, parse, straight_through
+from tfface.defenses._randomness import image_seeds, normal, uniform
 
 
 def gradient_of(defense, images):
@@ -52,7 +52,7 @@ def test_median_passes_the_gradient_to_the_value_taken():
 @pytest.mark.parametrize("quality", [20, 75, 95])
 def test_real_jpeg_is_opencvs_and_the_other_is_near(quality, images):
     real = np.asarray(parse(f"jpeg:quality={quality}")(images))
-    np.testing.assert_array_equal(real, files.jpeg(quality)(images))
+    np.testing.assert_array_equal(real, _quantization.jpeg(quality)(images))
     modelled = np.asarray(parse(f"jpeg:quality={quality},real=0")(images))
     assert np.abs(modelled - real).mean() < min(1.5 / 255, 0.25 * np.abs(real - images).mean())
 
@@ -82,7 +82,7 @@ def test_smooth_rounding_by_hand():
     values = tf.constant([0.25, 2.5, 7.0])
     with tf.GradientTape() as tape:
         tape.watch(values)
-        rounded = straight_through(keras.ops.round, dct._slope)(values)
+        rounded = straight_through(keras.ops.round, _dct._slope)(values)
     np.testing.assert_array_equal(rounded, [0, 2, 7])
     np.testing.assert_allclose(tape.gradient(rounded, values), [3 / 16 + 0.02, 0.77, 0.02], atol=1e-6)
 
@@ -120,7 +120,7 @@ def test_seeds_hang_on_what_a_file_would_hold_and_on_nothing_else(images):
     base = np.asarray(image_seeds(images, 0))
     assert len(set(base.tolist())) == 3
     np.testing.assert_array_equal(image_seeds(images[1:], 0), base[1:])
-    np.testing.assert_array_equal(image_seeds(files.quantized(images), 0), base)
+    np.testing.assert_array_equal(image_seeds(_quantization.quantized(images), 0), base)
     changed = images.copy()
     changed[:, 5, 5, 1] = 1 - changed[:, 5, 5, 1]
     for other in (image_seeds(changed, 0), image_seeds(images, 1), image_seeds(images, 0, np.full(3, 1, "int32"))):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from tfface import data
-from tfface.embeddings import embed_dataset
 from tfface.errors import Unavailable, UserError
-from tfface.images import recipe
-from tfface.models import external
-from tfface.models.base import load_by_name
+from tfface.evaluation.embeddings import embed_dataset
+from tfface.models import _deepface_package
+from tfface.models._embedder import load_by_name
+from tfface.preprocessing.images import recipe
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def no_network(monkeypatch):
 
     monkeypatch.setattr("gdown.download", refuse)
     monkeypatch.setattr("requests.head", refuse)
-    monkeypatch.setattr(external.urllib.request, "urlopen", refuse)
+    monkeypatch.setattr(_deepface_package.urllib.request, "urlopen", refuse)
 
 
 class Client:
@@ -46,8 +46,8 @@ class Client:
         return vectors[0].tolist() if len(vectors) == 1 else vectors.tolist()
 
 
-def embedder(normalization: str) -> external.PackageEmbedder:
-    return external.PackageEmbedder(None, "0" * 64, lambda: None, Client(), normalization)
+def embedder(normalization: str) -> _deepface_package.PackageEmbedder:
+    return _deepface_package.PackageEmbedder(None, "0" * 64, lambda: None, Client(), normalization)
 
 
 def test_bgr_in_zero_to_one_and_unit_vectors_out():
@@ -71,8 +71,8 @@ def test_the_package_s_normalisation_is_its_own():
 
 
 def test_a_data_set_is_embedded_without_a_keras_model(tiny_faces):
-    preset = external._preset("Facenet", "base", Client(), 0.4, "0" * 64)
-    package = external.PackageEmbedder(preset, "0" * 64, external._no_keras_model, Client(), "base")
+    preset = _deepface_package._preset("Facenet", "base", Client(), 0.4, "0" * 64)
+    package = _deepface_package.PackageEmbedder(preset, "0" * 64, _deepface_package._no_keras_model, Client(), "base")
     faces = data.load(str(tiny_faces))
     found = embed_dataset(faces, package, recipe("whole"))
     assert found.ok.all()
@@ -87,13 +87,13 @@ def test_images_are_left_as_they_were():
 
 
 def test_it_has_no_keras_model_of_ours():
-    package = external.PackageEmbedder(None, "0" * 64, external._no_keras_model, Client(), "base")
+    package = _deepface_package.PackageEmbedder(None, "0" * 64, _deepface_package._no_keras_model, Client(), "base")
     with pytest.raises(UserError, match=r"can be evaluated, but it has no Keras model of ours"):
         _ = package.model
 
 
 def test_offline_without_the_file_is_refused_quickly_in_one_line(home, no_network, capfd):
-    external.names()
+    _deepface_package.names()
     began = time.monotonic()
     reason = rf"facenet512_weights\.h5 is not in {home}/\.deepface/weights and --offline forbids"
     with pytest.raises(Unavailable, match=reason) as caught:
@@ -107,12 +107,12 @@ def test_offline_without_the_file_is_refused_quickly_in_one_line(home, no_networ
 @pytest.mark.parametrize("name", ["Facenett", "facenet", "", "../x"])
 def test_an_unknown_name_lists_the_valid_ones(name, no_network):
     with pytest.raises(UserError, match=r"^unknown deepface model .*; valid: ArcFace, .*Facenet512, .*VGG-Face$"):
-        external.load(name)
+        _deepface_package.load(name)
 
 
 def test_an_unknown_normalisation_lists_the_valid_ones(no_network):
     with pytest.raises(UserError, match=r"^unknown deepface normalization 'x'; valid: base, raw, Facenet, "):
-        external.load("Facenet:x")
+        _deepface_package.load("Facenet:x")
 
 
 def test_a_fresh_machine_has_a_folder_for_what_is_fetched(home, monkeypatch):
@@ -125,9 +125,9 @@ def test_a_fresh_machine_has_a_folder_for_what_is_fetched(home, monkeypatch):
             file.write(b"no weights")
 
     monkeypatch.setattr("gdown.download", bring)
-    monkeypatch.setattr(external, "_probe", lambda url: None)
+    monkeypatch.setattr(_deepface_package, "_probe", lambda url: None)
     with pytest.raises(Unavailable, match=r"^deepface:Facenet cannot be built by .*: .*facenet_weights"):
-        external.load("Facenet")
+        _deepface_package.load("Facenet")
     assert len(seen) == 1
     assert (home / ".deepface" / "weights" / "facenet_weights.h5").read_bytes() == b"no weights"
 

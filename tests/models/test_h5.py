@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from tfface.errors import UserError
-from tfface.models import base, h5, student
-from tfface.weights import WeightsFile
+from tfface.hub.weights import WeightsFile
+from tfface.models import _embedder, _h5, student
 
-PRESET = base.Preset(
+PRESET = _embedder.Preset(
     name="student/test",
     sources=(),
     file_name="test.h5",
@@ -52,7 +52,7 @@ def assert_equal_weights(model: keras.Model, source: keras.Model) -> None:
 
 
 def load(path: Path) -> keras.Model:
-    return base.load(PRESET, WeightsFile(path, "")).model
+    return _embedder.load(PRESET, WeightsFile(path, "")).model
 
 
 def message(path: Path) -> str:
@@ -193,7 +193,7 @@ def test_a_layer_that_the_network_lacks(file):
         set_names(root, "layer_names", [*names_of(root, "layer_names"), "classifier"])
     assert "layer classifier is none of this network's" in message(file)
     model = student.build(PRESET)
-    h5.fill(model, file, unused=("classifier",))
+    _h5.fill(model, file, unused=("classifier",))
 
 
 def test_variables_that_the_layer_lacks(file):
@@ -220,6 +220,6 @@ def test_a_model_is_filled_wholly_or_not_at_all(file):
     model = student.build(PRESET)
     before = model.get_weights()
     with pytest.raises(ValueError, match="linear_bn"):
-        h5.fill(model, file)
+        _h5.fill(model, file)
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)

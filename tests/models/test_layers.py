@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfface.models.layers import (
+from tfface.models._layers import (
     BlueGreenRedMinusMean,
     CenteredConv2D,
     LocallyConnected2D,

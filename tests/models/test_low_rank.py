@@ -3,9 +3,9 @@ import keras
 import numpy as np
 import pytest
 
-from tfface.models import deepface, low_rank
-from tfface.models.layers import LocallyConnected2D
-from tfface.models.low_rank import LowRankLocallyConnected2D
+from tfface.models import _low_rank, deepface
+from tfface.models._layers import LocallyConnected2D
+from tfface.models._low_rank import LowRankLocallyConnected2D
 from tfface.training.presets import write_weights
 
 SMALL = {"input_size": 72, "projection": 12, "banks": 2, "rank": 8}
@@ -36,21 +36,21 @@ def test_one_bank_mixed_evenly_is_a_convolution(make_images):
 
 @pytest.fixture(scope="module")
 def few(randomise):
-    model = low_rank.deepface(**SMALL)
+    model = _low_rank.deepface(**SMALL)
     randomise(model)
     return model
 
 
 def test_the_published_network_computes_the_same(few, make_images, assert_same_embeddings):
     full = deepface.deepface(input_size=72, projection=12)
-    low_rank.expand(few, full)
+    _low_rank.expand(few, full)
     images = make_images(4, 72)
     assert_same_embeddings(np.asarray(full(images)), np.asarray(few(images, training=False)))
 
 
 def test_it_has_few_weights():
     """At 152 px: the published layers hold over 100 million, these under 4."""
-    assert low_rank.deepface().count_params() < 4e6
+    assert _low_rank.deepface().count_params() < 4e6
 
 
 def test_a_file_of_few_weights_loads_into_the_published_network(few, make_images, tmp_path):
@@ -76,9 +76,9 @@ def test_a_file_of_another_network(few, tmp_path, change, message):
 def test_damaged_settings(few, tmp_path):
     write_weights(few, tmp_path / "few.weights.h5")
     with h5py.File(tmp_path / "few.weights.h5", "r+") as file:
-        file.attrs[low_rank.ATTRIBUTE] = "[1]"
+        file.attrs[_low_rank.ATTRIBUTE] = "[1]"
     with pytest.raises(ValueError, match="damaged"):
-        low_rank.settings(tmp_path / "few.weights.h5")
+        _low_rank.settings(tmp_path / "few.weights.h5")
 
 
 def test_saves_and_loads_in_safe_mode(few, make_images, tmp_path):
@@ -90,6 +90,6 @@ def test_saves_and_loads_in_safe_mode(few, make_images, tmp_path):
 
 def test_the_scale_before_the_pool_never_turns_negative():
     """Else the published order, ReLU and then the pool, would compute something else."""
-    scale = low_rank.deepface(**SMALL).get_layer("C1_bn").gamma
+    scale = _low_rank.deepface(**SMALL).get_layer("C1_bn").gamma
     keras.optimizers.SGD(10.0).apply([np.ones(scale.shape, np.float32)], [scale])
     np.testing.assert_array_equal(scale, np.zeros(scale.shape))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfface.errors import UserError
-from tfface.models.base import Embedder, load_by_name
+from tfface.models._embedder import Embedder, load_by_name
 
 
 def test_it_is_found_by_name_and_answers_alike():

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import pytest
 
-from tfface import registry
-from tfface.models import base
+from tfface.models import _embedder
+from tfface.utils import registry
 
 # Small where the architecture allows it; a model that is not listed is tested at its own size.
 SIZES = {"facenet": 75, "resnet50": 48, "deepface": 72, "student": 140}
@@ -17,8 +17,8 @@ ARCHITECTURES = registry.names("models")
 PRESETS = [preset for name in ARCHITECTURES for preset in registry.load("models", name).PRESETS]
 
 
-def preset_of(architecture: str) -> base.Preset:
-    any_preset = base.Preset(
+def preset_of(architecture: str) -> _embedder.Preset:
+    any_preset = _embedder.Preset(
         name=f"{architecture}/test",
         sources=(),
         file_name="test.weights.h5",
@@ -37,7 +37,7 @@ def preset_of(architecture: str) -> base.Preset:
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
-def preset(request) -> base.Preset:
+def preset(request) -> _embedder.Preset:
     return preset_of(request.param)
 
 
@@ -124,5 +124,5 @@ def test_records_are_complete(preset):
 
 
 def test_names_are_tried_in_order():
-    assert [preset.name for preset in base.candidates("facenet")] == ["facenet/vggface2", "facenet/msceleb"]
-    assert [preset.name for preset in base.candidates("facenet/casia")] == ["facenet/casia"]
+    assert [preset.name for preset in _embedder.candidates("facenet")] == ["facenet/vggface2", "facenet/msceleb"]
+    assert [preset.name for preset in _embedder.candidates("facenet/casia")] == ["facenet/casia"]

@@ -6,8 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from tfface.campaigns.gallery import Answer, Example
-from tfface.images import decode
+from tfface.preprocessing.images import decode
 from tfface.report import attack_plots
 from tfface.report.attack_plots import (
     label_of,
@@ -17,6 +16,7 @@ from tfface.report.attack_plots import (
     plot_smallest,
     write_figure_1,
 )
+from tfface.robustness.examples import Answer, Example
 
 
 def example(size: float = 0.02, taken_for: str | None = None) -> Example:

@@ -2,10 +2,10 @@ import cv2
 import numpy as np
 import pytest
 
-from tfface.data.faces import open_folder
-from tfface.embeddings import crops
-from tfface.images import recipe
-from tfface.mining import WrongPair
+from tfface.data.dataset import open_folder
+from tfface.evaluation.embeddings import crops
+from tfface.evaluation.mining import WrongPair
+from tfface.preprocessing.images import recipe
 from tfface.report.gallery import SHOWN, crops_by_key, draw_gallery
 
 SIDE = 150

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from tests.serving.stand_in import StandIn
-from tfface.embeddings import crop_files
-from tfface.export.artifact import Artifact
-from tfface.export.golden import drawn_photograph, jpeg_of
-from tfface.export.making import Order, make
-from tfface.images import recipe
+from tfface.artifacts.artifact import Artifact
+from tfface.artifacts.golden import drawn_photograph, jpeg_of
+from tfface.artifacts.making import Order, make
+from tfface.evaluation.embeddings import crop_files
+from tfface.preprocessing.images import recipe
 from tfface.serving.connection import Connection, connect
 
 

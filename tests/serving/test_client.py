@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from tests.serving.stand_in import Refusal, StandIn
+from tfface.artifacts.golden import drawn_photograph, jpeg_of
 from tfface.errors import ImageError, UserError
-from tfface.export.golden import drawn_photograph, jpeg_of
-from tfface.images import crop_resize
+from tfface.preprocessing.images import crop_resize
 from tfface.serving import photographs
 from tfface.serving.client import Client
 from tfface.serving.connection import connect

@@ -8,8 +8,8 @@ import pytest
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from tfface.export.making import Order
-from tfface.images import recipe
+from tfface.artifacts.making import Order
+from tfface.preprocessing.images import recipe
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 COMPOSE = (DEPLOY / "docker-compose.yml").read_text()

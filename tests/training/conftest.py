@@ -7,7 +7,7 @@ from keras import layers
 
 from tfface.data import FaceDataset, Pairs
 from tfface.errors import UserError
-from tfface.models.layers import UnitNorm
+from tfface.models._layers import UnitNorm
 from tfface.training.bank import ViewBank
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tfface.data import Pairs
-from tfface.embeddings import Embeddings
+from tfface.evaluation.embeddings import Embeddings
 from tfface.training import comparison
 from tfface.training.split import Split
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tfface.errors import UserError
-from tfface.models.layers import UnitNorm
+from tfface.models._layers import UnitNorm
 from tfface.training import losses
 from tfface.training.batches import EpochViews
 from tfface.training.distillation import Distiller, adamw

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfface.models.layers import UnitNorm
+from tfface.models._layers import UnitNorm
 from tfface.training.batches import EpochViews
 from tfface.training.checkpoints import Checkpoints, rank
 from tfface.training.distillation import Distiller

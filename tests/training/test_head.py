@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from tfface import data
-from tfface.embeddings import crops
 from tfface.errors import UserError
-from tfface.images import recipe
-from tfface.training.cropping import Crops
+from tfface.evaluation.embeddings import crops
+from tfface.preprocessing.crops import Crops
+from tfface.preprocessing.images import recipe
 from tfface.training.head import Head, HeadSettings, train_head, with_head
 from tfface.training.head_data import HeadData, embed_head_data, head_data
 

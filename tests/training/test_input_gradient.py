@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from tfface.models.layers import CenteredConv2D, UnitNorm
+from tfface.models._layers import CenteredConv2D, UnitNorm
 from tfface.models.student import inception_resnet_simple
 from tfface.training.input_gradient import with_fast_input_gradient
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from tfface.data import load
-from tfface.images import recipe
+from tfface.preprocessing.images import recipe
 from tfface.training.maker import ViewMaker, sampled, usable
 from tfface.training.views import PLAIN, Augmentation
 

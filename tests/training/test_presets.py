@@ -3,12 +3,12 @@ import dataclasses
 import h5py
 import numpy as np
 
-from tfface import weights
-from tfface.files import write_json
-from tfface.models import base, student
+from tfface.hub import weights
+from tfface.models import _embedder, student
 from tfface.training.presets import preset_record, write_weights
+from tfface.utils.files import write_json
 
-PRESET = base.Preset(
+PRESET = _embedder.Preset(
     name="student/made",
     sources=(),
     file_name="student.weights.h5",
@@ -31,8 +31,8 @@ def test_what_is_written_is_what_models_are_loaded_from(tmp_path, monkeypatch):
     network = student.build(PRESET)
     write_weights(network, folder / PRESET.file_name)
     write_json(folder / "preset.json", preset_record(PRESET))
-    monkeypatch.setattr(base, "SAVED_MODELS", tmp_path)
-    (found,) = base.candidates("student")
+    monkeypatch.setattr(_embedder, "SAVED_MODELS", tmp_path)
+    (found,) = _embedder.candidates("student")
     assert dataclasses.replace(found, sources=()) == PRESET
     assert found.sources == (weights.BundledSource(folder / PRESET.file_name),)
     again = student.build(PRESET)

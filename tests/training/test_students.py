@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tfface.models import facenet
-from tfface.models.base import Embedder
+from tfface.models._embedder import Embedder
 from tfface.training.students import fill_from, student_of
 
 TEACHER = next(preset for preset in facenet.PRESETS if preset.embedding_size == 128)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tfface.data import load
-from tfface.images import recipe
+from tfface.preprocessing.images import recipe
 from tfface.training.validation import Validation, validation_of
 
 

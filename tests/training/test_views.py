@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tfface.images import crop_resize
+from tfface.preprocessing.images import crop_resize
 from tfface.training.views import PLAIN, Augmentation, make_view
 
 

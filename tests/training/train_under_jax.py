@@ -10,12 +10,12 @@ import keras
 import numpy as np
 from conftest import small_network
 
-from tfface.files import cache_dir
 from tfface.training.bank import ViewBank
 from tfface.training.batches import EpochViews
 from tfface.training.checkpoints import Checkpoints
 from tfface.training.fitting import Settings, train
 from tfface.training.validation import Validation
+from tfface.utils.files import cache_dir
 
 
 def make(number: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:

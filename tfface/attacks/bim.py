@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from tfface.attacks.loop import GradientAttack
+from tfface.attacks._gradient import GradientAttack
 from tfface.errors import UserError
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 
-from tfface.attacks.loop import GradientAttack
+from tfface.attacks._gradient import GradientAttack
 
 
 @dataclass(frozen=True, kw_only=True)

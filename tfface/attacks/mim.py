@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from tfface.attacks import norms
-from tfface.attacks.loop import GradientAttack
+from tfface.attacks import _norms
+from tfface.attacks._gradient import GradientAttack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class MIM(GradientAttack):
     def direction(self, gradient: tf.Tensor, velocity: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         size = tf.reduce_sum(tf.abs(gradient), axis=(1, 2, 3), keepdims=True)
         velocity = self.decay * velocity + tf.math.divide_no_nan(gradient, size)
-        return norms.steepest(velocity, self.norm), velocity
+        return _norms.steepest(velocity, self.norm), velocity
 
     def step_size(self, epsilon: tf.Tensor) -> tf.Tensor:
         return epsilon / self.steps

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfface.attacks import norms
-from tfface.attacks.batch import Batch
+from tfface.attacks import _norms
+from tfface.attacks._batch import Batch
 from tfface.attacks.bim import BIM
 from tfface.errors import UserError
 
@@ -39,7 +39,7 @@ class PGD(BIM):
 
     def start(self, batch: Batch) -> np.ndarray:
         shape, draw = batch.images.shape[1:], {"seed": batch.seed, "restart": batch.restart}
-        changes = np.stack([norms.random_change(shape, self.norm, key=key, **draw) for key in batch.keys.tolist()])
+        changes = np.stack([_norms.random_change(shape, self.norm, key=key, **draw) for key in batch.keys.tolist()])
         return (batch.images + batch.epsilon[:, None, None, None] * changes).clip(0, 1)
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfface.attacks import norms
-from tfface.attacks.base import Attack, Victim
-from tfface.attacks.batch import Batch
+from tfface.attacks import _norms
+from tfface.attacks._attack import Attack, Victim
+from tfface.attacks._batch import Batch
 from tfface.errors import UserError
 
 _HALVED_AT = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -93,7 +93,7 @@ def _tiles(clean: np.ndarray, epsilon: float, random: np.random.Generator) -> np
         for left in range(0, width - side + 1, side):
             signs = _signs(random, (1, 1, channels))
             change[top : top + side, left : left + side] = _pointed(side, random)[:, :, None] * signs
-    change *= norms.length(epsilon, clean.shape) / np.linalg.norm(change)
+    change *= _norms.length(epsilon, clean.shape) / np.linalg.norm(change)
     return (clean + change).clip(0, 1)
 
 
@@ -107,7 +107,7 @@ def _move_mass(
     channels = clean.shape[2]
     to, source = _window(clean.shape, side, random), _window(clean.shape, side, random)
     change = current - clean
-    total = norms.length(epsilon, clean.shape) ** 2
+    total = _norms.length(epsilon, clean.shape) ** 2
     unused = max(0.0, total - float(np.square(change).sum()))
     either = np.zeros(clean.shape[:2], bool)
     either[to] = either[source] = True

@@ -5,8 +5,8 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tfface import registry
 from tfface.errors import UserError
+from tfface.utils import registry
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ Importing this imports neither TensorFlow nor TensorFlow Datasets; preparing a d
 """
 
 from tfface.data.catalogue import describe, load, names, prepare
-from tfface.data.elsewhere import check_at_hand, encoded_around
-from tfface.data.faces import FaceDataset, FolderFaces, TfdsFaces, open_photographs
-from tfface.data.lists import Pairs, read_groups_file, read_pairs_file
+from tfface.data.dataset import FaceDataset, FolderFaces, TfdsFaces, open_photographs
+from tfface.data.pairs import Pairs, read_groups_file, read_pairs_file
+from tfface.data.tfdata import check_at_hand, encoded_around
 
 __all__ = [
     "FaceDataset",

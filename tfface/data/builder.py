@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfface.console import progress
-from tfface.data.faces import natural_key
+from tfface.data.dataset import natural_key
 from tfface.errors import UserError
+from tfface.utils.progress import progress
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tfface import registry
 from tfface.data import manifest, prepared
-from tfface.data.faces import FaceDataset, TfdsFaces, open_folder, open_manifest
+from tfface.data.dataset import FaceDataset, TfdsFaces, open_folder, open_manifest
 from tfface.errors import UserError
+from tfface.utils import registry
 
 
 def names() -> list[str]:

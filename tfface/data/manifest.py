@@ -16,7 +16,7 @@ from typing import Any
 import filelock
 
 from tfface.errors import UserError
-from tfface.files import cache_dir, digest_of, explain_full_disk, lock, read_json, sha256_of, write_json
+from tfface.utils.files import cache_dir, digest_of, explain_full_disk, lock, read_json, sha256_of, write_json
 
 FILE = "manifest.json"
 FORMAT = "tfface-manifest-1"

@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import logging
 import os
 import shutil
 import struct
@@ -22,18 +23,20 @@ from typing import TYPE_CHECKING, Any
 import filelock
 import numpy as np
 
-from tfface import registry, weights
-from tfface.console import note
-from tfface.data.faces import TfdsFaces
+from tfface.data.dataset import TfdsFaces
 from tfface.errors import Unavailable, UserError
-from tfface.files import atomic_write, cache_dir, explain_full_disk, lock, sha256_of
+from tfface.hub import weights
+from tfface.utils import registry
+from tfface.utils.files import atomic_write, cache_dir, explain_full_disk, lock, package_data, sha256_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from tfface.data.builder import FacesBuilder
 
-BUILDERS = Path(__file__).parents[2] / "datasets"
+logger = logging.getLogger(__name__)
+
+BUILDERS = package_data("datasets")
 _INDEX = "faces.parquet"
 _FRAME = struct.Struct("<QI")  # a record's length and its checksum; 4 bytes of checksum follow the data
 
@@ -138,7 +141,7 @@ def read_index(folder: Path) -> "pa.Table | None":
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         whole = False
     if not whole:
-        note(f"{folder} is damaged and will be prepared again")
+        logger.warning(f"{folder} is damaged and will be prepared again")
     return table if whole else None
 
 
@@ -181,7 +184,7 @@ def download(url: str, target: Path, sha256: str | None, *, offline: bool) -> Pa
         return target
     if offline:
         raise Unavailable("--offline forbids fetching it")
-    note(f"fetching {target.name} ({url})")
+    logger.warning(f"fetching {target.name} ({url})")
     with tempfile.TemporaryDirectory(dir=cache_dir("datasets"), prefix=".part-") as scratch:
         file = weights.download(url, Path(scratch), sha256=sha256)
         with atomic_write(target) as temporary:
@@ -198,7 +201,7 @@ def _prepare(name: str, config: str, manual_dir: Path | None, *, offline: bool) 
         shutil.rmtree(folder, ignore_errors=True)
         for left in folder.parent.glob("incomplete.*"):
             shutil.rmtree(left, ignore_errors=True)
-        note(f"preparing {'/'.join(filter(None, [name, config]))}, once")
+        logger.warning(f"preparing {'/'.join(filter(None, [name, config]))}, once")
         try:
             with explain_full_disk(folder):
                 _build(name, config, manual_folder(name, manual_dir), offline=offline)
@@ -210,7 +213,7 @@ def _prepare(name: str, config: str, manual_dir: Path | None, *, offline: bool) 
         try:
             find_pairs(name, folder, manual_dir, pair_list, offline=offline)
         except UserError as error:
-            note(str(error))
+            logger.warning(str(error))
     return table
 
 
@@ -220,7 +223,7 @@ def _alone(name: str, config: str) -> Iterator[None]:
     try:
         guard.acquire(timeout=0)
     except filelock.Timeout:
-        note(f"another process prepares {name}: waiting for it")
+        logger.warning(f"another process prepares {name}: waiting for it")
         guard.acquire()
     try:
         yield

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from keras import ops
 
 from tfface.augmentation import Level
-from tfface.defenses.base import Defense, register, straight_through
+from tfface.defenses._defense import Defense, register, straight_through
 
 
 @register

@@ -3,8 +3,8 @@
 from typing import Any, ClassVar
 
 from tfface.augmentation import Level, pixels
-from tfface.defenses import dct
-from tfface.defenses.base import Defense, register
+from tfface.defenses import _dct
+from tfface.defenses._defense import Defense, register
 
 
 @register
@@ -13,7 +13,7 @@ class Jpeg(Defense):
 
     With `real=1` a file's own coder does it (libjpeg's accurate integer transform: exact, TensorFlow only); with
     `real=0` the same steps in float arithmetic, which differ by a level in the mean, run on every Keras backend and
-    convert to TFLite. In both the gradient is that of the float steps, rounded smoothly (see `tfface.defenses.dct`).
+    convert to TFLite. In both the gradient is that of the float steps, rounded smoothly (see `tfface.defenses._dct`).
 
     Papers: Das et al. 2017, https://arxiv.org/abs/1705.02900; Guo et al. 2018, https://arxiv.org/abs/1711.00117,
     whose quality is 75.
@@ -30,7 +30,7 @@ class Jpeg(Defense):
     real: int
 
     def call(self, images: Any, draws: Any = None) -> Any:
-        return _coded(images, self.quality) if self.real else dct.compressed(images, self.quality)
+        return _coded(images, self.quality) if self.real else _dct.compressed(images, self.quality)
 
 
 def _coded(images: Any, quality: int) -> Any:
@@ -41,7 +41,7 @@ def _coded(images: Any, quality: int) -> Any:
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
             with tf.GradientTape() as tape:
                 tape.watch(values)
-                modelled = dct.compressed(values, quality)
+                modelled = _dct.compressed(values, quality)
             return tape.gradient(modelled, values, output_gradients=upstream)
 
         return tf.map_fn(lambda image: pixels.jpeg(image, quality), values), gradient

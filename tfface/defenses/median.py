@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from keras import ops
 
 from tfface.augmentation import Level
-from tfface.defenses.base import Defense, register
+from tfface.defenses._defense import Defense, register
 
 
 @register

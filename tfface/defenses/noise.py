@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 from keras import ops
 
 from tfface.augmentation import Level
-from tfface.defenses.base import Defense, register
-from tfface.defenses.randomness import image_seeds, normal
+from tfface.defenses._defense import Defense, register
+from tfface.defenses._randomness import image_seeds, normal
 
 
 @register
@@ -15,7 +15,7 @@ class Noise(Defense):
     """Copies of each image, each under Gaussian noise of its own; what follows embeds and averages them.
 
     Noisy values are not clipped, as in the papers. The noise is a function of the image's 8-bit values and the
-    seed (see `tfface.defenses.randomness`, also for what that leaves to an attacker).
+    seed (see `tfface.defenses._randomness`, also for what that leaves to an attacker).
 
     Papers: Cohen et al. 2019, https://arxiv.org/abs/1902.02918, who average a classifier's answers over noise of
     standard deviation 0.12 and more; Cao and Gong 2017, https://arxiv.org/abs/1709.05583, over a region around the

@@ -6,8 +6,8 @@ import numpy as np
 from keras import ops
 
 from tfface.augmentation import Level
-from tfface.defenses.base import Defense, register
-from tfface.defenses.randomness import image_seeds, uniform
+from tfface.defenses._defense import Defense, register
+from tfface.defenses._randomness import image_seeds, uniform
 
 
 @register
@@ -16,7 +16,7 @@ class ResizePad(Defense):
 
     The paper draws a side from 299 to 331 pixels and pads to 331; here the network's input stays as it is, so an
     image is scaled down in the same proportion, to 0.9 of its side at least. Bilinear, as the paper's; side and
-    place are a function of the image's 8-bit values and the seed (see `tfface.defenses.randomness`, also for what
+    place are a function of the image's 8-bit values and the seed (see `tfface.defenses._randomness`, also for what
     that leaves to an attacker). The gradient is the operation's own, at the draw made.
 
     Paper: https://arxiv.org/abs/1711.01991.

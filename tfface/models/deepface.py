@@ -11,10 +11,10 @@ from pathlib import Path
 import keras
 from keras import layers
 
-from tfface.models import h5, low_rank
-from tfface.models.base import Preset
-from tfface.models.layers import LocallyConnected2D, UnitNorm
-from tfface.weights import UrlSource
+from tfface.hub.weights import UrlSource
+from tfface.models import _h5, _low_rank
+from tfface.models._embedder import Preset
+from tfface.models._layers import LocallyConnected2D, UnitNorm
 
 _FILE = "VGGFace2_DeepFace_weights_val-0.9034.h5"
 _RELEASE = "https://github.com/swghosh/DeepFace/releases/download/weights-vggface2-2d-aligned/"
@@ -41,7 +41,7 @@ PRESETS: tuple[Preset, ...] = (
 DISTILLED = {"input_size": 152, "projects": True}
 """How a student of this architecture is made: its input size, and that its embedding is a projection."""
 
-trained = low_rank.trained
+trained = _low_rank.trained
 """What such a student is trained as: far fewer weights, which `load_weights` expands."""
 
 
@@ -55,11 +55,11 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
 
     F8, which tells the 8,631 people of the training set apart, is left unused.
     """
-    few = low_rank.settings(path)
+    few = _low_rank.settings(path)
     if few is not None:
-        low_rank.load(model, path, few)
+        _low_rank.load(model, path, few)
         return
-    h5.fill(model, path, unused=("F8",))
+    _h5.fill(model, path, unused=("F8",))
 
 
 def deepface(*, input_size: int = 152, projection: int | None = None) -> keras.Model:

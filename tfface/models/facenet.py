@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import keras
 from keras import layers
 
-from tfface.models import h5
-from tfface.models.base import Preset
-from tfface.models.layers import PerImageStandardization, UnitNorm
-from tfface.packages import Package
-from tfface.weights import PackageSource, UrlSource
+from tfface.hub.packages import Package
+from tfface.hub.weights import PackageSource, UrlSource
+from tfface.models import _h5
+from tfface.models._embedder import Preset
+from tfface.models._layers import PerImageStandardization, UnitNorm
 
 _RELEASE = "https://github.com/faustomorales/keras-facenet/releases/download/v0.3.1/"
 _PACKAGE = Package(
@@ -105,7 +105,7 @@ def build(preset: Preset) -> keras.Model:
 
 def load_weights(model: keras.Model, path: str | Path) -> None:
     """Fills the network from a file of keras-facenet, or one that this project trained."""
-    h5.fill(model, path)
+    _h5.fill(model, path)
 
 
 def inception_resnet_v1(

@@ -9,10 +9,10 @@ from typing import Any
 import keras
 from keras import layers
 
-from tfface.models import h5
-from tfface.models.base import Preset
-from tfface.models.layers import BlueGreenRedMinusMean, UnitNorm
-from tfface.weights import UrlSource
+from tfface.hub.weights import UrlSource
+from tfface.models import _h5
+from tfface.models._embedder import Preset
+from tfface.models._layers import BlueGreenRedMinusMean, UnitNorm
 
 _FILE = "rcmalli_vggface_tf_notop_resnet50.h5"
 VGGFACE2_MEAN = (91.4953, 103.8827, 131.0912)
@@ -50,7 +50,7 @@ def build(preset: Preset) -> keras.Model:
 
 def load_weights(model: keras.Model, path: str | Path) -> None:
     """Fills the network from keras-vggface's file, or one that this project trained."""
-    h5.fill(model, path)
+    _h5.fill(model, path)
 
 
 def vggface2_resnet50(*, input_size: int = 224, projection: int | None = None) -> keras.Model:

@@ -5,9 +5,9 @@ from pathlib import Path
 import keras
 from keras import layers
 
-from tfface.models import h5
-from tfface.models.base import Preset
-from tfface.models.layers import CenteredConv2D, UnitNorm
+from tfface.models import _h5
+from tfface.models._embedder import Preset
+from tfface.models._layers import CenteredConv2D, UnitNorm
 
 PRESETS: tuple[Preset, ...] = ()
 """Nobody published one: its presets are those that the project trained."""
@@ -23,7 +23,7 @@ def build(preset: Preset) -> keras.Model:
 
 def load_weights(model: keras.Model, path: str | Path) -> None:
     """Fills the network from a file that this project trained."""
-    h5.fill(model, path)
+    _h5.fill(model, path)
 
 
 def inception_resnet_simple(*, input_size: int = 160, embedding_size: int = 128) -> keras.Model:

@@ -13,11 +13,11 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from tfface.campaigns.gallery import Answer, Example
-from tfface.files import atomic_write, write_json
-from tfface.images import encode_png
+from tfface.preprocessing.images import encode_png
 from tfface.report.attack_tables import how
 from tfface.report.paper import TABLE_2
+from tfface.robustness.examples import Answer, Example
+from tfface.utils.files import atomic_write, write_json
 
 Metrics = dict[str, Any]
 _GREY = 0.5

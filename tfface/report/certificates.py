@@ -11,12 +11,12 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from tfface.console import print_table
-from tfface.files import atomic_write
 from tfface.report.evaluation_tables import interval, percent
+from tfface.utils.files import atomic_write
+from tfface.utils.progress import print_table
 
 if TYPE_CHECKING:
-    from tfface.certificates.pairs import Certified
+    from tfface.robustness.certified_pairs import Certified
 
 Metrics = dict[str, Any]
 _POINTS = 400
@@ -77,7 +77,7 @@ def plot_certificates(target: Path, certified: "Certified", title: str, largest:
         title: what was certified, how.
         largest: radius beyond which nothing can be certified.
     """
-    from tfface.certificates.results import curve
+    from tfface.robustness.certified_results import curve
 
     radii = np.linspace(0, largest, _POINTS)
     curves = {kind: curve(certified, kind == "genuine", radii) for kind in _COLOURS}

@@ -7,8 +7,8 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tfface.files import atomic_write
-from tfface.images import encode_png
+from tfface.preprocessing.images import encode_png
+from tfface.utils.files import atomic_write
 
 _SIDE, _GAP, _LINE = 128, 6, 20
 _INK, _PAPER = (25, 25, 28), (255, 255, 255)

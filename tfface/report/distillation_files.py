@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfface.console import print_table
-from tfface.files import atomic_write, read_json, write_json
-from tfface.models import base
+from tfface.models import _embedder
 from tfface.report.distillation import model_card, plot_curves, print_comparison
-from tfface.report.records import Clock, head
+from tfface.utils.result import Clock, run_record
+from tfface.utils.files import atomic_write, read_json, write_json
+from tfface.utils.progress import print_table
 
 if TYPE_CHECKING:
-    from tfface.models.base import Embedder
+    from tfface.models._embedder import Embedder
     from tfface.training.checkpoints import Checkpoints, History
     from tfface.training.job import Job
     from tfface.training.validation import Score
@@ -25,7 +25,7 @@ def distillation_record(
     best = checkpoints.history[checkpoints.best_epoch or 0]
     hard = {"hard_accuracy": best["hard_accuracy"]} if "hard_accuracy" in best else {}
     return {
-        **head("distill", embedder, job.recipe.name, job.dataset, job.settings.seed, clock),
+        **run_record("distill", embedder, job.recipe.name, job.dataset, job.settings.seed, clock),
         "teacher": job.teacher.preset.name,
         "teacher_sha256": job.teacher.sha256,
         "student": job.student.preset.architecture,
@@ -59,7 +59,7 @@ def made_by(start: "Embedder | None", command: str) -> list[str]:
     """
     if start is None:
         return [command]
-    return [*read_json(base.SAVED_MODELS / start.preset.name / "metrics.json")["made_by"], command]
+    return [*read_json(_embedder.SAVED_MODELS / start.preset.name / "metrics.json")["made_by"], command]
 
 
 def write_distillation(

@@ -11,8 +11,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from tfface.evaluation import Evaluation
-from tfface.files import atomic_write
+from tfface.evaluation.evaluate import Evaluation
+from tfface.utils.files import atomic_write
 
 _GENUINE, _IMPOSTOR = "#2a9d6f", "#c8553d"
 

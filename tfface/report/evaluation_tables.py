@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tfface.console import print_table
 from tfface.report.paper import TABLE_1
+from tfface.utils.progress import print_table
 
 Metrics = dict[str, Any]
 

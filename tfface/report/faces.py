@@ -6,8 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tfface.files import atomic_write
-from tfface.images import decode, encode_png
+from tfface.preprocessing.images import decode, encode_png
+from tfface.utils.files import atomic_write
 
 _HEIGHT = 320
 _GREEN = (60, 200, 90)

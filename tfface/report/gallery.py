@@ -7,12 +7,12 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tfface.data import FaceDataset
-from tfface.embeddings import face_boxes
+from tfface.data.dataset import FaceDataset
 from tfface.errors import ImageError
-from tfface.files import atomic_write
-from tfface.images import Recipe, crop_resize, decode, encode_png
-from tfface.mining import WrongPair
+from tfface.evaluation.embeddings import face_boxes
+from tfface.evaluation.mining import WrongPair
+from tfface.preprocessing.images import Recipe, crop_resize, decode, encode_png
+from tfface.utils.files import atomic_write
 
 SHOWN = 24
 """Pairs in a gallery: more would be too many to look at."""

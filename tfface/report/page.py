@@ -8,10 +8,10 @@ import jinja2
 from markupsafe import Markup, escape
 
 from tfface.errors import UserError
-from tfface.files import atomic_write
 from tfface.report.page_images import data_uri
 from tfface.report.page_runs import read_runs
 from tfface.report.page_sections import sections
+from tfface.utils.files import atomic_write
 
 PAPER = "Facial Recognition Adversarial Methods and Defenses"
 MOST_BYTES = 10_000_000

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfface.data.faces import natural_key
+from tfface.data.dataset import natural_key
 from tfface.errors import UserError
-from tfface.files import read_json
 from tfface.report.page_parts import FigureRow, Slider, Step
 from tfface.report.page_runs import Run
+from tfface.utils.files import read_json
 
 Metrics = dict[str, Any]
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from PIL import Image
 
 from tfface.errors import ImageError, UserError
-from tfface.images import decode
+from tfface.preprocessing.images import decode
 
 
 def data_uri(path: Path, *, longest: int = 1400, quality: int = 85) -> str:
     """An image file as WebP in a `data:` address.
 
     Args:
-        path: of an image that `tfface.images.decode` reads.
+        path: of an image that `tfface.preprocessing.images.decode` reads.
         longest: a longer side is scaled down to so many pixels.
         quality: WebP's, 0 to 100.
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tfface.data.faces import natural_key
+from tfface.data.dataset import natural_key
 from tfface.errors import UserError
-from tfface.files import read_json
+from tfface.utils.files import read_json
 
 T = TypeVar("T")
 _HEAD = ("command", "versions", "started", "seconds")

@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfface.data.faces import natural_key
-from tfface.files import read_json
+from tfface.data.dataset import natural_key
 from tfface.report.distillation import comparison_rows
 from tfface.report.evaluation_tables import PAPER_COLUMNS, paper_row, percent
 from tfface.report.page_attacks import attack_section
@@ -16,6 +15,7 @@ from tfface.report.page_cells import HEADLINES, count, pictures, rate, remarks
 from tfface.report.page_parts import Block, Notes, Section, Table
 from tfface.report.page_robustness import robustness_section
 from tfface.report.page_runs import Run
+from tfface.utils.files import read_json
 
 Metrics = dict[str, Any]
 _PEOPLE = 10

@@ -11,8 +11,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from tfface.files import atomic_write
 from tfface.report.retraining_tables import sets, title
+from tfface.utils.files import atomic_write
 
 Metrics = dict[str, Any]
 _HEADS = (("old head", "#8d99ae"), ("new head", "#2a9d6f"))

@@ -12,9 +12,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from tfface.files import atomic_write
 from tfface.report.attack_tables import number
 from tfface.report.robustness_tables import attack_columns, column_name
+from tfface.utils.files import atomic_write
 
 Metrics = dict[str, Any]
 _STYLES: dict[str, Any] = {"white box": "-", "naive": "--", "transfer": ":"}

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from tfface.console import progress
-from tfface.embeddings import Embeddings
+from tfface.artifacts.artifact import Artifact
+from tfface.artifacts.photographs import Boxes
 from tfface.errors import ImageError, UserError
-from tfface.export.artifact import Artifact
-from tfface.export.photographs import Boxes
-from tfface.files import read_json
+from tfface.evaluation.embeddings import Embeddings
+from tfface.metrics.similarity import cosine_distance
 from tfface.serving.connection import Connection, Inputs
 from tfface.serving.patience import TOO_LARGE, Patience, ServerError
 from tfface.serving.photographs import Photograph, batches, boxed, read
-from tfface.similarity import cosine_distance
+from tfface.utils.files import read_json
+from tfface.utils.progress import progress
 
 SIGNATURES = {False: "embed_jpeg", True: "embed_jpeg_boxes"}
 """Which is asked without and with face boxes."""

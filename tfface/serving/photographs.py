@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tfface.artifacts.photographs import NO_BOX, Boxes, in_fractions
 from tfface.errors import ImageError
-from tfface.export.photographs import NO_BOX, Boxes, in_fractions
 
 BATCH_BYTES = 2**25
 """A batch that has so many takes no further photograph."""

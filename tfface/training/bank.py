@@ -15,7 +15,7 @@ import filelock
 import numpy as np
 
 from tfface.errors import UserError
-from tfface.files import atomic_write, cache_dir, digest_of, explain_full_disk, lock, write_json
+from tfface.utils.files import atomic_write, cache_dir, digest_of, explain_full_disk, lock, write_json
 
 PART = 512
 """Photographs in a part; a multiple of the batches that the teacher answers."""

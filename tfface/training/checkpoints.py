@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from tfface.errors import UserError
-from tfface.files import atomic_write, lock, read_json, write_json
+from tfface.utils.files import atomic_write, lock, read_json, write_json
 
 History = list[dict[str, float]]
 

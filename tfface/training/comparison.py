@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfface import confidence
-from tfface.data import FaceDataset, Pairs
-from tfface.embeddings import Embeddings
-from tfface.evaluation import evaluate
-from tfface.judges import ListJudge
-from tfface.metrics import ErrorCurve
-from tfface.pair_tiles import BINS_PER_UNIT
-from tfface.similarity import all_pairs, euclidean_distance, from_cosine, to_cosine
+from tfface.data.dataset import FaceDataset
+from tfface.data.pairs import Pairs
+from tfface.evaluation.embeddings import Embeddings
+from tfface.evaluation.evaluate import evaluate
+from tfface.evaluation.protocols import ListJudge
+from tfface.metrics import intervals
+from tfface.metrics.pair_tiles import BINS_PER_UNIT
+from tfface.metrics.roc import ErrorCurve
+from tfface.metrics.similarity import all_pairs, euclidean_distance, from_cosine, to_cosine
 from tfface.training.split import Split
 
 if TYPE_CHECKING:
-    from tfface.models.base import Embedder, Preset
+    from tfface.models._embedder import Embedder, Preset
 
 MISS = 1.3
 """Euclidean distance from which the paper counts a genuine pair as missed."""
@@ -64,11 +65,9 @@ def _across_folds(dataset: FaceDataset, embeddings: Embeddings, metric: str, pai
     folds = [judged.where(judged.fold == fold) for fold in np.unique(judged.fold)]
     best = [ErrorCurve.from_scores(fold.distance, fold.same).best_threshold() for fold in folds]
     # Two folds: each is judged at the other's threshold.
-    parts = [
-        confidence.balanced_accuracy(fold.errors(limit)) for fold, limit in zip(folds, reversed(best), strict=True)
-    ]
+    parts = [intervals.balanced_accuracy(fold.errors(limit)) for fold, limit in zip(folds, reversed(best), strict=True)]
     known = [part for part in parts if part is not None]
-    estimate = confidence.mean_of(known)
+    estimate = intervals.mean_of(known)
     return {
         "threshold": float(np.mean([from_cosine(limit, metric) for limit in best])),
         "threshold_source": "each fold from the other",
@@ -110,7 +109,7 @@ def misses(vectors: np.ndarray, rows: np.ndarray) -> Metrics:
         "people": len(rows),
         "misses": missed,
         "rate": missed / len(rows),
-        "rate_ci95": confidence.wilson(missed, len(rows)).ci95,
+        "rate_ci95": intervals.wilson(missed, len(rows)).ci95,
         "threshold": MISS,
         "genuine": {"count": len(genuine), "mean": float(genuine.mean()), "variance": float(genuine.var())},
         "impostor": {

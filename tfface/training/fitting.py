@@ -1,6 +1,7 @@
 """One training: callbacks around `fit` that wait for views, validate, keep checkpoints, tell."""
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -9,7 +10,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfface.console import note, progress
 from tfface.errors import UserError
 from tfface.training.adversarial import AdversarialDistiller
 from tfface.training.bank import view_of_epoch
@@ -20,6 +20,9 @@ from tfface.training.hard_validation import hard_validation
 from tfface.training.hardening import Hardening
 from tfface.training.precision import bfloat16_convolutions
 from tfface.training.validation import Score, Validation
+from tfface.utils.progress import progress
+
+logger = logging.getLogger(__name__)
 
 _VALIDATION_BATCH = 64
 _NO_MATTER_AT_0 = ("jitter", "center_weight", "hint_weight", "average_epochs", "rate_floor")
@@ -287,13 +290,13 @@ class _Validating(keras.callbacks.Callback):
         highest = self._checkpoints.history[best]["accuracy"]
         attacked = f"{record['hard_accuracy']:.2%} when attacked or noisy, " if hard else ""
         small = f"at {record['small_input']} pixels, " if "small_input" in record else ""
-        note(
+        logger.warning(
             f"epoch {epoch + 1} of {self._settings.epochs}: loss {record['loss']:.4f}, cosine {record['cosine']:.4f}, "
             f"validation {record['accuracy']:.2%}, AUC {record['auc']:.4f} (best epoch {best + 1}, {highest:.2%}), "
             f"{small}{attacked}{self._steps * self._batch_size / seconds:.0f} images/s"
         )
         if stop:
-            note(f"no better validation in {waited} epochs: stopping")
+            logger.warning(f"no better validation in {waited} epochs: stopping")
             self.model.stop_training = True
 
     def _embed(self, images: np.ndarray) -> np.ndarray:

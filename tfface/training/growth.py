@@ -1,15 +1,17 @@
 """A process beside the training that makes the views still missing."""
 
 import collections
+import logging
 import os
 import subprocess
 import threading
 import time
 from collections.abc import Sequence
 
-from tfface.console import note
 from tfface.errors import UserError
 from tfface.training.bank import Make, ViewBank
+
+logger = logging.getLogger(__name__)
 
 PARENT = "TFFACE_GROWTH_OF"
 """Environment variable: the process that a growing one serves, and ends with."""
@@ -93,6 +95,6 @@ def wait_for(bank: ViewBank, number: int, growth: Growth | None) -> None:
         growth.check()
         if time.monotonic() - said > _SECONDS_BETWEEN_NOTES:
             said = time.monotonic()
-            note(f"making view {number}: {bank.done(number)} of {bank.rows} photographs")
+            logger.warning(f"making view {number}: {bank.done(number)} of {bank.rows} photographs")
 
     bank.wait(number, still_growing)

@@ -14,12 +14,12 @@ import keras
 import numpy as np
 
 from tfface.errors import UserError
-from tfface.metrics import ErrorCurve
+from tfface.metrics.roc import ErrorCurve
 from tfface.training.hardening import Hardening
 from tfface.training.validation import Validation
 
 if TYPE_CHECKING:
-    from tfface.attacks.base import Victim
+    from tfface.attacks._attack import Victim
 
 PAIRS = 200
 """Of each kind that are attacked at every epoch, drawn once."""
@@ -71,7 +71,7 @@ class _UnderAttack:
         return float(np.mean([self._survive(goal, threshold) for goal in ("dodging", "impersonation")]))
 
     def _survive(self, goal: str, threshold: float) -> float:
-        from tfface.attacks.base import run
+        from tfface.attacks._attack import run
         from tfface.attacks.pgd import PGD
 
         victim, images = self._victims[goal], self.validation.images
@@ -93,8 +93,8 @@ class _UnderAttack:
 
     @cached_property
     def _victims(self) -> "dict[str, Victim]":
-        from tfface.attacks.base import Victim
-        from tfface.attacks.goals import GOALS
+        from tfface.attacks._attack import Victim
+        from tfface.attacks._criteria import GOALS
         from tfface.training.input_gradient import with_fast_input_gradient
 
         network = with_fast_input_gradient(self.student)

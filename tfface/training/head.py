@@ -15,7 +15,7 @@ import tensorflow as tf
 from keras import layers
 
 from tfface.errors import UserError
-from tfface.files import atomic_write, cache_dir, digest_of, lock
+from tfface.utils.files import atomic_write, cache_dir, digest_of, lock
 
 
 @dataclass(frozen=True)

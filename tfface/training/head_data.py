@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from tfface.alignment import DETECTOR
 from tfface.augmentation import PAPER, augment_batch, key_number
-from tfface.console import progress
-from tfface.data import FaceDataset
+from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError
-from tfface.files import digest_of
-from tfface.images import Recipe
-from tfface.store import Store
-from tfface.training.cropping import Crops
+from tfface.preprocessing.crops import Crops
+from tfface.preprocessing.images import Recipe
+from tfface.preprocessing.mtcnn import DETECTOR
+from tfface.utils.cache import Store
+from tfface.utils.files import digest_of
+from tfface.utils.progress import progress
 
 if TYPE_CHECKING:
-    from tfface.models.base import Embedder
+    from tfface.models._embedder import Embedder
 
 PEOPLE = 6
 PHOTOGRAPHS = 200

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfface.models.layers import CenteredConv2D
+from tfface.models._layers import CenteredConv2D
 
 _MOST_CHANNELS = 4
 """Input channels up to which a strided convolution is worth it."""

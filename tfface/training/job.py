@@ -1,6 +1,7 @@
 """One distillation from names to a preset: what the command runs."""
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfface import weights
-from tfface.console import note, progress
-from tfface.data import FaceDataset
-from tfface.embeddings import embed_dataset
-from tfface.files import cache_dir, digest_of, sha256_of, write_json
-from tfface.images import Recipe
-from tfface.models import base
-from tfface.models.base import Embedder
+from tfface.data.dataset import FaceDataset
+from tfface.evaluation.embeddings import embed_dataset
+from tfface.hub import weights
+from tfface.models import _embedder
+from tfface.models._embedder import Embedder
+from tfface.preprocessing.images import Recipe
 from tfface.training import comparison
 from tfface.training.bank import PART, ViewBank
 from tfface.training.checkpoints import Checkpoints, History
@@ -26,9 +25,13 @@ from tfface.training.presets import preset_record, write_weights
 from tfface.training.split import Split
 from tfface.training.students import Student, fill_from
 from tfface.training.validation import Score, Validation, validation_of
+from tfface.utils.files import cache_dir, digest_of, sha256_of, write_json
+from tfface.utils.progress import progress
 
 if TYPE_CHECKING:
     import keras
+
+logger = logging.getLogger(__name__)
 
 Metrics = dict[str, Any]
 
@@ -173,14 +176,14 @@ class Job:
             identities_seen=frozenset(self.split.people(self.dataset, "train", "validation")),
         )
         file = weights.WeightsFile(path, preset.sha256 or "")
-        score = validation.score(_embedding_bytes(base.load(preset, file)))
+        score = validation.score(_embedding_bytes(_embedder.load(preset, file)))
         preset = dataclasses.replace(
             preset,
             threshold=score.threshold,
             threshold_source=f"best balanced accuracy on {self.split.validation_rule}",
         )
         write_json(folder / "preset.json", preset_record(preset))
-        return base.load(preset, file), score
+        return _embedder.load(preset, file), score
 
     def training_data(self) -> str:
         """For the record and the model card."""
@@ -205,7 +208,7 @@ class Job:
         theirs = embed_dataset(self.dataset, self.teacher, self.recipe)
         rows = comparison.first_two(self.dataset, ours.ok & theirs.ok)
         unseen = comparison.first_two(self.dataset, ours.ok & theirs.ok, self.split.people(self.dataset, "heldout"))
-        note("measuring speed, student and teacher by turns")
+        logger.warning("measuring speed, student and teacher by turns")
         student_speed, teacher_speed = comparison.speeds(embedder, self.teacher)
 
         def of(found: np.ndarray) -> Metrics:

@@ -1,28 +1,30 @@
 """Makes views and asks the teacher: what fills the bank."""
 
 import functools
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfface.alignment import DETECTOR
-from tfface.console import note
-from tfface.data import FaceDataset
-from tfface.embeddings import face_boxes
+from tfface.data.dataset import FaceDataset
 from tfface.errors import ImageError, UserError
-from tfface.files import cache_dir, digest_of, read_json, write_json
-from tfface.images import Recipe, decode
+from tfface.evaluation.embeddings import face_boxes
+from tfface.preprocessing.images import Recipe, decode
+from tfface.preprocessing.mtcnn import DETECTOR
 from tfface.training.bank import ViewBank
 from tfface.training.hints import answers_with_hints
 from tfface.training.precision import bfloat16_convolutions
 from tfface.training.views import Augmentation, Photograph, make_view
+from tfface.utils.files import cache_dir, digest_of, read_json, write_json
 
 if TYPE_CHECKING:
     import keras
 
-    from tfface.models.base import Embedder
+    from tfface.models._embedder import Embedder
+
+logger = logging.getLogger(__name__)
 
 BATCH = 64
 _FORMAT = 1
@@ -41,7 +43,7 @@ def usable(dataset: FaceDataset, recipe: Recipe, indices: np.ndarray) -> np.ndar
         unreadable = {index for index, face in enumerate(boxes) if isinstance(face, str)}
     kept = np.array([index for index in indices if int(index) not in unreadable], np.int64)
     if len(kept) < len(indices):
-        note(f"{len(indices) - len(kept)} of {len(indices)} photographs of {dataset.name} are of no use and left out")
+        logger.warning(f"{len(indices) - len(kept)} of {len(indices)} photographs of {dataset.name} cannot be used")
     if not len(kept):
         raise UserError(f"none of the {len(indices)} photographs of {dataset.name} can be used with {recipe.name}")
     return kept

@@ -2,7 +2,7 @@
 
 The file is HDF5: `layers/<layer's name>/vars/0`, `1`, ... in the order of the layer's weights, as
 Keras 3 lays them out, but named. Kernels are float16; biases and batch normalisation stay float32,
-since a variance may be beyond float16's range. `tfface.models.h5` reads it like Keras's own.
+since a variance may be beyond float16's range. `tfface.models._h5` reads it like Keras's own.
 """
 
 import dataclasses
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from tfface.files import atomic_write
-from tfface.models.base import Preset
-from tfface.models.low_rank import ATTRIBUTE
+from tfface.models._embedder import Preset
+from tfface.models._low_rank import ATTRIBUTE
+from tfface.utils.files import atomic_write
 
 if TYPE_CHECKING:
     import keras

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfface.data import FaceDataset, Pairs
+from tfface.data.dataset import FaceDataset
+from tfface.data.pairs import Pairs
 from tfface.errors import UserError
 
 HELDOUT_FOLDS = (8, 9)

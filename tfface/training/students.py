@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tfface import registry
 from tfface.errors import UserError
-from tfface.models.base import Embedder, Preset
+from tfface.models._embedder import Embedder, Preset
+from tfface.utils import registry
 
 if TYPE_CHECKING:
     import keras

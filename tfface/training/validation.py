@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfface.data import FaceDataset
-from tfface.embeddings import crops, face_boxes
+from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError
-from tfface.images import Recipe
-from tfface.metrics import ErrorCurve
+from tfface.evaluation.embeddings import crops, face_boxes
+from tfface.metrics.roc import ErrorCurve
+from tfface.preprocessing.images import Recipe
 
 IMAGES_PER_PERSON = 6
 """Drawn of each person, so that the few who have hundreds do not make nearly all genuine pairs."""

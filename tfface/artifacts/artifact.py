@@ -1,0 +1,240 @@
+"""What an artifact is: a file or folder, and the record beside it; how it is opened and asked.
+
+Opening a TFLite artifact imports no TensorFlow.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfface.errors import UserError
+from tfface.metrics.unit import unit
+from tfface.models._embedder import Embedder, Preset
+from tfface.utils.files import read_json, sha256_of
+from tfface.utils.tensorflow_logs import held_stderr
+
+if TYPE_CHECKING:
+    import keras
+
+FORMAT = 1
+SIGNATURE = "embed"
+FLOAT_SIGNATURE = "embed_float"
+_PRESET_FIELDS = (
+    "name",
+    "input_size",
+    "embedding_size",
+    "recipe",
+    "metric",
+    "threshold",
+    "threshold_source",
+    "training_data",
+    "licence",
+)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An artifact whose bytes are those that were exported.
+
+    Attributes:
+        path: a `.tflite` file, or a SavedModel's version folder.
+        record: what the JSON file beside it says.
+    """
+
+    path: Path
+    record: dict[str, Any]
+
+    @property
+    def format(self) -> str:
+        """`tflite` or `savedmodel`."""
+        return self.record["artifact"]
+
+    @property
+    def name(self) -> str:
+        """Of the folder that it was exported into."""
+        return self.record["name"]
+
+    @property
+    def sha256(self) -> str:
+        return self.record["sha256"]
+
+    @property
+    def quantization(self) -> str:
+        return self.record["quantization"]
+
+    @property
+    def recipe(self) -> str:
+        """How it is meant to crop photographs that come without a face box."""
+        return self.record["recipe"]
+
+    @property
+    def renormalise(self) -> bool:
+        """Whether the reader must scale its vectors to length 1."""
+        return self.record["output"]["renormalise"]
+
+    @property
+    def preset(self) -> Preset:
+        """The record of what was exported, without what only its weights file needs."""
+        return Preset(sources=(), file_name="", sha256=self.record["weights_sha256"], **self.record["preset"])
+
+    @property
+    def bytes(self) -> int:
+        return self.record["bytes"]
+
+    def origin(self) -> dict[str, Any]:
+        """What a result names besides: the weights that were exported, and the artifact."""
+        return {
+            "weights_sha256": self.record["weights_sha256"],
+            "artifact": {"name": self.name, "sha256": self.sha256, "quantization": self.quantization},
+        }
+
+    def embedder(self, *, as_bytes: bool = False) -> Embedder:
+        """What answers like the preset's own embedder, through the artifact.
+
+        Args:
+            as_bytes: of TFLite: round crops to bytes, as a phone gives them, even where the artifact
+                also takes floats.
+        """
+        defense = tuple(self.record.get("defense", ()))
+        if self.format == "tflite":
+            return TFLiteEmbedder(self.preset, self.sha256, _no_keras_model, self, as_bytes, defense=defense)
+        return SavedModelEmbedder(self.preset, self.sha256, _no_keras_model, self, defense=defense)
+
+
+@dataclass(frozen=True)
+class TFLiteEmbedder(Embedder):
+    """A TFLite artifact in the shape of our embedders, one image after the other."""
+
+    artifact: Any = None
+    as_bytes: bool = False
+
+    def open(self) -> None:
+        self._runner  # noqa: B018 - made by being asked for
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        if images.dtype != np.uint8:
+            images = np.asarray(images, np.float32)
+            if self.takes_bytes:
+                images = to_bytes(images)
+        vectors = [self._runner(image=image[None])["embedding"] for image in images]
+        found = np.concatenate([np.zeros((0, self.preset.embedding_size), np.float32), *vectors])
+        return unit(found) if self.artifact.renormalise else found
+
+    @property
+    def takes_bytes(self) -> bool:
+        """Whether it is given bytes: floats are rounded, and bytes may be given as they are."""
+        return self.as_bytes or FLOAT_SIGNATURE not in self.artifact.record["signatures"]
+
+    @functools.cached_property
+    def _runner(self) -> Callable[..., dict[str, np.ndarray]]:
+        from ai_edge_litert.interpreter import Interpreter
+
+        try:
+            with held_stderr():  # it announces its delegate
+                interpreter = Interpreter(str(self.artifact.path), num_threads=os.cpu_count())
+                interpreter.allocate_tensors()
+                runner = interpreter.get_signature_runner(SIGNATURE if self.takes_bytes else FLOAT_SIGNATURE)
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"{self.artifact.path} cannot be run: {error}") from error
+        return runner
+
+
+@dataclass(frozen=True)
+class SavedModelEmbedder(Embedder):
+    """A SavedModel artifact in the shape of our embedders."""
+
+    artifact: Any = None
+
+    def open(self) -> None:
+        self._signatures  # noqa: B018 - loaded by being asked for
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        return self.call("serving_default", image=np.asarray(images, np.float32))["embedding"]
+
+    def call(self, signature: str, **inputs: Any) -> dict[str, np.ndarray]:
+        """Calls a signature with arrays (files: a list of bytes)."""
+        import tensorflow as tf
+
+        answer = self._signatures[signature](**{name: tf.constant(value) for name, value in inputs.items()})
+        return {name: value.numpy() for name, value in answer.items()}
+
+    @functools.cached_property
+    def _signatures(self) -> dict[str, Callable[..., Any]]:
+        import tensorflow as tf
+
+        self.__dict__["_loaded"] = loaded = tf.saved_model.load(str(self.artifact.path))  # its functions do not keep it
+        return loaded.signatures
+
+
+def open_artifact(path: Path) -> Artifact:
+    """An artifact, checked against the record beside it.
+
+    Args:
+        path: a `.tflite` file, a SavedModel's version folder, or the folder around that.
+
+    Raises:
+        UserError: it is none, its record is missing, or its bytes are others than were exported.
+    """
+    path = _located(path)
+    sidecar = sidecar_of(path)
+    if not sidecar.exists():
+        raise UserError(f"{path} has no {sidecar.name} beside it, which says what it is: copy both, or export it again")
+    record = read_json(sidecar)
+    if not isinstance(record, dict) or record.get("format") != FORMAT or "sha256" not in record:
+        raise UserError(f"{sidecar} is no record of an artifact that this version reads: export it again")
+    if digest(path) != record["sha256"]:
+        raise UserError(f"{path} is not what was exported: its sha256 is not that of {sidecar.name}; copy it again")
+    return Artifact(path, record)
+
+
+def sidecar_of(path: Path) -> Path:
+    """Where an artifact's record lies: the path and `.json`."""
+    return path.with_name(path.name + ".json")
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file, or of the listing of a folder's files with theirs."""
+    if path.is_file():
+        return sha256_of(path)
+    files = {file.relative_to(path).as_posix(): sha256_of(file) for file in path.rglob("*") if file.is_file()}
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
+def record_of(preset: Preset) -> dict[str, Any]:
+    """What an artifact's record keeps of a preset."""
+    return {name: value for name, value in dataclasses.asdict(preset).items() if name in _PRESET_FIELDS}
+
+
+def _located(path: Path) -> Path:
+    if path.is_file() and path.suffix == ".tflite":
+        return path
+    if path.is_dir():
+        if (path / "saved_model.pb").is_file():
+            return path
+        versions = [file.parent for file in path.glob("*/saved_model.pb") if file.parent.name.isdecimal()]
+        if versions:
+            return max(versions, key=lambda version: int(version.name))
+    raise UserError(f"{path} is no artifact: give a .tflite file or the folder of a SavedModel")
+
+
+def to_bytes(images: np.ndarray) -> np.ndarray:
+    """Values in [0, 1] as bytes, as a phone has them."""
+    return np.rint(images * 255).astype(np.uint8)
+
+
+def _no_keras_model() -> "keras.Model":
+    raise UserError("an artifact answers, but it has no Keras model to use here: name the preset with --model")

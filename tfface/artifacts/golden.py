@@ -1,0 +1,214 @@
+"""Golden vectors: a few inputs and what an artifact answered when it was exported.
+
+A copy on another machine, or a port of its reader, is right if it answers the same. The inputs are
+drawn here, so they may be handed on with the artifact.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from tfface.artifacts.artifact import Artifact, SavedModelEmbedder
+from tfface.artifacts.photographs import cut, in_fractions, reader_recipe
+from tfface.errors import UserError
+from tfface.preprocessing.images import decode, encode_png
+from tfface.utils.files import atomic_write, read_json, sha256_of, write_json
+from tfface.utils.tensorflow_logs import held_stderr
+
+FORMAT = 1
+TOLERANCE = {"none": 1e-5, "float16": 1e-4, "dynamic": 1e-3, "int8": 1e-3}
+"""The largest cosine distance to the golden vector that passes: other processors round otherwise."""
+_EXIF_TURNED = bytes.fromhex("ffe100224578696600004d4d002a00000008000101120003000000010006000000000000")
+"""A JPEG segment that says: turn a quarter to the right to see it upright."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How one golden input was answered.
+
+    Attributes:
+        file: the input.
+        distance: cosine distance of the answer to the golden vector; 0 for one that is to be refused.
+        passed: whether that is near enough.
+    """
+
+    file: str
+    distance: float
+    passed: bool
+
+
+def write(artifact: Artifact, folder: Path) -> None:
+    """Draws the inputs, asks the artifact, and writes `golden/` and `golden.json` into a folder."""
+    inputs = _draw(artifact, folder)
+    vectors = _ask(artifact, folder, inputs)
+    for entry, vector in zip(inputs, vectors, strict=True):
+        entry["embedding"] = None if vector is None else [float(value) for value in vector]
+    write_json(
+        folder / "golden.json",
+        {
+            "format": FORMAT,
+            "artifact": artifact.path.name,
+            "artifact_sha256": artifact.sha256,
+            "input_size": artifact.preset.input_size,
+            "recipe": artifact.recipe,
+            "renormalise": artifact.renormalise,
+            "metric": "cosine distance",
+            "tolerance": TOLERANCE[artifact.quantization],
+            "inputs": inputs,
+        },
+    )
+
+
+def check(artifact: Artifact, path: Path) -> list[Answer]:
+    """Asks an artifact again.
+
+    Args:
+        artifact: the copy to check.
+        path: a `golden.json`, its inputs beside it.
+
+    Raises:
+        UserError: there is no such file, it is another artifact's, or an input is not what it was.
+    """
+    if not path.exists():
+        raise UserError(f"{path} is not there: copy golden.json and the folder golden with the artifact")
+    record = read_json(path)
+    try:
+        expected, inputs, tolerance = record["artifact_sha256"], record["inputs"], record["tolerance"]
+    except (KeyError, TypeError):
+        raise UserError(f"{path} holds no golden vectors that this version reads: export the artifact again") from None
+    if expected != artifact.sha256:
+        raise UserError(f"{path} was made by another artifact than {artifact.path}: copy the two together")
+    for entry in inputs:
+        file = path.parent / entry["file"]
+        if not file.is_file() or sha256_of(file) != entry["sha256"]:
+            raise UserError(f"{file} is not the golden input that it was: copy the folder golden again")
+    answers = []
+    for entry, vector in zip(inputs, _ask(artifact, path.parent, inputs), strict=True):
+        distance = _distance(entry["embedding"], vector)
+        answers.append(Answer(entry["file"], distance, distance <= tolerance))
+    return answers
+
+
+def vectors_of(path: Path) -> np.ndarray:
+    """The golden vectors of the inputs that are crops, float32 (N, D)."""
+    inputs = read_json(path)["inputs"]
+    return np.array([entry["embedding"] for entry in inputs if entry["kind"] == "crop"], np.float32)
+
+
+def crops_of(path: Path) -> np.ndarray:
+    """Those inputs, float32 (N, S, S, 3) in [0, 1]."""
+    files = [path.parent / entry["file"] for entry in read_json(path)["inputs"] if entry["kind"] == "crop"]
+    return np.stack([decode(file.read_bytes()) for file in files]).astype(np.float32) / 255
+
+
+def drawn_photograph(seed: int, height: int = 250, width: int = 250) -> np.ndarray:
+    """A drawing of a face, uint8 RGB (height, width, 3); its colours and features by the seed."""
+    random = np.random.default_rng(seed)
+    skin = np.array(random.integers(120, 240), float) * np.array([1.0, 0.78, 0.62])
+    pixels = cv2.resize(random.integers(30, 220, (5, 5, 3)).astype(np.uint8), (width, height))
+
+    def oval(x: float, y: float, wide: float, high: float, colour: Sequence[float] | np.ndarray) -> None:
+        centre, axes = (round(x * width), round(y * height)), (round(wide * width), round(high * height))
+        cv2.ellipse(pixels, centre, axes, 0, 0, 360, [float(value) for value in colour], -1, cv2.LINE_AA)
+
+    hair, iris = random.integers(0, 110, 3), random.integers(20, 150, 3)
+    oval(0.5, 0.44, 0.24, 0.30, hair)
+    oval(0.5, 0.50, 0.19, 0.26, skin)
+    spread, eye, mouth = random.uniform(0.07, 0.10), random.uniform(0.43, 0.47), random.uniform(0.62, 0.66)
+    for side in (-1, 1):
+        oval(0.5 + side * spread, eye, 0.038, 0.020, (245, 245, 245))
+        oval(0.5 + side * spread, eye, 0.017, 0.019, iris)
+        oval(0.5 + side * spread, eye - 0.045, 0.045, 0.009, hair)
+    oval(0.5, 0.54, 0.022, 0.045, skin * 0.85)
+    oval(0.5, mouth, random.uniform(0.05, 0.08), 0.018, (170, 60, 70))
+    noise = random.normal(0, 4, pixels.shape)
+    return np.clip(cv2.GaussianBlur(pixels, (3, 3), 0) + noise, 0, 255).astype(np.uint8)
+
+
+def jpeg_of(pixels: np.ndarray, *, lying: bool = False) -> bytes:
+    """A JPEG file of uint8 RGB; `lying`: stored on its side, with an EXIF tag that says so."""
+    stored = np.rot90(pixels) if lying else pixels
+    data = cv2.imencode(".jpg", np.ascontiguousarray(stored[:, :, ::-1]))[1].tobytes()
+    return data[:2] + _EXIF_TURNED + data[2:] if lying else data
+
+
+def _draw(artifact: Artifact, folder: Path) -> list[dict[str, Any]]:
+    """Writes the input files; crops that go in as they are, and photographs that must be decoded and cropped."""
+    size = artifact.preset.input_size
+    upright = drawn_photograph(10, 300, 260)
+    crops = [drawn_photograph(seed, size, size) for seed in range(3)]
+    crops.append(np.random.default_rng(3).integers(0, 256, crops[0].shape).astype(np.uint8))
+    files: list[tuple[str, bytes, dict[str, Any]]] = [
+        (f"crop{index}.png", encode_png(pixels), {"kind": "crop"}) for index, pixels in enumerate(crops)
+    ]
+    files += [
+        ("photograph.png", encode_png(drawn_photograph(11)), {"kind": "photograph"}),
+        ("lying.jpg", jpeg_of(upright, lying=True), {"kind": "photograph"}),
+        ("boxed.jpg", jpeg_of(upright), {"kind": "face", "box": [81.0, 72.0, 98.0, 156.0]}),
+        ("broken.jpg", jpeg_of(upright)[:-4000], {"kind": "photograph"}),
+    ]
+    inputs = []
+    for name, data, facts in files:
+        path = folder / "golden" / name
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(data)
+        inputs.append({"file": f"golden/{name}", "sha256": sha256_of(path), **facts})
+    return inputs
+
+
+def _ask(artifact: Artifact, folder: Path, inputs: Sequence[dict[str, Any]]) -> list[np.ndarray | None]:
+    """The artifact's answers; None for what it refuses."""
+    embedder = artifact.embedder(as_bytes=True)
+    in_graph = isinstance(embedder, SavedModelEmbedder)
+    ask = _of_savedmodel(embedder) if in_graph else _of_reader(artifact, embedder)
+    answers = []
+    for entry in inputs:
+        data = (folder / entry["file"]).read_bytes()
+        if entry["kind"] == "crop":
+            answers.append(embedder.embed(decode(data)[None].astype(np.float32) / 255)[0])
+        else:
+            answers.append(ask(entry, data))
+    return answers
+
+
+def _of_reader(artifact: Artifact, embedder: Any) -> Callable[[dict[str, Any], bytes], np.ndarray | None]:
+    """Decoded and cropped by the reader."""
+
+    def ask(entry: dict[str, Any], data: bytes) -> np.ndarray | None:
+        face = np.array(entry["box"]) if "box" in entry else None
+        try:
+            crop, _ = cut(data, reader_recipe(artifact, None, boxed="box" in entry), artifact.preset.input_size, face)
+        except UserError:
+            return None
+        return embedder.embed(crop[None])[0]
+
+    return ask
+
+
+def _of_savedmodel(embedder: Any) -> Callable[[dict[str, Any], bytes], np.ndarray | None]:
+    """Decoded and cropped inside the graph."""
+
+    def ask(entry: dict[str, Any], data: bytes) -> np.ndarray | None:
+        with held_stderr():  # TensorFlow's decoder complains of the broken one in words of its own
+            if "box" in entry:
+                answer = embedder.call("embed_jpeg_boxes", file=[data], box=[in_fractions(entry["box"], data)])
+            else:
+                answer = embedder.call("embed_jpeg", file=[data])
+        return answer["embedding"][0] if answer["valid"][0] else None
+
+    return ask
+
+
+def _distance(expected: Sequence[float] | None, found: np.ndarray | None) -> float:
+    """Cosine distance; 0 if both refuse, infinite if one does."""
+    if expected is None or found is None:
+        return 0.0 if expected is None and found is None else float("inf")
+    a, b = np.asarray(expected, np.float64), np.asarray(found, np.float64)
+    if a.shape != b.shape:
+        return float("inf")
+    distance = 1 - float(a @ b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12)
+    return distance if np.isfinite(distance) else float("inf")

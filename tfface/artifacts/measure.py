@@ -1,0 +1,75 @@
+"""How fast an artifact answers and how much memory that takes.
+
+`python -m tfface.artifacts.measure ARTIFACT` answers once and prints the most megabytes it held.
+"""
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tfface.artifacts.artifact import open_artifact, to_bytes
+from tfface.errors import UserError
+
+if TYPE_CHECKING:
+    from tfface.models._embedder import Embedder
+
+
+def milliseconds(embedders: "Mapping[str, Embedder]", *, rounds: int = 30) -> dict[str, float]:
+    """The median time of one image, of each embedder by turns: what else the machine does falls on all alike.
+
+    One that takes bytes is given them, so that rounding is no part of its time.
+    """
+    times: dict[str, list[float]] = {name: [] for name in embedders}
+    for turn in range(rounds + 2):
+        for name, embedder in embedders.items():
+            size = embedder.preset.input_size
+            image = np.random.default_rng(turn).random((1, size, size, 3), np.float32)
+            image = to_bytes(image) if getattr(embedder, "takes_bytes", False) else image
+            begin = time.perf_counter()
+            embedder.embed(image)
+            if turn >= 2:  # the first calls compile
+                times[name].append(1000 * (time.perf_counter() - begin))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def peak_megabytes(path: Path) -> float:
+    """The most resident memory of a fresh process that opens an artifact and embeds one image.
+
+    Raises:
+        UserError: it cannot be run.
+    """
+    root = Path(__file__).parents[2]  # where `-m` finds this package, wherever the command was given
+    command = [sys.executable, "-m", "tfface.artifacts.measure", str(path.resolve())]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or ["it says nothing"]
+        raise UserError(f"{path} cannot be run in a process of its own: {last[0]}")
+    return float(done.stdout.split()[-1])
+
+
+def main(path: str) -> None:
+    """Answers once."""
+    artifact = open_artifact(Path(path))
+    size = artifact.preset.input_size
+    artifact.embedder(as_bytes=True).embed(np.zeros((1, size, size, 3), np.float32))
+    print(_most_kilobytes() / 1024)
+
+
+def _most_kilobytes() -> float:
+    status = Path("/proc/self/status")
+    if not status.exists():  # not Linux
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # On Linux a process inherits `ru_maxrss` from the one that started it.
+    return float(next(line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,1 +1,0 @@
-"""Certificates: within which distance no change of a photograph turns a verdict, with proof."""

@@ -1,0 +1,68 @@
+"""tfface on the command line: `tfface COMMAND --help`.
+
+Each command is a file here, found by its name and imported when it is used.
+"""
+
+import logging
+import os
+import sys
+
+import click
+
+from tfface import __version__
+from tfface.errors import UserError
+from tfface.utils import registry, tensorflow_logs
+
+
+class Commands(click.Group):
+    """The commands by file name; `benchmark_robustness.py` is `benchmark-robustness`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name.replace("_", "-") for name in registry.names("cli")]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command:
+        command: click.Command = registry.load("cli", name.replace("-", "_")).command
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="tfface")
+def cli() -> None:
+    """How good a face recognition model is, how it is fooled, how it is made harder to fool."""
+
+
+class _Stderr(logging.Handler):
+    """Writes what the library logs as lines on stderr, so that stdout stays for results."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"tfface: {self.format(record)}", file=sys.stderr, flush=True)
+
+
+def log_to_stderr() -> None:
+    """Show the library's log on stderr."""
+    logger = logging.getLogger("tfface")
+    if not any(isinstance(handler, _Stderr) for handler in logger.handlers):
+        logger.addHandler(_Stderr())
+        logger.setLevel(logging.INFO)
+
+
+def main() -> int:
+    """Runs the command line; what a user can mend is one line on stderr and exit code 2."""
+    tensorflow_logs.install()
+    log_to_stderr()
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return 2
+    except (UserError, click.ClickException) as error:
+        message = str(error) if isinstance(error, UserError) else error.format_message()
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        print("stopped: the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): nothing is wrong, nothing is left to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

@@ -1,0 +1,389 @@
+"""Data sets of faces: keys in a fixed order, the person of each, the encoded bytes of each."""
+
+import abc
+import dataclasses
+import difflib
+import functools
+import logging
+import os
+import re
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfface.data import manifest
+from tfface.data.pairs import Pairs, read_pairs_file
+from tfface.utils.sending import fields_of
+from tfface.errors import UserError
+from tfface.utils.files import digest_of
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+logger = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".pgm", ".tif", ".tiff"})
+
+
+def natural_key(path: str) -> tuple:
+    """Sorts `s2/10.png` after `s2/9.png`, and a person's images together; ties by the text itself."""
+    parts = [
+        [int(piece) if index % 2 else piece for index, piece in enumerate(re.split(r"(\d+)", part))]
+        for part in path.split("/")
+    ]
+    return parts, path
+
+
+@dataclass(frozen=True, eq=False)
+class FaceDataset(abc.ABC):
+    """Images of faces, each with a unique key and a person, in a fixed natural order.
+
+    Attributes:
+        name: `lfw/deepfunneled`, `five_faces`, `folder:<folder name>`.
+        version: changes with what the images are; part of every cache key and result.
+        keys: `<person>/<file>`, unique.
+        identities: the person of each image.
+        boxes: (N, 4) float32 `x, y, width, height` in pixels where the data set publishes face
+            boxes (NaN for an image without one), else None.
+        own_recipe: the crop recipe that reads it unless another is asked for (`whole` where the
+            images are crops already), else None: the model's.
+    """
+
+    name: str
+    version: str
+    keys: list[str] = field(repr=False)
+    identities: list[str] = field(repr=False)
+    boxes: np.ndarray | None = field(repr=False)
+    own_recipe: str | None = field(default=None, kw_only=True)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return fields_of(self)
+
+    @functools.cached_property
+    def positions(self) -> dict[str, int]:
+        """Each key's index in `keys`."""
+        return {key: index for index, key in enumerate(self.keys)}
+
+    def position(self, key: str) -> int:
+        """A key's index.
+
+        Raises:
+            UserError: the data set has no such image.
+        """
+        try:
+            return self.positions[key]
+        except KeyError:
+            raise UserError(f"{self.name} has no image {key!r}") from None
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what cache keys hold of the data set, JSON-able."""
+        return {"dataset": self.name, "version": self.version}
+
+    @abc.abstractmethod
+    def encoded(self, start: int = 0, stop: int | None = None) -> "tf.data.Dataset":
+        """`{'key': string, 'image': string}` of `keys[start:stop]` in order; images not decoded."""
+
+    @abc.abstractmethod
+    def read(self, key: str) -> bytes:
+        """The encoded bytes of one image.
+
+        Raises:
+            UserError: the data set has no such image, or its file is gone.
+        """
+
+    def pairs(self, name: str) -> Pairs:
+        """A published list of pairs (`view2` of LFW).
+
+        Raises:
+            UserError: the data set has no such list, or it is not at hand.
+        """
+        raise UserError(f"{self.name} has no pair list {name!r}: it publishes none; give a pairs file of your own")
+
+    @abc.abstractmethod
+    def take(self, indices: np.ndarray, label: str) -> "FaceDataset":
+        """The images at `indices` (ascending) as a data set whose version bears `label`."""
+
+    def sample(self, images_per_person: int, seed: int) -> "FaceDataset":
+        """A seeded draw of so many images a person; who has fewer keeps them all.
+
+        Each person is drawn from (seed, name) alone, so that others joining or leaving the data
+        set do not change the draw.
+
+        Raises:
+            UserError: `images_per_person` is below 1.
+        """
+        if images_per_person < 1:
+            raise UserError(f"{images_per_person} images per person: ask for 1 or more")
+        rows: dict[str, list[int]] = {}
+        for index, identity in enumerate(self.identities):
+            rows.setdefault(identity, []).append(index)
+        chosen: list[int] = []
+        for identity, own in rows.items():
+            generator = np.random.default_rng([seed, zlib.crc32(identity.encode())])
+            chosen.extend(generator.permutation(own)[:images_per_person])
+        return self.take(np.sort(np.array(chosen, int)), f"{images_per_person}-per-person-seed{seed}")
+
+    def sample_people(self, people: int, seed: int) -> "FaceDataset":
+        """A seeded draw of so many people, with all their images; of fewer all.
+
+        Raises:
+            UserError: `people` is below 1.
+        """
+        if people < 1:
+            raise UserError(f"{people} people: ask for 1 or more")
+        # Each person's lot is of (seed, name) alone, so that who joins or leaves changes little.
+        lots = {
+            name: np.random.default_rng([seed, zlib.crc32(name.encode()), 1]).random() for name in set(self.identities)
+        }
+        chosen = set(sorted(lots, key=lambda name: (lots[name], name))[:people])
+        return self._of(chosen, f"{people}-people-seed{seed}")
+
+    def of_people(self, names: Sequence[str]) -> "FaceDataset":
+        """The images of some people.
+
+        Raises:
+            UserError: one of them is not in the data set.
+        """
+        known = sorted(set(self.identities))
+        for name in names:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f" (did you mean {near[0]}?)" if near else f": it has {', '.join(known[:5])} ..."
+                raise UserError(f"{self.name} has no person {name!r}{hint}")
+        return self._of(set(names), f"people-{digest_of(sorted(set(names)))}")
+
+    def _of(self, people: set[str], label: str) -> "FaceDataset":
+        return self.take(np.flatnonzero([identity in people for identity in self.identities]), label)
+
+    def _taken(self, indices: np.ndarray, label: str) -> dict:
+        """The fields that every kind of data set narrows alike."""
+        return {
+            "version": f"{self.version}{'.' if '+' in self.version else '+'}{label}",
+            "keys": [self.keys[index] for index in indices],
+            "identities": [self.identities[index] for index in indices],
+            "boxes": None if self.boxes is None else self.boxes[indices],
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class TfdsFaces(FaceDataset):
+    """A data set prepared by TensorFlow Datasets, with an index of where each image's bytes lie.
+
+    Attributes:
+        folder: the prepared data set's folder.
+        rows: the number of each image in the prepared split.
+        shards: the record files' names.
+        spans: (N, 3) int64: which shard, the offset of the image's bytes in it, their number.
+        pair_lists: the names of the published pair lists.
+        find_pairs: a list's name -> its file, fetched if need be.
+    """
+
+    folder: Path
+    rows: np.ndarray = field(repr=False)
+    shards: tuple[str, ...] = field(repr=False)
+    spans: np.ndarray = field(repr=False)
+    pair_lists: tuple[str, ...] = ()
+    find_pairs: Callable[[str], Path] | None = field(default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "folder": self.folder.absolute(), "find_pairs": None}
+
+    def encoded(self, start: int = 0, stop: int | None = None) -> "tf.data.Dataset":
+        import tensorflow_datasets as tfds
+
+        rows = self.rows[start:stop]
+        if not len(rows):
+            return _no_images()
+        first, last = int(rows[0]), int(rows[-1]) + 1
+        data = tfds.builder_from_directory(str(self.folder)).as_dataset(
+            split=f"faces[{first}:{last}]",
+            shuffle_files=False,
+            decoders={"image": tfds.decode.SkipDecoding()},
+            # One shard after the other, or the order is lost; the caller decides what to cache.
+            read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+        )
+        data = data.map(lambda example: {"key": example["key"], "image": example["image"]})
+        return data if len(rows) == last - first else _only(data, rows - first)
+
+    def read(self, key: str) -> bytes:
+        shard, offset, length = self.spans[self.position(key)].tolist()
+        path = self.folder / self.shards[shard]
+        try:
+            with path.open("rb") as file:
+                file.seek(offset)
+                image = file.read(length)
+        except OSError as error:
+            raise UserError(f"cannot read {path}: prepare {self.name} again ({error})") from error
+        if len(image) != length:
+            raise UserError(f"{path} is cut short: delete {self.folder} and prepare {self.name} again")
+        return image
+
+    def pairs(self, name: str) -> Pairs:
+        if name not in self.pair_lists or self.find_pairs is None:
+            if not self.pair_lists:
+                return super().pairs(name)
+            raise UserError(f"{self.name} has no pair list {name!r}: it has {', '.join(self.pair_lists)}")
+        return dataclasses.replace(read_pairs_file(self.find_pairs(name), self), name=name)
+
+    def take(self, indices: np.ndarray, label: str) -> "TfdsFaces":
+        narrowed = self._taken(indices, label)
+        return dataclasses.replace(self, **narrowed, rows=self.rows[indices], spans=self.spans[indices])
+
+
+@dataclass(frozen=True, eq=False)
+class FolderFaces(FaceDataset):
+    """A folder with one subfolder per person, read in place."""
+
+    folder: Path
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "folder": self.folder.absolute()}
+
+    def encoded(self, start: int = 0, stop: int | None = None) -> "tf.data.Dataset":
+        import tensorflow as tf
+
+        keys = self.keys[start:stop]
+        if not keys:
+            return _no_images()
+        data = tf.data.Dataset.from_tensor_slices((keys, [str(self.folder / key) for key in keys]))
+
+        def read(key: "tf.Tensor", path: "tf.Tensor") -> "dict[str, tf.Tensor]":
+            return {"key": key, "image": tf.ensure_shape(tf.numpy_function(_read_or_nothing, [path], tf.string), ())}
+
+        return data.map(read, tf.data.AUTOTUNE)
+
+    def read(self, key: str) -> bytes:
+        path = self.folder / self.keys[self.position(key)]
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+    def take(self, indices: np.ndarray, label: str) -> "FolderFaces":
+        return dataclasses.replace(self, **self._taken(indices, label))
+
+
+def open_folder(path: Path) -> FolderFaces:
+    """A folder of faces: the first folder below it is the person, at any depth below that.
+
+    Hidden files, those of other kinds than images and images of nobody (beside the person
+    folders) are left out; the last are counted on stderr.
+
+    Raises:
+        UserError: no such folder, or no person in it has an image.
+    """
+    if not path.is_dir():
+        raise UserError(f"{path} is not a folder: give a folder with one subfolder of images per person")
+    loose = sum(_is_image(entry) for entry in path.iterdir() if entry.is_file())
+    people = (entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    keys = [file.relative_to(path).as_posix() for person in people for file in _images_below(person)]
+    if not keys:
+        found = f"{loose} images but no person's subfolder with images" if loose else "no images"
+        raise UserError(f"{path} holds {found}: put each person's images into a subfolder of their own")
+    if loose:
+        logger.warning(f"{path}: {loose} images lie outside of any person's subfolder and are left out")
+    return _folder_faces(path, keys)
+
+
+def open_manifest(path: Path) -> FolderFaces:
+    """A folder of faces that a command wrote: its images and their people are those of its manifest.
+
+    Raises:
+        UserError: see `tfface.data.manifest.read`.
+    """
+    found = manifest.read(path)
+    if not found.records:
+        raise UserError(f"{path} holds no images: its {manifest.FILE} lists none")
+    people = {record["file"]: record["person"] for record in found.records}
+    keys = sorted(people, key=natural_key)
+    return FolderFaces(
+        name=f"folder:{path.resolve().name}",
+        version=f"manifest-{found.digest}",
+        keys=keys,
+        identities=[people[key] for key in keys],
+        boxes=None,
+        folder=path,
+        own_recipe="whole" if found.header.get("recipe") else None,
+    )
+
+
+def open_photographs(path: Path) -> FolderFaces:
+    """Every image below a folder, whoever is on it: the person is the first folder, or nobody ("").
+
+    Raises:
+        UserError: no such folder, or no image in it.
+    """
+    if not path.is_dir():
+        raise UserError(f"{path} is not a folder: give a folder of images")
+    keys = [file.relative_to(path).as_posix() for file in _images_below(path)]
+    if not keys:
+        raise UserError(f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return _folder_faces(path, keys)
+
+
+def _folder_faces(path: Path, keys: list[str]) -> FolderFaces:
+    keys.sort(key=_checked_key)
+    stats = [(path / key).stat() for key in keys]
+    facts = [[key, stat.st_size, stat.st_mtime_ns] for key, stat in zip(keys, stats, strict=True)]
+    return FolderFaces(
+        name=f"folder:{path.resolve().name}",
+        version=f"files-{digest_of(facts)}",
+        keys=keys,
+        identities=[key.split("/")[0] if "/" in key else "" for key in keys],
+        boxes=None,
+        folder=path,
+    )
+
+
+def _checked_key(key: str) -> tuple:
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"the file name {key!r} is not UTF-8: rename the file") from None
+    return natural_key(key)
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def _images_below(folder: Path) -> Iterator[Path]:
+    for entry in folder.iterdir():
+        # A person's folder may be a link; links further down are not followed, since they can loop.
+        if entry.is_dir() and not entry.is_symlink() and not entry.name.startswith("."):
+            yield from _images_below(entry)
+        elif _is_image(entry) and entry.is_file():
+            yield entry
+
+
+def _read_or_nothing(path: bytes) -> bytes:
+    """A file's bytes; of one that cannot be read none, which is no image, so that it fails alone."""
+    try:
+        return Path(os.fsdecode(path)).read_bytes()
+    except OSError as error:
+        logger.warning(f"cannot read {os.fsdecode(path)}: {error.strerror}")
+        return b""
+
+
+def _only(data: "tf.data.Dataset", rows: np.ndarray) -> "tf.data.Dataset":
+    """The elements of `data` at `rows`."""
+    import tensorflow as tf
+
+    wanted = np.zeros(int(rows[-1]) + 1, bool)
+    wanted[rows] = True
+    mask = tf.constant(wanted)
+    data = data.enumerate().filter(lambda row, _: mask[row]).map(lambda _, example: example)
+    return data.apply(tf.data.experimental.assert_cardinality(len(rows)))
+
+
+def _no_images() -> "tf.data.Dataset":
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensors({"key": tf.constant(""), "image": tf.constant("")}).take(0)

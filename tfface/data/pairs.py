@@ -1,0 +1,219 @@
+"""Lists about a data set's images: pairs to compare, and groups of people."""
+
+import csv
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tfface.errors import UserError
+
+if TYPE_CHECKING:
+    from tfface.data.dataset import FaceDataset
+
+logger = logging.getLogger(__name__)
+
+_TRUTH = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "same": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "different": False,
+}
+_HEADINGS = {"image", "image-or-person", "person", "identity", "key", "name"}
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Pairs of images to compare.
+
+    Attributes:
+        name: `view2`, or the list's file name.
+        first: (P,) int, indices into the data set's `keys`.
+        second: (P,) int, likewise.
+        same: (P,) bool, whether the two show one person.
+        fold: (P,) int, from 0.
+    """
+
+    name: str
+    first: np.ndarray = field(repr=False)
+    second: np.ndarray = field(repr=False)
+    same: np.ndarray = field(repr=False)
+    fold: np.ndarray = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+def read_pairs_file(path: str | Path, dataset: "FaceDataset") -> Pairs:
+    """Reads pairs in the format of LFW's `pairs.txt` or as CSV.
+
+    LFW's: `name n1 n2` is a genuine pair, `name1 n1 name2 n2` an impostor pair. A first line of
+    `folds n` says that each fold has n genuine and then n impostor lines; `n` alone means one
+    fold; it may be missing (one fold). CSV: a header `a,b,same[,fold]`, then keys, 1 or 0.
+
+    Raises:
+        UserError: the file cannot be read, a line is none of these, or an image is missing.
+    """
+    path = Path(path)
+    lines = _lines(path)
+    if not lines:
+        raise UserError(f"{path} holds no pairs")
+    header = [cell.strip().lower() for cell in lines[0][1].split(",")]
+    rows = (
+        _csv_pairs(path, lines, header, dataset)
+        if header[:3] == ["a", "b", "same"]
+        else _lfw_pairs(path, lines, dataset)
+    )
+    if not rows:
+        raise UserError(f"{path} holds no pairs")
+    first, second, same, fold = zip(*rows, strict=True)
+    return Pairs(
+        path.name, np.array(first, np.int64), np.array(second, np.int64), np.array(same, bool), np.array(fold, np.int64)
+    )
+
+
+def read_groups_file(paths: str | Path | Sequence[str | Path], dataset: "FaceDataset") -> dict[str, str]:
+    """Reads the group of each image, from one file or several.
+
+    A CSV or TSV holds `image-or-person,group`. A file without a second column lists images, one a
+    line, and its name is the group: `lfw_male_names.txt` is `male`. An image may be given by key
+    or by file name. Names that the data set does not know, and images that are put into two groups
+    (left out of both), are counted on stderr.
+
+    Returns:
+        Image key to group, in the data set's order; images of no group are left out.
+
+    Raises:
+        UserError: a file cannot be read or is malformed, or no name is known.
+    """
+    lookup = _group_lookup(dataset)
+    found: dict[int, set[str]] = {}
+    unknown: list[str] = []
+    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    for path in map(Path, given):
+        for name, group in _named_groups(path):
+            if name not in lookup:
+                unknown.append(name)
+            for index in lookup.get(name, ()):
+                found.setdefault(index, set()).add(group)
+    if not found:
+        raise UserError(f"{', '.join(map(str, given))}: none of the {len(unknown)} names is in {dataset.name}")
+    twice = [dataset.keys[index] for index, groups in sorted(found.items()) if len(groups) > 1]
+    _report(given, "names are not in " + dataset.name, unknown)
+    _report(given, "images are in more than one group and left out", twice)
+    return {dataset.keys[index]: min(groups) for index, groups in sorted(found.items()) if len(groups) == 1}
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """The lines that are not blank, with their numbers from 1."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    return [(number, line.strip("\r\n")) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+
+
+def _csv_pairs(
+    path: Path, lines: Sequence[tuple[int, str]], header: Sequence[str], dataset: "FaceDataset"
+) -> list[tuple[int, int, bool, int]]:
+    rows = []
+    for number, line in lines[1:]:
+        cells = [cell.strip() for cell in next(csv.reader([line]))]
+        where = f"{path}, line {number}"
+        if len(cells) != len(header):
+            raise UserError(f"{where}: {len(cells)} columns where the header has {len(header)}")
+        record = dict(zip(header, cells, strict=True))
+        fold = record.get("fold", "0")
+        if record["same"].lower() not in _TRUTH or not fold.isdecimal():
+            raise UserError(f"{where}: same is 1 or 0 and fold a number from 0, not {line!r}")
+        images = [_known(dataset.positions, record[column], where, dataset.name) for column in ("a", "b")]
+        rows.append((images[0], images[1], _TRUTH[record["same"].lower()], int(fold)))
+    return rows
+
+
+def _lfw_pairs(
+    path: Path, lines: Sequence[tuple[int, str]], dataset: "FaceDataset"
+) -> list[tuple[int, int, bool, int]]:
+    stems = {str(PurePosixPath(key).with_suffix("")): index for index, key in enumerate(dataset.keys)}
+    lines, fold_size = _take_header(path, lines)
+    rows = []
+    for position, (number, line) in enumerate(lines):
+        cells = _cells(line)
+        where = f"{path}, line {number}"
+        if len(cells) == 3:
+            wanted = ((cells[0], cells[1]), (cells[0], cells[2]))
+        elif len(cells) == 4:
+            wanted = ((cells[0], cells[1]), (cells[2], cells[3]))
+        else:
+            raise UserError(f"{where}: neither 'name n1 n2' nor 'name1 n1 name2 n2': {line!r}")
+        if not all(count.isdecimal() for _, count in wanted):
+            raise UserError(f"{where}: an image number is no number: {line!r}")
+        first, second = (
+            _known(stems, f"{name}/{name}_{int(count):04d}", where, dataset.name) for name, count in wanted
+        )
+        rows.append((first, second, len(cells) == 3, position // fold_size))
+    return rows
+
+
+def _take_header(path: Path, lines: Sequence[tuple[int, str]]) -> tuple[Sequence[tuple[int, str]], int]:
+    """The lines after the header, and the number of lines in a fold."""
+    cells = _cells(lines[0][1])
+    if len(cells) > 2 or not all(cell.isdecimal() for cell in cells):
+        return lines, len(lines)
+    folds, each = (1, int(cells[0])) if len(cells) == 1 else (int(cells[0]), int(cells[1]))
+    if len(lines) - 1 != folds * each * 2 or len(lines) == 1:
+        raise UserError(
+            f"{path} has {len(lines) - 1} pairs where its first line says {folds * each * 2}: get it whole again"
+        )
+    return lines[1:], each * 2
+
+
+def _cells(line: str) -> list[str]:
+    # Names of the user's own may have spaces; LFW's files separate by tabs.
+    return [cell.strip() for cell in line.split("\t")] if "\t" in line else line.split()
+
+
+def _known(positions: dict[str, int], image: str, where: str, dataset: str) -> int:
+    if image not in positions:
+        raise UserError(f"{where}: image {image} is not in {dataset}")
+    return positions[image]
+
+
+def _group_lookup(dataset: "FaceDataset") -> dict[str, list[int]]:
+    """Person, key and file name to image indices; a key wins over a person or file of that name."""
+    lookup: dict[str, list[int]] = {}
+    for index, (key, identity) in enumerate(zip(dataset.keys, dataset.identities, strict=True)):
+        for name in {identity, key.rsplit("/", 1)[-1]}:
+            lookup.setdefault(name, []).append(index)
+    lookup.update({key: [index] for index, key in enumerate(dataset.keys)})
+    return lookup
+
+
+def _named_groups(path: Path) -> Iterable[tuple[str, str]]:
+    lines = _lines(path)
+    if not lines:
+        raise UserError(f"{path} is empty: it must list image names, or image-or-person,group")
+    separator = next((mark for mark in "\t," if any(mark in line for _, line in lines)), "")
+    if not separator:
+        group = path.stem.removeprefix("lfw_").removesuffix("_names")
+        return [(line.strip(), group) for _, line in lines]
+    rows = []
+    for number, line in lines:
+        cells = [cell.strip() for cell in next(csv.reader([line], delimiter=separator))]
+        if len(cells) != 2 or not all(cells):
+            raise UserError(f"{path}, line {number}: not image-or-person,group: {line!r}")
+        rows.append((cells[0], cells[1]))
+    return rows[1:] if rows[0][0].lower() in _HEADINGS else rows
+
+
+def _report(paths: Sequence[str | Path], what: str, names: Sequence[str]) -> None:
+    if names:
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        logger.warning(f"{', '.join(Path(path).name for path in paths)}: {len(names)} {what} ({shown})")

@@ -1,0 +1,100 @@
+"""Defenses before an embedder: one model with them inside, and the view of it that attacks average over."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tfface.models._embedder import Embedder
+
+if TYPE_CHECKING:
+    import keras
+
+    from tfface.defenses._defense import Defense
+
+DRAWS = 10
+"""A gradient through a defense that draws at random is the mean of so many draws."""
+
+
+@dataclass(frozen=True, eq=False)
+class DefendedEmbedder(Embedder):
+    """An embedder behind defenses, the first of which sees the image first.
+
+    Attributes:
+        stack: the defenses.
+        undefended: what they stand before.
+    """
+
+    stack: "tuple[Defense, ...]" = ()
+    undefended: Embedder | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process makes the defenses anew from their texts: layers are not sent.
+        return defended, (self.undefended, self.defense)
+
+    @property
+    def random(self) -> bool:
+        """Whether a defense draws at random, so that a gradient is to be averaged over draws."""
+        return not all(defense.deterministic for defense in self.stack)
+
+    @functools.cached_property
+    def drawn_model(self) -> "keras.Model":
+        """(images (N, H, W, 3), draws int32 (N,)) to (N, D): as the model, but each image under a draw of one's choice.
+
+        Draw 0 is the deployed model's, where that takes one copy of an image. It shares the network's weights.
+        """
+        import keras
+
+        assert self.undefended is not None, "made by `defended`"
+        images = keras.Input(self.undefended.model.input_shape[1:], name="image")
+        draws = keras.Input((), dtype="int32", name="draw")
+        changed = images
+        for defense in self.stack:
+            changed = defense(changed, draws)
+        return keras.Model([images, draws], self.undefended.model(changed), name="drawn")
+
+    def record(self) -> dict[str, Any]:
+        return {**super().record(), "defense_facts": [defense.record() for defense in self.stack]}
+
+
+def defended(embedder: Embedder, texts: Sequence[str]) -> Embedder:
+    """The embedder behind defenses; itself where there are none.
+
+    Args:
+        embedder: the model.
+        texts: `NAME:option=number`, in the order in which an image passes through them.
+
+    Raises:
+        UserError: no such defense or option.
+    """
+    if not texts:
+        return embedder
+    # It imports Keras: a command without a defense does not wait for that.
+    from tfface.defenses._defense import parse
+
+    stack = tuple(parse(text) for text in texts)
+    return DefendedEmbedder(
+        embedder.preset,
+        embedder.sha256,
+        functools.partial(_build, embedder, stack),
+        defense=tuple(map(str, stack)),
+        stack=stack,
+        undefended=embedder,
+    )
+
+
+def _build(embedder: Embedder, stack: "tuple[Defense, ...]") -> "keras.Model":
+    import keras
+
+    from tfface.defenses._defense import MeanDirection
+
+    network = embedder.model
+    inputs = keras.Input(network.input_shape[1:], name="image")
+    changed, copies = inputs, 1
+    for defense in stack:
+        changed = defense(changed)
+        copies *= defense.copies
+    vectors = network(changed)
+    model = keras.Model(inputs, MeanDirection(copies)(vectors) if copies > 1 else vectors, name="defended")
+    model.trainable = False
+    return model

@@ -1,0 +1,381 @@
+"""A data set embedded once, cached by (weights, recipe, data set version)."""
+
+import itertools
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from tfface.augmentation import Corruption, key_number
+from tfface.data.dataset import FaceDataset
+from tfface.data.tfdata import check_at_hand, encoded_around
+from tfface.distributed.executor import HERE, Workers
+from tfface.distributed.rows import RowJob, Save, fill
+from tfface.errors import ImageError, UserError
+from tfface.metrics.unit import unit
+from tfface.preprocessing.images import Recipe, crop_resize, decode
+from tfface.preprocessing.mtcnn import DETECTOR, detect_faces, find_faces, known_faces
+from tfface.utils.array_file import MOST_IN_MEMORY, write_rows
+from tfface.utils.cache import Range, Store
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from tfface.models._embedder import Embedder
+
+logger = logging.getLogger(__name__)
+
+BATCH = 64
+_LONGEST_RUN = 64
+"""Shards in one pipeline: what it knows of their faces is held meanwhile."""
+_FORMAT = 1
+NO_FACE = "no face found in it"
+NO_BOX = "the data set gives no face box for it"
+
+
+Boxes = Sequence[np.ndarray | str] | Mapping[int, np.ndarray | str]
+"""By index the face (x, y, width, height), or why there is none."""
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """The embeddings of a data set, in the order of its keys.
+
+    Attributes:
+        vectors: float32 (N, D) unit vectors; zeros where the image failed. Of many a memory map.
+        ok: bool (N,): the image could be embedded.
+        failed: (key, reason) of those that could not.
+    """
+
+    vectors: np.ndarray
+    ok: np.ndarray
+    failed: list[tuple[str, str]]
+
+
+def embed_dataset(
+    dataset: FaceDataset,
+    embedder: "Embedder",
+    recipe: Recipe,
+    *,
+    flip: bool = False,
+    corruption: Corruption | None = None,
+    workers: Workers = HERE,
+) -> Embeddings:
+    """Embeds every photograph of a data set, or takes it from the cache.
+
+    A photograph that cannot be read, or in which the recipe's detector finds no face, is kept in
+    the result as failed, with the reason.
+
+    Args:
+        dataset: what to embed.
+        embedder: the model, with its preset's input size.
+        recipe: how photographs are cropped.
+        flip: add the embedding of the mirrored crop.
+        corruption: of every crop, before the model sees it.
+        workers: who embeds.
+    """
+    plain = _embed_once(dataset, embedder, recipe, corruption, mirrored=False, workers=workers)
+    if not flip:
+        return _read(dataset, plain)
+    return _read(dataset, plain, _embed_once(dataset, embedder, recipe, corruption, mirrored=True, workers=workers))
+
+
+def embed_images(embedder: "Embedder", images: np.ndarray, *, flip: bool = False) -> np.ndarray:
+    """Embeds one batch of crops outside any data set.
+
+    Args:
+        embedder: the model.
+        images: (N, S, S, 3) float32 in [0, 1].
+        flip: add the embedding of the mirrored crops.
+
+    Returns:
+        (N, D) float32 unit vectors.
+    """
+    vectors = embedder.embed(images)
+    return unit(vectors + embedder.embed(images[:, :, ::-1])) if flip else vectors
+
+
+def _embed_once(
+    dataset: FaceDataset,
+    embedder: "Embedder",
+    recipe: Recipe,
+    corruption: Corruption | None,
+    *,
+    mirrored: bool,
+    workers: Workers,
+) -> Store:
+    fingerprint: dict[str, Any] = {
+        "format": _FORMAT,
+        "preset": embedder.preset.name,
+        "weights_sha256": embedder.sha256,
+        "recipe": recipe.name,
+        "detector": DETECTOR if recipe.source == "mtcnn" else None,
+        "mirrored": mirrored,
+        "dataset": dataset.name,
+        "version": dataset.version,
+        **embedder.defense_record,
+    }
+    if corruption:
+        fingerprint["corruption"] = corruption.record()
+    store = Store("embeddings", fingerprint, len(dataset.keys))
+    if not store.missing():
+        return store
+    if recipe.source == "mtcnn":
+        detect_faces(dataset, workers=workers)
+    label = f"embedding {'mirrored ' if mirrored else ''}with {embedder.preset.name}"
+    label += f" behind {' and '.join(embedder.defense)}" if embedder.defense else ""
+    label += f" under {corruption}" if corruption else ""
+    fill(_Embedding(store, dataset, embedder, recipe, corruption, mirrored), label=label, workers=workers)
+    return store
+
+
+def crops(
+    dataset: FaceDataset,
+    recipe: Recipe,
+    size: int,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+    boxes: "Boxes | None" = None,
+    corruption: Corruption | None = None,
+    given_up: Mapping[int, str] = MappingProxyType({}),
+) -> "tf.data.Dataset":
+    """The data set's cropped photographs as a `tf.data` pipeline, in the order of its keys.
+
+    Args:
+        dataset: whose photographs.
+        recipe: how they are cropped.
+        size: side of a crop, in pixels.
+        start: first index.
+        stop: one past the last index; None for the end.
+        boxes: for every index the face (x, y, width, height), or why there is none; found if absent.
+        corruption: of every crop.
+        given_up: by index, photographs that are not to be read, and why.
+
+    Returns:
+        Elements (crop float32 (size, size, 3) in [0, 1], reason: a string, empty where it went well).
+    """
+    import tensorflow as tf
+
+    stop = len(dataset.keys) if stop is None else stop
+    boxes = face_boxes(dataset, recipe) if boxes is None else boxes
+    given_up = {int(index): reason for index, reason in given_up.items()}
+    indices = tf.data.Dataset.range(start, stop)
+
+    def cut(index: int, data: bytes) -> tuple[np.ndarray, np.ndarray, bytes]:
+        face = boxes[int(index)] if boxes else None
+        try:
+            if int(index) in given_up:
+                raise ImageError(given_up[int(index)])
+            pixels = decode(data)
+            if isinstance(face, str):
+                raise ImageError(face)
+        except ImageError as error:
+            return np.zeros((1, 1, 3), np.uint8), np.array([0, 0, 1, 1], np.float32), str(error).encode()
+        return pixels, recipe.box(pixels.shape[0], pixels.shape[1], face), b""
+
+    def crop(index: "tf.Tensor", element: dict[str, "tf.Tensor"]) -> tuple["tf.Tensor", "tf.Tensor"]:
+        pixels, box, reason = tf.numpy_function(cut, [index, element["image"]], [tf.uint8, tf.float32, tf.string])
+        pixels, box = tf.ensure_shape(pixels, (None, None, 3)), tf.ensure_shape(box, (4,))
+        return crop_resize(pixels, box, size), tf.ensure_shape(reason, ())
+
+    pairs = tf.data.Dataset.zip(indices, encoded_around(dataset, start, stop, given_up))
+    cropped = pairs.map(crop, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    if corruption is None:
+        return cropped
+    change = corruption.change()
+    numbers = tf.data.Dataset.from_tensor_slices(
+        np.array([key_number(key) for key in dataset.keys[start:stop]], np.int64)
+    )
+    return tf.data.Dataset.zip(cropped, numbers).map(
+        lambda element, number: (change(element[0], number), element[1]), tf.data.AUTOTUNE, deterministic=True
+    )
+
+
+def crop_files(files: Sequence[bytes], recipe: Recipe, size: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Crops a few photographs outside any data set, for `verify`.
+
+    Args:
+        files: image files' bytes.
+        recipe: how they are cropped; `given` has no boxes here.
+        size: side of a crop.
+
+    Returns:
+        Crops float32 (N, size, size, 3) in [0, 1], and the boxes cut out (x0, y0, x1, y1).
+
+    Raises:
+        ImageError: a file cannot be read, or has no face; the message begins with its position.
+    """
+    from tfface.preprocessing.mtcnn import choose_face, detect
+
+    if recipe.source == "given":
+        raise UserError(f"recipe {recipe.name} takes boxes from a data set; choose another for single photographs")
+    photographs = []
+    for position, data in enumerate(files):
+        try:
+            photographs.append(decode(data))
+        except ImageError as error:
+            raise ImageError(f"{position}: {error}") from error
+    boxes = []
+    found = detect(photographs) if recipe.source == "mtcnn" else [None] * len(photographs)
+    for position, (pixels, faces) in enumerate(zip(photographs, found, strict=True)):
+        face = None
+        if faces is not None:
+            chosen = choose_face(faces.boxes, *pixels.shape[:2])
+            if chosen is None:
+                raise ImageError(f"{position}: {NO_FACE}")
+            face = faces.boxes[chosen]
+        boxes.append(recipe.box(pixels.shape[0], pixels.shape[1], face))
+    cut = [crop_resize(pixels, box, size).numpy() for pixels, box in zip(photographs, boxes, strict=True)]
+    return np.stack(cut), boxes
+
+
+def face_boxes(
+    dataset: FaceDataset, recipe: Recipe, start: int = 0, stop: int | None = None
+) -> Sequence[np.ndarray | str] | None:
+    """For every key the face that the recipe cuts out, or why there is none.
+
+    Args:
+        dataset: whose photographs.
+        recipe: what it cuts out.
+        start: the first of those asked for; of a part the faces must have been found before.
+        stop: the one after the last; None for the end.
+    """
+    if recipe.source == "mtcnn":
+        whole = (start, stop) == (0, None)
+        table = find_faces(dataset) if whole else known_faces(dataset, start, len(dataset) if stop is None else stop)
+        return [reason or _or_no_face(table.main_face(index)) for index, reason in enumerate(table.failed)]
+    if recipe.source == "given":
+        if dataset.boxes is None:
+            raise UserError(f"data set {dataset.name} gives no face boxes, which recipe {recipe.name} needs")
+        return [NO_BOX if np.isnan(box).any() else box for box in dataset.boxes[start:stop]]
+    return None
+
+
+def _or_no_face(box: np.ndarray | None) -> np.ndarray | str:
+    return NO_FACE if box is None else box
+
+
+@dataclass(frozen=True, eq=False)
+class _Embedding(RowJob):
+    """The embeddings of a data set's photographs, as rows of a store."""
+
+    store: Store
+    dataset: FaceDataset
+    embedder: "Embedder"
+    recipe: Recipe
+    corruption: Corruption | None
+    mirrored: bool
+
+    def prepare(self) -> None:
+        check_at_hand(self.dataset)
+        self.embedder.open()  # a worker that lacks the weights says so before it begins
+
+    def compute(self, parts: Sequence[Range], given_up: Mapping[int, str], save: Save) -> Iterator[int]:
+        """Embeds shard by shard. Neighbours share one pipeline, so that it runs dry only at its end."""
+        import tensorflow as tf
+
+        for run in _runs(parts):
+            batches = iter(self._crops(run[0][0], run[-1][1], given_up).batch(BATCH).prefetch(tf.data.AUTOTUNE))
+            for start, stop in run:
+                vectors: list[np.ndarray] = []
+                reasons: list[str] = []
+                while len(reasons) < stop - start:
+                    images, reason = next(batches)
+                    vectors.append(self.embedder.embed(images[:, :, ::-1] if self.mirrored else images))
+                    reasons.extend(value.decode() for value in reason.numpy())
+                    yield len(reason)
+                save((start, stop), _to_table(self.dataset.keys[start:stop], np.concatenate(vectors), reasons))
+
+    def _crops(self, start: int, stop: int, given_up: Mapping[int, str]) -> "tf.data.Dataset":
+        boxes = face_boxes(self.dataset, self.recipe, start, stop)
+        return crops(
+            self.dataset,
+            self.recipe,
+            self.embedder.preset.input_size,
+            start=start,
+            stop=stop,
+            boxes=None if boxes is None else dict(enumerate(boxes, start=start)),
+            corruption=self.corruption,
+            given_up=given_up,
+        )
+
+
+def _runs(ranges: Sequence[Range]) -> Iterator[list[Range]]:
+    """Ranges that follow on each other, together, as long as batches end where they do."""
+    run: list[Range] = []
+    for part in ranges:
+        if run and (run[-1][1] != part[0] or (part[0] - run[0][0]) % BATCH or len(run) == _LONGEST_RUN):
+            yield run
+            run = []
+        run.append(part)
+    if run:
+        yield run
+
+
+def _to_table(keys: Sequence[str], vectors: np.ndarray, reasons: list[str]) -> pa.Table:
+    ok = np.array([not reason for reason in reasons])
+    vectors = np.where(ok[:, None], vectors, np.float32(0)).astype(np.float32)
+    if not np.isfinite(vectors).all():
+        raise UserError("the model gives embeddings that are not finite: its weights are damaged or not its own")
+    return pa.table(
+        {
+            "key": pa.array(keys, pa.string()),
+            "failed": pa.array(reasons, pa.string()),
+            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
+        }
+    )
+
+
+def _read(dataset: FaceDataset, store: Store, mirrored: Store | None = None) -> Embeddings:
+    """A data set's embeddings; many of them stay on disk.
+
+    Args:
+        dataset: whose photographs.
+        store: their embeddings.
+        mirrored: those of the mirrored crops, to be added.
+    """
+    reasons: list[str] = []
+
+    def vectors() -> Iterator[np.ndarray]:
+        for own, other in zip(store.tables(), mirrored.tables() if mirrored else itertools.repeat(None), strict=False):
+            reasons.extend(own["failed"].to_pylist())
+            yield _vectors(own) if other is None else unit(_vectors(own) + _vectors(other))
+
+    found = vectors()
+    first = next(found)
+    shape = (len(dataset), first.shape[1])
+    every = itertools.chain([first], found)
+    if shape[0] * shape[1] * 4 > MOST_IN_MEMORY:
+        matrix = write_rows((mirrored or store).folder / "embeddings.f32", every, shape).mapped()
+    else:
+        matrix = np.concatenate(list(every))
+    failed = [(key, reason) for key, reason in zip(dataset.keys, reasons, strict=True) if reason]
+    return Embeddings(matrix, np.array([not reason for reason in reasons]), failed)
+
+
+def _vectors(table: pa.Table) -> np.ndarray:
+    column = table["embedding"].combine_chunks()
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(table.num_rows, -1)
+
+
+def report_failures(failed: Sequence[tuple[str, str]], total: int, *, strict: bool) -> None:
+    """Names the photographs that failed on stderr; the rest go on.
+
+    Raises:
+        UserError: every photograph failed, or one did and `strict`.
+    """
+    shown = 10
+    for key, reason in failed[:shown]:
+        logger.warning(f"{key} {reason}")
+    if len(failed) > shown:
+        logger.warning(f"... and {len(failed) - shown} more photographs failed")
+    first = " ".join(failed[0]) if failed else ""
+    if failed and len(failed) == total:
+        raise UserError(f"none of the {total} photographs could be used; the first: {first}")
+    if failed and strict:
+        raise UserError(f"{len(failed)} of {total} photographs failed and --strict is set: {first}")

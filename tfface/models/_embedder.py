@@ -1,0 +1,259 @@
+"""Presets: one frozen record of all facts about a weight file, and how a name becomes a model.
+
+An architecture's file defines `PRESETS` (in the order they are tried), `build(preset)`, which
+returns a `keras.Model` with fresh weights, and `load_weights(model, path)`, which fills it from
+the published file of its kind.
+"""
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfface.utils.sending import fields_of
+from tfface.errors import Unavailable, UserError
+from tfface.hub import weights
+from tfface.utils import registry
+from tfface.utils.files import package_data, read_json
+
+if TYPE_CHECKING:
+    import keras
+
+logger = logging.getLogger(__name__)
+
+SAVED_MODELS = package_data("saved_models")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """All facts about one weight file.
+
+    Attributes:
+        name: `architecture/training`, as `--model` takes it.
+        sources: where the weights come from, tried in order.
+        file_name: the file's name in the cache.
+        sha256: the published hash; None where nobody published one (recorded at first use).
+        input_size: side of the square input, in pixels.
+        embedding_size: length of the embedding.
+        recipe: the crop recipe that it is evaluated with unless another is asked for.
+        metric: `cosine` or `euclidean`: the metric of `threshold`.
+        threshold: distances up to it mean "same person".
+        threshold_source: where that threshold was measured.
+        training_data: what it was trained on, and what is known of overlap with test sets.
+        licence: of the weights.
+        config: arguments of the architecture's `build` that differ between its presets.
+        other_thresholds: (metric, threshold, source) of further published thresholds.
+        identities_seen: the people it was trained on, where the project knows them.
+        by_name_only: never chosen by the bare architecture name.
+    """
+
+    name: str
+    sources: tuple[weights.Source, ...]
+    file_name: str
+    sha256: str | None
+    input_size: int
+    embedding_size: int
+    recipe: str
+    metric: str
+    threshold: float
+    threshold_source: str
+    training_data: str
+    licence: str
+    config: dict[str, Any] = field(default_factory=dict, hash=False)
+    other_thresholds: tuple[tuple[str, float, str], ...] = ()
+    identities_seen: frozenset[str] = frozenset()
+    by_name_only: bool = False
+
+    @property
+    def architecture(self) -> str:
+        return self.name.split("/")[0]
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """A preset with its weights at hand; the network is built when first needed.
+
+    So an answer that is all in the cache needs neither TensorFlow nor the network.
+
+    Attributes:
+        preset: the record.
+        sha256: of the weights.
+        build: makes the network.
+        defense: what stands before it (`tfface.defenses`), each with all its options; empty for none.
+    """
+
+    preset: Preset
+    sha256: str
+    build: Callable[[], "keras.Model"]
+    defense: tuple[str, ...] = field(default=(), kw_only=True)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process finds the weights by name: neither they nor the network are sent.
+        if type(self) is Embedder:
+            return _arrived, (self.preset, self.sha256)
+        return functools.partial(type(self), **fields_of(self)), ()
+
+    @property
+    def defense_record(self) -> dict[str, list[str]]:
+        """What cache keys and results add for the defenses: nothing where there are none."""
+        return {"defense": list(self.defense)} if self.defense else {}
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what cache keys hold of the model, JSON-able."""
+        return {"preset": self.preset.name, "weights_sha256": self.sha256, **self.defense_record}
+
+    def record(self) -> dict[str, Any]:
+        """Return what a result names of the model, JSON-able."""
+        return {"model": self.preset.architecture, **self.fingerprint()}
+
+    @functools.cached_property
+    def model(self) -> "keras.Model":
+        """(N, H, W, 3) float32 RGB in [0, 1] to (N, D) float32 unit vectors."""
+        return self.build()
+
+    def open(self) -> None:
+        """Loads what `embed` needs, before it is first called.
+
+        Raises:
+            UserError: it is not to be had.
+        """
+        self.model  # noqa: B018 - built by being asked for
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        """Embeds one batch.
+
+        Args:
+            images: (N, H, W, 3) float32 in [0, 1], at the preset's input size.
+
+        Returns:
+            (N, D) float32 unit vectors.
+        """
+        return self._compiled(images).numpy()
+
+    @functools.cached_property
+    def _compiled(self) -> Callable[..., Any]:
+        # `predict` in a loop would let memory grow.
+        import tensorflow as tf
+
+        model = self.model  # built before the trace: inside it, its weights would never be assigned
+        return tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+
+
+def presets(architecture: str) -> tuple[Preset, ...]:
+    """The presets of an architecture: those in its file, then those in `saved_models/`."""
+    return tuple(registry.load("models", architecture).PRESETS) + tuple(_bundled(architecture))
+
+
+def all_presets() -> Iterator[Preset]:
+    """Every preset, by architecture."""
+    for architecture in registry.names("models"):
+        yield from presets(architecture)
+
+
+def candidates(name: str) -> tuple[Preset, ...]:
+    """The presets that a `--model` name may mean, in order.
+
+    A bare architecture means those of its presets that may be chosen without being named; a
+    full name means that preset alone.
+
+    Raises:
+        UserError: no such architecture or preset.
+    """
+    architecture, _, training = name.partition("/")
+    if architecture not in registry.names("models"):
+        raise registry.unknown("model", name, [*registry.names("models"), "deepface:<Name>"])
+    found = presets(architecture)
+    if not training:
+        return tuple(preset for preset in found if not preset.by_name_only)
+    for preset in found:
+        if preset.name == name:
+            return (preset,)
+    raise registry.unknown("preset", name, [preset.name for preset in found])
+
+
+def locate(name: str, *, offline: bool = False) -> tuple[Preset, weights.WeightsFile]:
+    """The first preset of a name whose weights can be had, and its weights file.
+
+    Where that is not the first of the list, stderr says why.
+
+    Raises:
+        UserError: none can be had; says for each why, and how to supply it.
+    """
+    refused: list[weights.WeightsUnavailable] = []
+    for preset in candidates(name):
+        try:
+            file = weights.obtain(preset.name, preset.file_name, preset.sources, preset.sha256, offline=offline)
+        except weights.WeightsUnavailable as error:
+            refused.append(error)
+            continue
+        if refused:
+            logger.warning(f"--model {name} falls to {preset.name}: {'; '.join(error.reason for error in refused)}")
+        return preset, file
+    raise Unavailable("; ".join(map(str, refused)) or f"{name} has no presets yet: train one, or name another model")
+
+
+def load(preset: Preset, file: weights.WeightsFile) -> Embedder:
+    """An embedder whose network is built and filled when first needed.
+
+    Using its `model` raises UserError when the file does not hold this network's weights.
+    """
+
+    def build() -> "keras.Model":
+        module = registry.load("models", preset.architecture)
+        model = module.build(preset)
+        try:
+            module.load_weights(model, file.path)
+        except (OSError, KeyError, ValueError) as error:
+            raise UserError(f"{file.path} does not hold the weights of {preset.name}: {error}") from error
+        model.trainable = False
+        return model
+
+    return Embedder(preset, file.sha256, build)
+
+
+@functools.lru_cache(maxsize=4)
+def _arrived(preset: Preset, sha256: str) -> Embedder:
+    """An embedder that came from another process: built and compiled once, however many jobs come with it."""
+
+    def build() -> "keras.Model":
+        found = load_by_name(preset.name, offline=True)
+        if found.sha256 != sha256:
+            raise UserError(f"{preset.name} has weights {found.sha256[:12]} here, not {sha256[:12]}: share the cache")
+        return found.build()
+
+    return Embedder(preset, sha256, build)
+
+
+def load_by_name(name: str, *, offline: bool = False) -> Embedder:
+    """The embedder that a `--model` name means: one of ours, or one of the `deepface` package.
+
+    Raises:
+        UserError: no such model, or none of its weights can be had.
+    """
+    package, _, model = name.partition(":")
+    if model and package == "deepface":
+        from tfface.models import _deepface_package
+
+        return _deepface_package.load(model, offline=offline)
+    return load(*locate(name, offline=offline))
+
+
+def _bundled(architecture: str) -> Iterator[Preset]:
+    for path in sorted(SAVED_MODELS.glob(f"{architecture}/*/preset.json")):
+        record = read_json(path)
+        known = {entry.name for entry in dataclasses.fields(Preset)}
+        if unknown := set(record) - known - {"format"}:
+            raise UserError(f"{path} has unknown fields {sorted(unknown)}: it was written by a newer version")
+        file = path.with_name(record["file_name"])
+        yield Preset(
+            **{
+                **{key: value for key, value in record.items() if key in known},
+                "sources": (weights.BundledSource(file),),
+                "other_thresholds": tuple(tuple(row) for row in record.get("other_thresholds", ())),
+                "identities_seen": frozenset(record.get("identities_seen", ())),
+            }
+        )

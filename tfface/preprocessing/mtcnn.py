@@ -1,0 +1,257 @@
+"""MTCNN faces, found once for a data set and cached (Zhang et al. 2016, arXiv 1604.02878).
+
+The detector is the `mtcnn` package's. Photographs are scaled down to at most 640 pixels a side,
+and those of equal size go through in one batch; nothing is padded, since a border moves what
+the detector's pyramid of scales sees. Where the package's scores saturate at 1 it breaks ties by
+float noise, so about one box in thirty moves by a few pixels between a batch of one and a batch
+of many; the batches of a data set are fixed, so its boxes are always the same.
+"""
+
+import functools
+import importlib.resources
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pyarrow as pa
+
+from tfface.data.tfdata import check_at_hand, encoded_around
+from tfface.distributed.executor import HERE, Workers
+from tfface.distributed.rows import RowJob, Save, fill
+from tfface.errors import ImageError
+from tfface.preprocessing.images import decode
+from tfface.utils.cache import Range, Store
+
+if TYPE_CHECKING:
+    from mtcnn import MTCNN
+
+    from tfface.data.dataset import FaceDataset
+
+DETECTOR = "mtcnn-1.0-side640"
+"""Names everything that detection depends on; part of the cache key of boxes."""
+
+MAX_SIDE = 640
+_BATCH = 64
+_SHARD_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The faces of one photograph, the detector's order.
+
+    Attributes:
+        boxes: float32 (F, 4): x, y, width, height in pixels of the photograph; may reach past it.
+        confidences: float32 (F,).
+        landmarks: float32 (F, 5, 2): x, y of left eye, right eye, nose, left and right mouth corner.
+    """
+
+    boxes: np.ndarray
+    confidences: np.ndarray
+    landmarks: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+@dataclass(frozen=True)
+class FaceTable:
+    """What was found in each photograph of a data set, in the order of its keys.
+
+    Attributes:
+        failed: why a photograph could not be read; empty where it could.
+        sizes: int (N, 2): height, width.
+        faces: the faces of each.
+    """
+
+    failed: list[str]
+    sizes: np.ndarray
+    faces: list[Faces]
+
+    def main_face(self, index: int) -> np.ndarray | None:
+        """(x, y, width, height) of the face that a photograph is of; None where there is none."""
+        boxes = self.faces[index].boxes
+        chosen = choose_face(boxes, *self.sizes[index])
+        return None if chosen is None else boxes[chosen]
+
+
+@dataclass(frozen=True, eq=False)
+class _Finding(RowJob):
+    """Faces of a data set's photographs, as rows of a store."""
+
+    dataset: "FaceDataset"
+    store: Store
+
+    longest = 2  # a part takes a core some ten seconds
+
+    @classmethod
+    def of(cls, dataset: "FaceDataset") -> "_Finding":
+        fingerprint = {"detector": DETECTOR, "dataset": dataset.name, "version": dataset.version}
+        return cls(dataset, Store("boxes", fingerprint, len(dataset.keys), shard_rows=_SHARD_ROWS))
+
+    def units(self, part: Range) -> int:
+        return 1
+
+    def prepare(self) -> None:
+        check_at_hand(self.dataset)
+
+    def compute(self, parts: Sequence[Range], given_up: Mapping[int, str], save: Save) -> Iterator[int]:
+        for start, stop in parts:
+            save((start, stop), _face_rows(self.dataset, start, stop, given_up))
+            yield 1
+
+
+def find_faces(dataset: "FaceDataset") -> FaceTable:
+    """The faces of all photographs of a data set, from the cache where they were found before."""
+    detect_faces(dataset)
+    return known_faces(dataset, 0, len(dataset))
+
+
+def detect_faces(dataset: "FaceDataset", *, workers: Workers = HERE) -> None:
+    """Finds the faces of all photographs of a data set that were not looked at before.
+
+    Args:
+        dataset: whose photographs.
+        workers: who looks.
+    """
+    fill(_Finding.of(dataset), label="finding faces", unit="parts", workers=workers)
+
+
+def known_faces(dataset: "FaceDataset", start: int, stop: int) -> FaceTable:
+    """The faces found before in the photographs from `start` to before `stop`."""
+    return _face_table(_Finding.of(dataset).store.read(start, stop))
+
+
+def choose_face(boxes: np.ndarray, height: int, width: int) -> int | None:
+    """The face a photograph is of: the largest, less twice its squared distance from the centre.
+
+    Source: the choice of davidsandberg/facenet's alignment.
+
+    Args:
+        boxes: (F, 4): x, y, width, height in pixels.
+        height: of the photograph.
+        width: of the photograph.
+
+    Returns:
+        Its index, or None when there is no face.
+    """
+    if len(boxes) == 0:
+        return None
+    centre_x = boxes[:, 0] + boxes[:, 2] / 2 - width / 2
+    centre_y = boxes[:, 1] + boxes[:, 3] / 2 - height / 2
+    return int(np.argmax(boxes[:, 2] * boxes[:, 3] - 2 * (centre_x**2 + centre_y**2)))
+
+
+def detect(photographs: Iterable[np.ndarray]) -> list[Faces]:
+    """Finds the faces of photographs, batched by size.
+
+    Args:
+        photographs: uint8 RGB arrays (H, W, 3) of any sizes; taken one by one, so of an
+            iterator's only the scaled ones stay in memory.
+    """
+    scaled = [_scale_down(pixels) for pixels in photographs]
+    by_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for index, (pixels, _) in enumerate(scaled):
+        by_shape[pixels.shape].append(index)
+    found: dict[int, Faces] = {}
+    for indices in by_shape.values():
+        for batch in _batches(indices):
+            rows = _run([scaled[index][0] for index in batch])
+            for position, index in enumerate(batch):
+                found[index] = _faces(rows[rows[:, 0] == position], scaled[index][1])
+    return [found[index] for index in range(len(scaled))]
+
+
+def _face_rows(dataset: "FaceDataset", start: int, stop: int, given_up: Mapping[int, str]) -> pa.Table:
+    failed: list[str] = []
+    sizes: list[tuple[int, int]] = []
+
+    def readable() -> Iterator[np.ndarray]:
+        elements = encoded_around(dataset, start, stop, given_up).as_numpy_iterator()
+        for index, element in enumerate(elements, start=start):
+            try:
+                if index in given_up:
+                    raise ImageError(given_up[index])
+                pixels = decode(element["image"])
+            except ImageError as error:
+                failed.append(str(error))
+                sizes.append((0, 0))
+                continue
+            failed.append("")
+            sizes.append((pixels.shape[0], pixels.shape[1]))
+            yield pixels
+
+    found = iter(detect(readable()))
+    nothing = Faces(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
+    faces = [nothing if reason else next(found) for reason in failed]
+    flat = pa.list_(pa.float32())
+    return pa.table(
+        {
+            "failed": pa.array(failed, pa.string()),
+            "height": pa.array([size[0] for size in sizes], pa.int32()),
+            "width": pa.array([size[1] for size in sizes], pa.int32()),
+            "boxes": pa.array([face.boxes.ravel() for face in faces], flat),
+            "confidences": pa.array([face.confidences for face in faces], flat),
+            "landmarks": pa.array([face.landmarks.ravel() for face in faces], flat),
+        }
+    )
+
+
+def _face_table(table: pa.Table) -> FaceTable:
+    def arrays(column: str, *shape: int) -> list[np.ndarray]:
+        return [np.asarray(value.values, np.float32).reshape(shape) for value in table[column]]
+
+    faces = [
+        Faces(*parts)
+        for parts in zip(arrays("boxes", -1, 4), arrays("confidences", -1), arrays("landmarks", -1, 5, 2), strict=True)
+    ]
+    sizes = np.stack([table["height"].to_numpy(), table["width"].to_numpy()], axis=1)
+    return FaceTable(table["failed"].to_pylist(), sizes, faces)
+
+
+def _batches(indices: list[int]) -> Iterator[list[int]]:
+    return (indices[start : start + _BATCH] for start in range(0, len(indices), _BATCH))
+
+
+def _scale_down(pixels: np.ndarray) -> tuple[np.ndarray, float]:
+    """The photograph as the detector sees it, and its scale."""
+    height, width = pixels.shape[:2]
+    scale = min(1.0, MAX_SIDE / max(height, width))
+    if scale < 1:
+        size = (max(round(width * scale), 1), max(round(height * scale), 1))
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return pixels, scale
+
+
+def _faces(rows: np.ndarray, scale: float) -> Faces:
+    """Faces in pixels of the photograph, from the detector's rows of one scaled one."""
+    rows = rows.astype(np.float32)
+    corners = rows[:, 1:5].reshape(-1, 2, 2) / scale
+    boxes = np.concatenate([corners[:, 0], corners[:, 1] - corners[:, 0]], axis=1)
+    # The package gives the five points as x1..x5, y1..y5.
+    landmarks = rows[:, 6:16].reshape(-1, 2, 5).transpose(0, 2, 1)
+    return Faces(boxes, rows[:, 5], landmarks / scale)
+
+
+def _run(photographs: list[np.ndarray]) -> np.ndarray:
+    """Detector rows (image, x0, y0, x1, y1, confidence, 10 landmark values) of equal sizes."""
+    rows = _detector().detect_faces(photographs, output_type="numpy", box_format="xyxy", postprocess=False)
+    return np.asarray(rows).reshape(-1, 16)
+
+
+@functools.cache
+def _detector() -> "MTCNN":
+    from mtcnn import MTCNN
+    from mtcnn.stages import StageONet, StagePNet, StageRNet
+
+    # By bare name the package would first unpickle a file of that name in the working folder.
+    folder = importlib.resources.files("mtcnn.assets.weights")
+    return MTCNN(
+        stages=[
+            StagePNet(weights=str(folder / "pnet.lz4")),
+            StageRNet(weights=str(folder / "rnet.lz4")),
+            StageONet(weights=str(folder / "onet.lz4")),
+        ]
+    )

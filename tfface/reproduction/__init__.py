@@ -1,1 +1,0 @@
-"""The paper from end to end: which commands follow from which, and what is done already."""

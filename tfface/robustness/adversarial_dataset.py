@@ -1,0 +1,142 @@
+"""An adversarial data set: every attacked photograph as a PNG file, with a manifest of how each was made."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from tfface.data import manifest
+from tfface.metrics.similarity import from_cosine
+from tfface.robustness.experiment import Campaign
+from tfface.robustness.results import finite, pair_distances
+from tfface.robustness.rows import Rows, TrialStore
+from tfface.robustness.trial import Trial
+from tfface.utils.files import atomic_write, digest_of
+from tfface.utils.progress import progress
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A trial that was run, and the campaign it is of."""
+
+    campaign: Campaign
+    trial: Trial
+    rows: Rows
+
+
+def header(trials: Sequence[Trial]) -> Record:
+    """What makes the data set, for its manifest; another run's differs."""
+    setting = trials[0].setting
+    return {
+        "command": "attack",
+        "dataset": setting.dataset.name,
+        "dataset_version": setting.dataset.version,
+        "recipe": setting.recipe.name,
+        "seed": setting.seed,
+        "models": list(dict.fromkeys(trial.setting.embedder.preset.name for trial in trials)),
+        "weights_sha256": list(dict.fromkeys(trial.setting.embedder.sha256 for trial in trials)),
+        "judged": setting.judging.name,
+        "trials": [f"{trial.label}-{digest_of(trial.fingerprint())}" for trial in trials],
+    }
+
+
+@contextlib.contextmanager
+def claimed(folder: Path | None, trials: Sequence[Trial]) -> Iterator[int]:
+    """Holds the folder for these trials while they run; nothing where none is to be written.
+
+    Yields:
+        How many photographs it holds, where all is written already; else 0.
+
+    Raises:
+        UserError: the folder holds another run, or other things.
+    """
+    if folder is None:
+        yield 0
+        return
+    with manifest.claim(folder, header(trials)) as done:
+        yield len(done.records) if done else 0
+
+
+def write(folder: Path, made: Sequence[Made]) -> int:
+    """Writes the pictures that trials kept, and the manifest; how many there are.
+
+    Args:
+        folder: claimed before.
+        made: the trials, run with `pictures`.
+    """
+    several = len({one.trial.setting.embedder.preset.name for one in made}) > 1
+    records: list[Record] = []
+    for one in made:
+        label = one.trial.label
+        if several:
+            label += "-" + one.trial.setting.embedder.preset.name.replace("/", "-").replace(":", "-")
+        for record, data in _pictures(one.trial, one.rows, label):
+            with atomic_write(folder / record["file"]) as temporary:
+                temporary.write_bytes(data)
+            records.append(record)
+    manifest.write(folder, header([one.trial for one in made]), records)
+    return len(records)
+
+
+def _pictures(trial: Trial, rows: Rows, label: str) -> Iterator[tuple[Record, bytes]]:
+    shards = TrialStore(trial).tables(["png"])
+    pictures = (kept for table in shards for kept in table["png"].to_pylist())
+    details = (_answers if trial.subjects.second is None else _distances)(trial, rows)
+    numbered = progress(enumerate(pictures), total=len(trial.subjects), label=f"writing {label}", unit="subjects")
+    for number, kept in numbered:
+        for place, data in enumerate(kept):
+            # Of a search that found nothing there is no adversarial image.
+            if rows.success[number, place] or not trial.minimal:
+                yield _record(trial, rows, number, place, label) | details(number, place), data
+
+
+def _record(trial: Trial, rows: Rows, number: int, place: int, label: str) -> Record:
+    setting, subjects = trial.setting, trial.subjects
+    index = int(subjects.first[number])
+    source, person = setting.dataset.keys[index], setting.dataset.identities[index]
+    budget = "minimal" if trial.minimal else f"{trial.epsilons[place]:g}"
+    return {
+        "file": f"{person}/{PurePosixPath(source).stem}-{label}-{budget}-{number:05d}.png",
+        "person": person,
+        "source": source,
+        "reference": None if subjects.second is None else setting.dataset.keys[int(subjects.second[number])],
+        "goal": subjects.goal,
+        "attack": trial.name,
+        "attack_settings": trial.attack.record(),
+        "norm": trial.attack.norm,
+        "epsilon": finite(rows.epsilon[number, place]),
+        "preset": setting.embedder.preset.name,
+        "weights_sha256": setting.embedder.sha256,
+        **setting.embedder.defense_record,
+        "change": float(rows.change[number, place]),
+        "success": bool(rows.success[number, place]),
+    }
+
+
+def _distances(trial: Trial, rows: Rows) -> Callable[[int, int], Record]:
+    metric, limits = trial.setting.embedder.preset.metric, trial.subjects.limits
+    assert limits is not None, "pairs have thresholds"
+    before, after = pair_distances(trial, rows.clean), pair_distances(trial, rows.margin)
+    threshold = from_cosine(limits, metric)
+    return lambda number, place: {
+        "metric": metric,
+        "threshold": float(threshold[number]),
+        "distance_before": float(before[number]),
+        "distance_after": float(after[number, place]),
+    }
+
+
+def _answers(trial: Trial, rows: Rows) -> Callable[[int, int], Record]:
+    head, vectors = trial.setting.head, rows.vectors
+    assert head is not None and vectors is not None, "this goal has a head and keeps embeddings"
+    return lambda number, place: {
+        "head_sha256": head.sha256,
+        "taken_for": head.people[int(np.argmax(head.logits(vectors[number, place][None])[0]))],
+        "margin_before": float(rows.clean[number]),
+        "margin_after": float(rows.margin[number, place]),
+    }

@@ -1,0 +1,250 @@
+"""The pairs of a data set under randomized smoothing: one photograph may be changed, the reference is fixed.
+
+The base verdict on a pair is "same" where the photograph's cosine distance to the reference's
+embedding is at most a threshold. Noise goes to the photograph alone: its certificate then holds
+against changes of the photograph, which is what an attacker at the door can bring.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from tfface.augmentation import key_number
+from tfface.data.dataset import FaceDataset
+from tfface.data.pairs import Pairs
+from tfface.evaluation.embeddings import Embeddings, embed_dataset
+from tfface.metrics.similarity import cosine_distance
+from tfface.preprocessing.crops import Crops
+from tfface.preprocessing.images import Recipe
+from tfface.preprocessing.mtcnn import DETECTOR
+from tfface.robustness.pairs import ALL_PAIRS, GENUINE_GOAL, choose_pairs
+from tfface.robustness.smoothing import Certificate, Smoothing, Verdict, Votes, certificate, count_votes, noisy
+from tfface.utils.cache import Store
+from tfface.utils.files import digest_of
+from tfface.utils.progress import progress
+
+if TYPE_CHECKING:
+    from tfface.models._embedder import Embedder
+
+_SHARD_ROWS = 8
+"""Pairs that a killed run loses at most; each asks the model a thousand times."""
+_NOISY_SHARD = 512
+_BATCH = 64
+_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Smoothed:
+    """A model whose verdicts on pairs are smoothed.
+
+    Attributes:
+        dataset: whose photographs.
+        embedder: the base model.
+        recipe: how photographs are cropped.
+        smoothing: the noise and the confidence.
+    """
+
+    dataset: FaceDataset
+    embedder: "Embedder"
+    recipe: Recipe
+    smoothing: Smoothing
+
+    @cached_property
+    def embeddings(self) -> Embeddings:
+        """Of the photographs as they are: the references."""
+        return embed_dataset(self.dataset, self.embedder, self.recipe)
+
+    @cached_property
+    def crops(self) -> Crops:
+        """The data set's crops by index."""
+        return Crops(self.dataset, self.recipe, self.embedder.preset.input_size)
+
+    def keys(self, pairs: Pairs) -> list[int]:
+        """What the noise of each pair is drawn by, whatever else is certified."""
+        names = self.dataset.keys
+        return [key_number(f"{names[one]}\n{names[two]}") for one, two in zip(pairs.first, pairs.second, strict=True)]
+
+    def usable(self, pairs: Pairs) -> np.ndarray:
+        """(P,) bool: both photographs could be cropped."""
+        return self.embeddings.ok[pairs.first] & self.embeddings.ok[pairs.second]
+
+    def distances(self, pairs: Pairs) -> np.ndarray:
+        """(P,) cosine distances without noise."""
+        vectors = self.embeddings.vectors
+        return cosine_distance(vectors[pairs.first], vectors[pairs.second])
+
+    def verdict(self, reference: np.ndarray, limit: float) -> Verdict:
+        """The base verdict on copies of a photograph: whether they match a reference.
+
+        Args:
+            reference: (D,) its embedding.
+            limit: cosine distance up to which they do.
+        """
+
+        def same(copies: np.ndarray) -> np.ndarray:
+            return 1.0 - self.embedder.embed(copies) @ reference <= limit
+
+        return same
+
+    def record(self) -> dict[str, Any]:
+        """JSON-able: all that what is computed depends on, but for pairs and thresholds."""
+        return {
+            "format": _FORMAT,
+            "preset": self.embedder.preset.name,
+            "weights_sha256": self.embedder.sha256,
+            "recipe": self.recipe.name,
+            "detector": DETECTOR if self.recipe.source == "mtcnn" else None,
+            "dataset": self.dataset.name,
+            "version": self.dataset.version,
+        }
+
+
+def noisy_distances(smoothed: Smoothed, pairs: Pairs) -> np.ndarray:
+    """(P,) cosine distances of one noisy copy of each first photograph to the second as it is.
+
+    They are what the base verdict is given, so thresholds are chosen on them. NaN where cropping failed.
+    """
+    smoothing = smoothed.smoothing
+    fingerprint = {
+        **smoothed.record(),
+        "sigma": smoothing.sigma,
+        "seed": smoothing.seed,
+        "pairs": digest_of([pairs.first.tolist(), pairs.second.tolist()]),
+    }
+    store = Store("noisy-distances", fingerprint, len(pairs), shard_rows=_NOISY_SHARD)
+    keys, usable = smoothed.keys(pairs), smoothed.usable(pairs)
+
+    def copies(rows: range) -> np.ndarray:
+        images, _ = smoothed.crops(pairs.first[rows])
+        seeds = ([smoothing.seed, keys[row], 3] for row in rows)
+        drawn = zip(images, map(np.random.default_rng, seeds), strict=True)
+        return np.concatenate([noisy(image, smoothing.sigma, 1, random) for image, random in drawn])
+
+    def compute(missing: Sequence[tuple[int, int]], save: Callable[[tuple[int, int], pa.Table], None]) -> None:
+        def batches() -> Iterator[int]:
+            for start, stop in missing:
+                found = []
+                for at in range(start, stop, _BATCH):
+                    rows = range(at, min(at + _BATCH, stop))
+                    references = smoothed.embeddings.vectors[pairs.second[rows]]
+                    found.append(cosine_distance(smoothed.embedder.embed(copies(rows)), references))
+                    yield from rows
+                distance = np.where(usable[start:stop], np.concatenate(found), np.nan)
+                save((start, stop), pa.table({"distance": distance}))
+
+        done = len(pairs) - sum(stop - start for start, stop in missing)
+        for _ in progress(batches(), total=len(pairs), done=done, label="embedding noisy copies"):
+            pass
+
+    store.fill(compute)
+    return store.read()["distance"].to_numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class Certified:
+    """What became of each pair (P).
+
+    Attributes:
+        pairs: which.
+        limits: (P,) cosine thresholds.
+        usable: (P,) bool: both photographs could be cropped; the rest was not certified.
+        distances: (P,) cosine distances without noise.
+        certificates: one a pair; of those that could not be cropped one that says nothing.
+    """
+
+    pairs: Pairs
+    limits: np.ndarray
+    usable: np.ndarray
+    distances: np.ndarray
+    certificates: list[Certificate]
+
+    @property
+    def answers(self) -> np.ndarray:
+        """(P,) int: 1 same, 0 different, -1 abstained."""
+        return np.array([-1 if one.answer is None else int(one.answer) for one in self.certificates])
+
+    @property
+    def radii(self) -> np.ndarray:
+        """(P,) within which the answer stays, whether it is right or wrong."""
+        return np.array([one.radius for one in self.certificates])
+
+    @property
+    def correct(self) -> np.ndarray:
+        """(P,) bool: a certified answer, and the right one."""
+        return self.usable & (self.answers == self.pairs.same)
+
+
+def certify_pairs(smoothed: Smoothed, pairs: Pairs, limits: np.ndarray) -> Certified:
+    """Certifies pairs, or takes from the cache what was certified before.
+
+    Args:
+        smoothed: the model, the data and the noise.
+        pairs: the first photograph of each may be changed.
+        limits: (P,) cosine distance up to which each pair is the same person.
+    """
+    smoothing = smoothed.smoothing
+    fingerprint = {
+        **smoothed.record(),
+        **{name: value for name, value in smoothing.record().items() if name != "alpha"},  # counts know no confidence
+        "pairs": digest_of([pairs.first.tolist(), pairs.second.tolist(), limits.tolist()]),
+    }
+    store = Store("certificates", fingerprint, len(pairs), shard_rows=_SHARD_ROWS)
+    keys, usable = smoothed.keys(pairs), smoothed.usable(pairs)
+
+    def votes(row: int) -> Votes:
+        if not usable[row]:
+            return Votes(0, 0)
+        reference = smoothed.embeddings.vectors[pairs.second[row]]
+        image = smoothed.crops(pairs.first[row : row + 1])[0][0]
+        return count_votes(smoothed.verdict(reference, limits[row]), image, smoothing, key=keys[row])
+
+    def compute(missing: Sequence[tuple[int, int]], save: Callable[[tuple[int, int], pa.Table], None]) -> None:
+        def rows() -> Iterator[int]:
+            for start, stop in missing:
+                found = []
+                for row in range(start, stop):
+                    found.append(votes(row))
+                    yield row
+                save(
+                    (start, stop), pa.table({"guess": [v.guess for v in found], "samples": [v.samples for v in found]})
+                )
+
+        done = len(pairs) - sum(stop - start for start, stop in missing)
+        label = f"certifying pairs of {smoothed.embedder.preset.name}"
+        for _ in progress(rows(), total=len(pairs), done=done, label=label, unit="pairs"):
+            pass
+
+    store.fill(compute)
+    table = store.read()
+    counted = zip(table["guess"].to_pylist(), table["samples"].to_pylist(), usable.tolist(), strict=True)
+    nothing = Certificate(None, 0.0, 0.0)
+    certificates = [certificate(Votes(one, two), smoothing) if ok else nothing for one, two, ok in counted]
+    return Certified(pairs, limits, usable, smoothed.distances(pairs), certificates)
+
+
+def half_genuine(
+    dataset: FaceDataset, count: int, *, protocol: str = ALL_PAIRS, listed: Pairs | None = None, seed: int = 0
+) -> Pairs:
+    """A seeded draw of pairs, half of them genuine; the first photograph of each is the one that may change.
+
+    Args:
+        dataset: whose photographs.
+        count: how many, at most.
+        protocol: as `choose_pairs` takes it.
+        listed: a list of one's own instead.
+        seed: of the draw.
+
+    Raises:
+        UserError: as `choose_pairs`.
+    """
+    counts = dict(zip(GENUINE_GOAL, (count - count // 2, count // 2), strict=True))
+    drawn = [
+        choose_pairs(dataset, goal, protocol=protocol, listed=listed, count=number, seed=seed)
+        for goal, number in counts.items()
+    ]
+    fields = ("first", "second", "same", "fold")
+    return Pairs(drawn[0].name, *(np.concatenate([getattr(one, name) for one in drawn]) for name in fields))

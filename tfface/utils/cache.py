@@ -1,0 +1,146 @@
+"""Rows computed once and kept: Parquet shards in a folder, resumable, safe between processes.
+
+Boxes, embeddings, attacks and counted pairs are such rows. A shard covers a fixed range of rows and
+appears on disk whole or not at all, its SHA-256 beside it, so a killed run goes on at its first
+missing shard and computes the same batches that an undisturbed run would.
+"""
+
+import hashlib
+import io
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tfface.errors import UserError
+from tfface.utils.files import atomic_write, cache_dir, digest_of, lock, sha256_of, write_json
+
+logger = logging.getLogger(__name__)
+
+SHARD_ROWS = 512
+"""Rows in a shard; a multiple of every batch size in use, so that batches never straddle shards."""
+
+Range = tuple[int, int]
+"""The first row and the one after the last."""
+
+
+class Store:
+    """The rows of one computation, named by everything that its result depends on."""
+
+    def __init__(self, kind: str, fingerprint: dict[str, Any], rows: int, *, shard_rows: int = SHARD_ROWS) -> None:
+        """
+        Args:
+            kind: the folder of the cache that it lives in (`embeddings`, `boxes`).
+            fingerprint: JSON-able; all that the rows depend on (weights, recipe, data set ...).
+            rows: how many rows there will be.
+            shard_rows: rows in a shard.
+        """
+        self.fingerprint = {**fingerprint, "rows": rows, "shard_rows": shard_rows}
+        self.rows = rows
+        self.shard_rows = shard_rows
+        # Whole, since a worker of a cluster may stand in another folder.
+        self.folder = cache_dir(kind, digest_of(self.fingerprint)).absolute()
+
+    def ranges(self, start: int = 0, stop: int | None = None) -> list[Range]:
+        """The row ranges (start, stop) of the shards, in order; of those alone that hold some of the rows asked for."""
+        stop = self.rows if stop is None else stop
+        first = start - start % self.shard_rows
+        return [(row, min(row + self.shard_rows, self.rows)) for row in range(first, stop, self.shard_rows)]
+
+    def has(self, part: Range) -> bool:
+        """Whether a range's shard is on disk."""
+        return self._shard(part).exists()
+
+    def missing(self) -> list[Range]:
+        """The ranges whose shard is not on disk."""
+        return [part for part in self.ranges() if not self.has(part)]
+
+    def fill(self, compute: Callable[[Sequence[Range], Callable[[Range, pa.Table], None]], None]) -> None:
+        """Computes what is missing: `compute(missing, save)` calls `save(range, table)` for each.
+
+        A second process that needs the same rows waits for the first and finds them done.
+        """
+        if not self.missing():
+            return
+        guard = lock(self.folder / "rows")
+        try:
+            guard.acquire(timeout=0)
+        except filelock.Timeout:
+            logger.warning(f"another process prepares {self.folder.parent.name}/{self.folder.name}: waiting for it")
+            guard.acquire()
+        try:
+            missing = self.missing()
+            if missing:
+                write_json(self.folder / "fingerprint.json", self.fingerprint)
+                compute(missing, self.save)
+        finally:
+            guard.release()
+
+    def read(self, start: int = 0, stop: int | None = None) -> pa.Table:
+        """The rows, in order.
+
+        Args:
+            start: the first.
+            stop: the one after the last; None for the end.
+
+        Raises:
+            UserError: a shard is missing, or is not what was written.
+        """
+        table = pa.concat_tables(self.tables(start=start, stop=stop))
+        stop = self.rows if stop is None else stop
+        return table if (start, stop) == (0, self.rows) else table.slice(start % self.shard_rows, stop - start)
+
+    def tables(
+        self, columns: Sequence[str] | None = None, *, start: int = 0, stop: int | None = None
+    ) -> Iterator[pa.Table]:
+        """The shards that hold some rows one by one, so that they never stand in memory together.
+
+        Args:
+            columns: which; None for all.
+            start: the first row.
+            stop: the one after the last; None for the end.
+
+        Raises:
+            UserError: a shard is missing, or is not what was written.
+        """
+        return (self._table(part, columns) for part in self.ranges(start, stop))
+
+    def save(self, part: Range, table: pa.Table) -> None:
+        """Writes a range's shard, after the file with its hash: a shard that is there has one."""
+        if table.num_rows != part[1] - part[0]:
+            raise ValueError(f"{table.num_rows} rows for the range {part}")
+        with atomic_write(self._shard(part)) as temporary:
+            pq.write_table(table, temporary, write_page_checksum=True)
+            with atomic_write(self._hash(part)) as file:
+                file.write_text(sha256_of(temporary) + "\n")
+
+    def _table(self, part: Range, columns: Sequence[str] | None) -> pa.Table:
+        path = self._shard(part)
+        try:
+            # Of some columns each page proves itself; pictures in others are not read for it.
+            source = path if columns else io.BytesIO(path.read_bytes())
+            table = pq.read_table(source, columns=columns, partitioning=None, page_checksum_verification=True)
+        except (OSError, pa.ArrowException) as error:
+            raise UserError(f"cannot read {path}: delete it and run again ({error})") from error
+        if table.num_rows != part[1] - part[0]:
+            raise UserError(f"{path} has {table.num_rows} rows, not {part[1] - part[0]}: delete it and run again")
+        if isinstance(source, io.BytesIO) and not self._is_as_written(part, source):
+            raise UserError(f"cannot read {path}: delete it and run again (it is not what was written)")
+        return table
+
+    def _is_as_written(self, part: Range, data: io.BytesIO) -> bool:
+        try:
+            expected = self._hash(part).read_text().strip()
+        except FileNotFoundError:
+            return True  # an older version wrote none
+        return hashlib.sha256(data.getbuffer()).hexdigest() == expected
+
+    def _shard(self, part: Range) -> Path:
+        return self.folder / f"rows-{part[0]:08d}-{part[1]:08d}.parquet"
+
+    def _hash(self, part: Range) -> Path:
+        return self._shard(part).with_suffix(".sha256")

@@ -1,0 +1,136 @@
+"""Files that are whole or absent: atomic writes, hashes, locks, the cache folder."""
+
+import contextlib
+import csv
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from tfface.errors import UserError
+
+
+def cache_dir(*parts: str) -> Path:
+    """The cache folder (`TFFACE_CACHE`, else `~/.cache/tfface`) or a folder in it, made if absent."""
+    root = os.environ.get("TFFACE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "tfface")
+    folder = Path(root, *parts)
+    with explain_full_disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def package_data(name: str) -> Path:
+    """Locate a folder that travels with the package: inside it when installed, beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / name
+    beside = package.parent
+    is_checkout = (beside / "pyproject.toml").is_file() and (beside / "cli.py").is_file()
+    return beside / name if is_checkout and not inside.is_dir() else inside
+
+
+def sha256_of(path: str | Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def md5_of(path: str | Path) -> str:
+    """The MD5 of a file, for checking against publishers who name nothing better."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def digest_of(value: Any) -> str:
+    """A short stable digest of a JSON-able value, for naming cache entries."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def explain_full_disk(path: Path) -> Iterator[None]:
+    """Turns the ways a disk says no into one line that names the place."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            reason = f"no space left to write {path}: free some, or set TFFACE_CACHE or --out elsewhere"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            reason = f"cannot write {path}: set TFFACE_CACHE or --out to a folder that you may write"
+        elif error.errno in (errno.EEXIST, errno.ENOTDIR):
+            reason = f"cannot write {path}: a file stands where a folder is needed"
+        elif error.errno == errno.EISDIR:
+            reason = f"cannot write {path}: a folder stands where a file is needed"
+        else:
+            raise
+        raise UserError(reason) from error
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path` that replaces it, once whole and on disk.
+
+    A reader sees the old file or the new one, never a part; a failure leaves the old one.
+    """
+    path = Path(path)
+    with explain_full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The suffix is kept, since many writers choose their format by it.
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-", suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o644)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Writes a JSON file atomically, with a final newline."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Writes a CSV file with a header, atomically."""
+    with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def read_json(path: str | Path) -> Any:
+    """Reads a JSON file; one that is not JSON is the user's to mend.
+
+    Raises:
+        UserError: the file cannot be read or is no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path} as JSON: {error}") from error
+
+
+class _Lock(filelock.FileLock):
+    """A file lock whose disk says no in one line."""
+
+    def acquire(self, *args: Any, **options: Any) -> Any:
+        with explain_full_disk(Path(self.lock_file)):
+            return super().acquire(*args, **options)
+
+
+def lock(path: str | Path) -> filelock.FileLock:
+    """A lock between processes beside `path`; freed by the system when its holder dies."""
+    path = Path(path)
+    with explain_full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return _Lock(path.with_name(path.name + ".lock"))

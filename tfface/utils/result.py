@@ -1,0 +1,113 @@
+"""Results of the public functions: what `metrics.json` holds, tables, files."""
+
+import abc
+import datetime
+import importlib.metadata
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from tfface import __version__
+from tfface.utils.files import write_json
+from tfface.utils.tables import Table
+
+
+class Result(abc.ABC):
+    """Base of what a public function returns."""
+
+    @abc.abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of `metrics.json`, JSON-able."""
+
+    def tables(self) -> list[Table]:
+        """Return the tables that the command line prints."""
+        return []
+
+    def save_files(self, folder: Path) -> list[str]:
+        """Write pictures and the like into a folder.
+
+        Returns:
+            Names of the files written.
+        """
+        return []
+
+    def save(self, folder: str | Path) -> list[str]:
+        """Write `metrics.json` into a folder, and pictures beside it.
+
+        Returns:
+            Names of the files written.
+        """
+        folder = Path(folder)
+        written = self.save_files(folder)
+        write_json(folder / "metrics.json", self.to_dict())
+        return [*written, "metrics.json"]
+
+    def _repr_html_(self) -> str:
+        return "".join(table.to_html() for table in self.tables())
+
+
+@dataclass
+class Clock:
+    """Start and duration of a run."""
+
+    started: str = field(default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
+    _begin: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        return round(time.monotonic() - self._begin, 2)
+
+
+class Recorded(Protocol):
+    """Anything that says what a result names of it."""
+
+    def record(self) -> dict[str, Any]: ...
+
+
+class Named(Protocol):
+    """A data set, as results name it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on, without importing anything heavy."""
+    packages = ("tensorflow", "keras", "numpy")
+    return {"tfface": __version__, **{name: importlib.metadata.version(name) for name in packages}}
+
+
+def run_record(
+    command: str, embedder: "Recorded", recipe: str, dataset: "Named | None", seed: int, clock: Clock
+) -> dict[str, Any]:
+    """Return what every result names, in the order of `metrics.json`.
+
+    Args:
+        command: name of the command.
+        embedder: the model.
+        recipe: name of the crop recipe.
+        dataset: the data set; None without one.
+        seed: random seed.
+        clock: started with the run.
+    """
+    return {
+        "command": command,
+        **embedder.record(),
+        "recipe": recipe,
+        "dataset": dataset.name if dataset else None,
+        "dataset_version": dataset.version if dataset else None,
+        "seed": seed,
+        "versions": versions(),
+        "started": clock.started,
+        "seconds": clock.seconds,
+    }
+
+
+def one_or_many(objects: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Put one result at the top of `metrics.json`, several under `models`."""
+    return objects[0] if len(objects) == 1 else {"models": list(objects)}
