@@ -52,11 +52,11 @@ def main() -> None:
 def network(name: str) -> tuple[Any, float | None]:
     """An embedder, and its preset's threshold as a cosine distance."""
     from tfface.models import student
-    from tfface.models._embedder import load_by_name
+    from tfface.models._embedder import load_embedder
 
     if name == "student":
         return student.inception_resnet_simple(), None
-    embedder = load_by_name(name, offline=True)
+    embedder = load_embedder(name, offline=True)
     return embedder.model, embedder.preset.threshold
 
 

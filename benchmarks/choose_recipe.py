@@ -16,7 +16,7 @@ from tfface.data.catalogue import load
 from tfface.evaluation.embeddings import embed_dataset
 from tfface.metrics.roc import ErrorCurve, kfold
 from tfface.metrics.similarity import cosine_distance
-from tfface.models._embedder import load_by_name
+from tfface.models._embedder import load_embedder
 from tfface.preprocessing.images import recipe
 
 CANDIDATES = (
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--flip", action="store_true")
     parser.add_argument("--recipe", action="append")
     options = parser.parse_args()
-    embedder = load_by_name(options.model)
+    embedder = load_embedder(options.model)
     lfw = load("lfw")
     lists = [lfw.pairs("view1-train"), lfw.pairs("view1-test")]
     first, second = (np.concatenate([getattr(part, side) for part in lists]) for side in ("first", "second"))

@@ -30,7 +30,7 @@ from tfface.data.catalogue import load
 from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import BATCH, crops, embed_dataset
-from tfface.models._embedder import Embedder, load_by_name
+from tfface.models._embedder import Embedder, load_embedder
 from tfface.preprocessing.images import decode, recipe
 
 RECIPE = recipe("center-140")
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     keras.utils.disable_interactive_logging()
-    embedder = load_by_name("facenet/msceleb")
+    embedder = load_embedder("facenet/msceleb")
     photographs = _photographs(options.images)
     ready = np.stack([image.numpy() for image, _ in crops(photographs, RECIPE, 160)])
     plain = [decode(photographs.read(key))[55:195, 55:195] for key in photographs.keys]

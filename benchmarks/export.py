@@ -34,7 +34,7 @@ from tfface.data.catalogue import load
 from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import embed_dataset
-from tfface.models._embedder import Embedder, load_by_name
+from tfface.models._embedder import Embedder, load_embedder
 from tfface.preprocessing.images import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace, out: Path) -> dict[str, Any]:
-    embedder = load_by_name(options.model, offline=True)
+    embedder = load_embedder(options.model, offline=True)
     cut = fixed_recipe(None, embedder.preset)
     photographs = _photographs()
     todo = orders(embedder, cut, ("savedmodel", "tflite"), QUANTIZATIONS, calibration_of(photographs))
@@ -64,7 +64,7 @@ def measure(options: argparse.Namespace, out: Path) -> dict[str, Any]:
     readers = {name: artifact.embedder(as_bytes=True) for name, artifact in artifacts.items()}
     timed = {"keras": embedder, "savedmodel": served.embedder(), **readers}
     if options.beside:
-        other = load_by_name(options.beside, offline=True)
+        other = load_embedder(options.beside, offline=True)
         (order,) = orders(other, fixed_recipe(None, other.preset), ("tflite",), ("none",), None)
         timed["beside"] = make(order, out).embedder(as_bytes=True)
     ms = milliseconds(timed, rounds=options.rounds)

@@ -41,7 +41,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tfface.data.catalogue import load
 from tfface.data.dataset import FaceDataset
-from tfface.distributed.executor import Workers
+from tfface.distributed.executor import Executor
 from tfface.distributed.ray import workers_at
 from tfface.distributed.rows import Piece
 from tfface.errors import UserError
@@ -50,7 +50,7 @@ from tfface.metrics import similarity
 from tfface.metrics.pair_tiles import TILE, WORST, tile_plan
 from tfface.metrics.similarity import all_pairs, arrange
 from tfface.metrics.tile_groups import TileGroups
-from tfface.models._embedder import load_by_name
+from tfface.models._embedder import load_embedder
 from tfface.preprocessing.images import recipe
 from tfface.utils import tensorflow_logs
 from tfface.utils.array_file import CHUNK, write_rows
@@ -83,11 +83,11 @@ def main() -> None:
 
 def embedding(options: argparse.Namespace) -> dict[str, Any]:
     dataset = photographs(options.images)
-    embedder, cut = load_by_name(options.model), recipe(options.recipe)
+    embedder, cut = load_embedder(options.model), recipe(options.recipe)
 
-    def embed(workers: Workers) -> None:
+    def embed(executor: Executor) -> None:
         with empty_cache():
-            embed_dataset(dataset, embedder, cut, workers=workers)
+            embed_dataset(dataset, embedder, cut, executor=executor)
 
     seconds = by_turns(embed, dataset.take(np.arange(64), "warm-up"), embedder, cut, options.rounds)
     print(f"embedding {len(dataset)} images: {shown(seconds)}")
@@ -98,9 +98,9 @@ def embedding(options: argparse.Namespace) -> dict[str, Any]:
 def pairs(options: argparse.Namespace) -> dict[str, Any]:
     vectors, people = made_up(options.count)
 
-    def score(workers: Workers) -> None:
+    def score(executor: Executor) -> None:
         with empty_cache():
-            all_pairs(vectors, people, seed=0, workers=workers)
+            all_pairs(vectors, people, seed=0, executor=executor)
 
     seconds = by_turns(score, None, None, None, options.rounds)
     print(f"every pair of {options.count}: {shown(seconds)}")
@@ -109,7 +109,7 @@ def pairs(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def by_turns(
-    work: Callable[[Workers], None], dataset: FaceDataset | None, embedder: Any, cut: Any, rounds: int
+    work: Callable[[Executor], None], dataset: FaceDataset | None, embedder: Any, cut: Any, rounds: int
 ) -> dict[str, float]:
     """Median seconds of the plain process, of one one-core node, and of two; workers have begun before."""
     seconds: dict[str, list[float]] = {"plain": [], "one": [], "two": []}
@@ -118,22 +118,22 @@ def by_turns(
         for name, count in (("plain", 0), ("one", 1), ("two", 2)):
             # Local nodes share the cores that they are started with.
             os.sched_setaffinity(0, cores[: count or len(cores)])
-            with workers_at(f"local:{count}" if count else None) as workers:
+            with workers_at(f"local:{count}" if count else None) as executor:
                 os.sched_setaffinity(0, cores)
                 with empty_cache():
-                    warm_up(workers, dataset, embedder, cut)
+                    warm_up(executor, dataset, embedder, cut)
                 begin = time.perf_counter()
-                work(workers)
+                work(executor)
                 seconds[name].append(time.perf_counter() - begin)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def warm_up(workers: Workers, dataset: FaceDataset | None, embedder: Any, cut: Any) -> None:
+def warm_up(executor: Executor, dataset: FaceDataset | None, embedder: Any, cut: Any) -> None:
     if dataset is not None:
-        embed_dataset(dataset, embedder, cut, workers=workers)
+        embed_dataset(dataset, embedder, cut, executor=executor)
     else:
         vectors, people = made_up(6000)
-        all_pairs(vectors, people, seed=0, workers=workers)
+        all_pairs(vectors, people, seed=0, executor=executor)
 
 
 def side_by_side(work: Callable[[Any, Any, Any], None], what: Any, rounds: int) -> float:
@@ -157,7 +157,7 @@ def side_by_side(work: Callable[[Any, Any, Any], None], what: Any, rounds: int) 
 
 def bare_network(model: str, begin: Any, answers: Any) -> None:
     """Twenty batches of 32 ready images through a network; answers the seconds."""
-    embedder = load_by_name(model)
+    embedder = load_embedder(model)
     images = np.random.default_rng(0).random((32, *embedder.model.input_shape[1:]), np.float32)
     embedder.model.predict_on_batch(images)
     begin.wait()
@@ -189,10 +189,10 @@ def large(options: argparse.Namespace) -> dict[str, Any]:
     vectors, people = made_up(options.large)
     # Before and after, so that what else the machine does falls on both.
     bare = bare_product(vectors) / 2
-    with workers_at("local:2") as workers, empty_cache(), memory() as most:
-        warm_up(workers, None, None, None)
+    with workers_at("local:2") as executor, empty_cache(), memory() as most:
+        warm_up(executor, None, None, None)
         begin = time.perf_counter()
-        summary = all_pairs(vectors, people, seed=0, workers=workers)
+        summary = all_pairs(vectors, people, seed=0, executor=executor)
         seconds = time.perf_counter() - begin
     count = summary.total.genuine.count + summary.total.impostor.count
     assert count == options.large * (options.large - 1) // 2, count
@@ -211,8 +211,8 @@ def sampled(options: argparse.Namespace) -> dict[str, Any]:
     random = np.random.default_rng(0)
     people = np.repeat(np.arange(-(-options.sampled // IMAGES_A_PERSON * 10)), IMAGES_A_PERSON * 10)[: options.sampled]
     arrangement = arrange(people, seed=0)
-    with workers_at("local:2") as workers, empty_cache(), memory() as most:
-        warm_up(workers, None, None, None)
+    with workers_at("local:2") as executor, empty_cache(), memory() as most:
+        warm_up(executor, None, None, None)
         rows = write_rows(cache_dir("pair-rows") / "rows-made-up.f32", noise(options.sampled), (options.sampled, SIZE))
         plan = tile_plan(options.sampled, TILE, boundary=arrangement.boundary)
         job = similarity.scoring_job(rows, arrangement.codes, plan, WORST, False, 1)
@@ -221,7 +221,7 @@ def sampled(options: argparse.Namespace) -> dict[str, Any]:
         groups = TileGroups(plan)
         tiles = [sum(1 for _ in groups.tiles(group)) for group in groups.all()]
         begin, early = time.perf_counter(), 0.0
-        for done, _ in enumerate(workers.run(job, [Piece((parts[place],)) for place in chosen])):
+        for done, _ in enumerate(executor.run(job, [Piece((parts[place],)) for place in chosen])):
             early = most["mb"] if done == len(chosen) // 2 else early
         seconds = time.perf_counter() - begin
     total = seconds * sum(tiles) / sum(tiles[place] for place in chosen)

@@ -129,9 +129,9 @@ def _right(vector: np.ndarray, valid: bool, expected: np.ndarray | None) -> bool
 def _artifact(model: str, out: Path) -> Artifact:
     from tfface.artifacts.making import Order, make
     from tfface.artifacts.saved_model import fixed_recipe
-    from tfface.models._embedder import load_by_name
+    from tfface.models._embedder import load_embedder
 
-    embedder = load_by_name(model, offline=True)
+    embedder = load_embedder(model, offline=True)
     return make(Order(embedder, fixed_recipe(None, embedder.preset), "savedmodel", "none"), out)
 
 

@@ -15,7 +15,7 @@ import pytest
 # So that `pytest` alone finds the project, as `python -m pytest` does.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tfface.distributed.executor import Step, Workers
+from tfface.distributed.executor import Executor, Step
 from tfface.models._embedder import Embedder, Preset
 from tfface.utils import files, tensorflow_logs
 
@@ -109,7 +109,7 @@ def tiny_embedder() -> Embedder:
 @pytest.fixture
 def tiny_model(tiny_embedder, monkeypatch) -> Embedder:
     """Whatever `--model` a command names is the tiny embedder."""
-    monkeypatch.setattr("tfface.models._embedder.load_by_name", lambda name, offline=False: tiny_embedder)
+    monkeypatch.setattr("tfface.models._embedder.load_embedder", lambda name, offline=False: tiny_embedder)
     return tiny_embedder
 
 
@@ -169,7 +169,7 @@ def refused(run_cli) -> Callable[..., str]:
     return run
 
 
-class GivingUp(Workers):
+class GivingUp(Executor):
     """Gives up what raises, as a cluster does after its retries; of the first items even what would work.
 
     Attributes:
@@ -222,16 +222,16 @@ def faces(many_faces):
 
 
 @pytest.fixture
-def setting(faces, tiny_embedder):
+def context(faces, tiny_embedder):
     """The tiny embedder on the many faces."""
     from tfface.preprocessing.images import recipe
-    from tfface.robustness.context import Judging, Setting
+    from tfface.robustness.context import Context, Judging
 
-    return Setting(faces, tiny_embedder, recipe("whole"), Judging())
+    return Context(faces, tiny_embedder, recipe("whole"), Judging())
 
 
 @pytest.fixture
-def trial(setting):
+def trial(context):
     """Makes a trial of pairs of the setting, with changes to it."""
 
     from tfface.attacks.fgsm import FGSM
@@ -240,8 +240,8 @@ def trial(setting):
     from tfface.robustness.trial import Subjects
 
     def make(goal: str = "dodging", count: int = 6, limit: float = 0.1, **changes):
-        pairs = choose_pairs(setting.dataset, goal, count=count)
-        own = dataclasses.replace(setting, **changes.pop("setting", {}))
+        pairs = choose_pairs(context.dataset, goal, count=count)
+        own = dataclasses.replace(context, **changes.pop("setting", {}))
         subjects = Subjects.of_pairs(goal, pairs, Threshold(limit, "cosine", "the test's"))
         from tfface.robustness.trial import Trial
 

@@ -1,7 +1,7 @@
 """Five celebrities: 118 small colour pictures that a package on the registry bears."""
 
-import logging
 import hashlib
+import logging
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import ClassVar

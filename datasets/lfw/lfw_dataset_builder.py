@@ -5,8 +5,8 @@ that scikit-learn's `sklearn/datasets/_lfw.py` publishes; the MD5 of lfw-deepfun
 torchvision's (`torchvision/datasets/lfw.py`). The LFW authors' own host no longer answers.
 """
 
-import logging
 import gzip
+import logging
 import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -108,7 +108,9 @@ class Builder(FacesBuilder):
         else:
             published = md5_of(archive) == DEEPFUNNELED_MD5
         if not published:
-            logger.warning(f"{archive.name} (sha256 {sha256_of(archive)[:16]}) is not packed as published: judged by its images")
+            logger.warning(
+                f"{archive.name} (sha256 {sha256_of(archive)[:16]}) is not packed as published: judged by its images"
+            )
 
 
 def read_archive(archive: Path) -> dict[str, bytes]:

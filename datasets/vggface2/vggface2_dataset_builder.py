@@ -4,8 +4,8 @@ The published layout: `train/n000001/0001_01.jpg`, `test/...`, `train_list.txt`,
 and in `bb_landmark/` the loose face boxes, `loose_bb_train.csv` and `loose_bb_test.csv`.
 """
 
-import logging
 import csv
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -45,7 +45,9 @@ class Builder(FacesBuilder):
             raise UserError(f"{root / split} holds no images like n000001/0001_01.jpg")
         found = len(faces), len({key.split("/")[0] for key in faces})
         if found != self.expected(split):
-            logger.warning(f"vggface2/{split}: {found[0]} images of {found[1]} people; published are {self.expected(split)}")
+            logger.warning(
+                f"vggface2/{split}: {found[0]} images of {found[1]} people; published are {self.expected(split)}"
+            )
         return faces
 
     def boxes(self, dl_manager: tfds.download.DownloadManager) -> Mapping[str, tuple[float, ...]]:

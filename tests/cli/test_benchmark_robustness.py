@@ -9,7 +9,7 @@ QUICK = ("--steps", 3, "--count", 3, "--check", 2, "--check-steps", 3, "--draws"
 @pytest.fixture
 def benchmarked(run_cli, tiny_model, wide_faces, tmp_path, monkeypatch):
     models = {"facenet": tiny_model, "other": dataclasses.replace(tiny_model, sha256="1" * 64)}
-    monkeypatch.setattr("tfface.models._embedder.load_by_name", lambda name, offline=False: models[name])
+    monkeypatch.setattr("tfface.models._embedder.load_embedder", lambda name, offline=False: models[name])
 
     def run(*arguments):
         result = run_cli("benchmark-robustness", "--dataset", wide_faces, *QUICK, "--out", tmp_path / "out", *arguments)

@@ -192,7 +192,7 @@ class TestCorrupt:
 def test_crops_on_disk_are_taken_whole(run_cli, tiny_embedder, tiny_faces, tmp_path, monkeypatch):
     preset = dataclasses.replace(tiny_embedder.preset, recipe="center-140")
     embedder = dataclasses.replace(tiny_embedder, preset=preset)
-    monkeypatch.setattr("tfface.models._embedder.load_by_name", lambda name, offline=False: embedder)
+    monkeypatch.setattr("tfface.models._embedder.load_embedder", lambda name, offline=False: embedder)
     made = tmp_path / "made"
     assert run_cli("augment", "--dataset", tiny_faces, "--recipe", "whole", "--size", 32, "--out", made).code == 0
     for folder, options, expected in (

@@ -92,7 +92,7 @@ def test_the_whole_paper_once(reproduce, tmp_path, monkeypatch):
     assert str(out / "report.html") in result.out
 
     # Nothing is left to do, and no command is asked for: neither a model nor TensorFlow would be needed.
-    monkeypatch.setattr("tfface.models._embedder.load_by_name", lambda *_, **__: pytest.fail("a model was asked for"))
+    monkeypatch.setattr("tfface.models._embedder.load_embedder", lambda *_, **__: pytest.fail("a model was asked for"))
     monkeypatch.setattr("tfface.utils.registry.load", _no_command)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     again = reproduce("--epsilon", "0.05", "--epsilon", "0.1")
@@ -183,7 +183,7 @@ def test_models_that_cannot_be_had_are_told(reproduce, tiny_embedder, tmp_path, 
             raise Unavailable(f"the weights of {name} cannot be had")
         return tiny_embedder
 
-    monkeypatch.setattr("tfface.models._embedder.load_by_name", load)
+    monkeypatch.setattr("tfface.models._embedder.load_embedder", load)
     result = reproduce("--only", "evaluate")
     assert result.code == 0, result.err
     assert "left out: the weights of resnet50 cannot be had" in result.err
@@ -191,8 +191,8 @@ def test_models_that_cannot_be_had_are_told(reproduce, tiny_embedder, tmp_path, 
     assert record["absent"] == {name: f"the weights of {name} cannot be had" for name in ("resnet50", "deepface")}
     again = reproduce("--only", "evaluate")
     assert "left out: the weights of deepface cannot be had" in again.err
-    monkeypatch.setattr("tfface.models._embedder.load_by_name", lambda name, offline=False: pytest.fail("asked again"))
+    monkeypatch.setattr("tfface.models._embedder.load_embedder", lambda name, offline=False: pytest.fail("asked again"))
     assert states(reproduce("--only", "evaluate").out) == {"1-evaluate": "done before"}
-    monkeypatch.setattr("tfface.models._embedder.load_by_name", load)
+    monkeypatch.setattr("tfface.models._embedder.load_embedder", load)
     lacking = reproduce("--model", "resnet50", "--only", "evaluate")
     assert lacking.code == 2 and lacking.err.endswith("error: the weights of resnet50 cannot be had\n")

@@ -35,6 +35,6 @@ def pool(nodes, request) -> Iterator:
     from tfface.distributed.ray import workers_at
 
     ray.cloudpickle.register_pickle_by_value(request.module)
-    with workers_at(nodes.address) as workers:
-        yield workers
+    with workers_at(nodes.address) as executor:
+        yield executor
     ray.cloudpickle.unregister_pickle_by_value(request.module)

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tfface.distributed import ray
-from tfface.distributed.executor import HERE
+from tfface.distributed.executor import LOCAL
 from tfface.distributed.ray import local_nodes, workers_at
 from tfface.errors import UserError
 
@@ -17,8 +17,8 @@ ray_is_here = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason
 
 
 def test_none_is_this_process():
-    with workers_at(None) as workers:
-        assert workers is HERE
+    with workers_at(None) as executor:
+        assert executor is LOCAL
 
 
 def test_addresses():

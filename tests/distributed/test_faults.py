@@ -17,7 +17,7 @@ from tfface.errors import UserError
 from tfface.evaluation import embeddings
 from tfface.evaluation.embeddings import embed_dataset
 from tfface.metrics.similarity import all_pairs
-from tfface.models._embedder import Embedder, load_by_name
+from tfface.models._embedder import Embedder, load_embedder
 from tfface.preprocessing.images import recipe
 from tfface.utils.cache import Store
 
@@ -86,7 +86,7 @@ def begun(kept: Store) -> bool:
 
 def test_rows_that_raise_and_rows_that_end_the_process_are_given_up_alone(pool, capfd):
     job = Squares(store("poison", 22), raises=(13,), ends=(6,))
-    fill(job, label="squaring", workers=pool)
+    fill(job, label="squaring", executor=pool)
     table = job.store.read()
     assert table["square"].to_pylist() == [None if row in (6, 13) else row * row for row in range(22)]
     reasons = {row: reason for row, reason in enumerate(table["failed"].to_pylist()) if reason}
@@ -102,16 +102,16 @@ def test_rows_that_raise_and_rows_that_end_the_process_are_given_up_alone(pool, 
     hopeless = SquaresByTasks(store("hopeless", 4), raises=(1,))
     hopeless.__class__.separable = False
     with pytest.raises(UserError, match=r"fail again and again: ArithmeticError: 1 has no square"):
-        fill(hopeless, label="squaring", workers=pool)
+        fill(hopeless, label="squaring", executor=pool)
     with pytest.raises(UserError, match=r"^node 127\.0\.0\.1: no weights here$"):
-        fill(Squares(store("lacking", 4), lacking="no weights here"), label="squaring", workers=pool)
+        fill(Squares(store("lacking", 4), lacking="no weights here"), label="squaring", executor=pool)
 
 
 @pytest.mark.parametrize("kind", [Squares, SquaresByTasks])
 def test_a_node_that_dies_takes_nothing_with_it(nodes, pool, kind):
     job = kind(store("killed", 60), seconds=0.3)
     killer = remove_a_node(nodes, lambda: begun(job.store))
-    fill(job, label="squaring", workers=pool)
+    fill(job, label="squaring", executor=pool)
     killer.join()
     table = job.store.read()
     assert table["square"].to_pylist() == [row * row for row in range(60)]
@@ -128,7 +128,7 @@ def test_scoring_survives_a_node_to_the_bit(nodes, pool, monkeypatch):
         "tfface.metrics.tile_groups.Store", lambda *args, **named: made.append(Store(*args, **named)) or made[0]
     )
     killer = remove_a_node(nodes, lambda: bool(made) and begun(made[0]))
-    found = all_pairs(vectors, identities, seed=0, tile=128, workers=pool)
+    found = all_pairs(vectors, identities, seed=0, tile=128, executor=pool)
     killer.join()
     alone = all_pairs(vectors, identities, seed=0, tile=128)
     for region, scores in alone.regions.items():
@@ -152,9 +152,9 @@ def test_embedding_survives_a_node(nodes, pool, tmp_path, make_photo, monkeypatc
             pixels = make_photo(person, number, 40, 40)[:, :, ::-1]
             (tmp_path / "faces" / f"p{person}" / f"{number}.jpg").write_bytes(cv2.imencode(".jpg", pixels)[1].tobytes())
     faces = data.load(str(tmp_path / "faces"))
-    embedder, whole = load_by_name("student", offline=True), recipe("whole")
+    embedder, whole = load_embedder("student", offline=True), recipe("whole")
     killer = remove_a_node(nodes, lambda: bool(made) and begun(made[0]))
-    found = embed_dataset(faces, embedder, whole, workers=pool)
+    found = embed_dataset(faces, embedder, whole, executor=pool)
     killer.join()
     assert found.ok.all()
     monkeypatch.setenv("TFFACE_CACHE", str(tmp_path / "another"))
@@ -163,7 +163,7 @@ def test_embedding_survives_a_node(nodes, pool, tmp_path, make_photo, monkeypatc
 
 
 def test_a_node_with_other_weights_is_named(pool, tiny_faces):
-    student = load_by_name("student", offline=True)
+    student = load_embedder("student", offline=True)
     other = Embedder(student.preset, "0" * 64, student.build)
     with pytest.raises(UserError, match=r"^node 127\.0\.0\.1: student/.* has weights .* here, not 000000000000: share"):
-        embed_dataset(data.load(str(tiny_faces)), other, recipe("whole"), workers=pool)
+        embed_dataset(data.load(str(tiny_faces)), other, recipe("whole"), executor=pool)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfface.distributed import rows
-from tfface.distributed.executor import HERE
+from tfface.distributed.executor import LOCAL
 from tfface.distributed.rows import Piece, RowJob, fill, pieces
 from tfface.errors import UserError
 from tfface.utils.cache import Store
@@ -57,13 +57,13 @@ def test_here_an_error_is_the_caller_s():
 
 def test_rows_that_fail_are_found_by_halving_and_the_rest_is_done(giving_up, capsys):
     """Of (8, 16) the halves, of (8, 12) the halves, of (8, 10): row 9 alone; of (24, 32) likewise rows 30 and 31."""
-    job, workers = Squares(store(), bad=(9, 30, 31)), giving_up()
-    fill(job, label="squaring", workers=workers)
+    job, executor = Squares(store(), bad=(9, 30, 31)), giving_up()
+    fill(job, label="squaring", executor=executor)
     assert job.store.read()["square"].to_pylist() == SQUARES
-    trials = [item.parts[0] for item, _ in workers.items if item.trial]
+    trials = [item.parts[0] for item, _ in executor.items if item.trial]
     assert trials[:4] == [(8, 12), (12, 16), (24, 28), (28, 32)]
     assert {(9, 10), (30, 31), (31, 32)} <= set(trials)
-    last = [item for item, apart in workers.items[-2:] if apart]
+    last = [item for item, apart in executor.items[-2:] if apart]
     assert [(item.parts, item.given_up) for item in last] == [
         (((8, 16),), {9: "cannot do 9 to 10"}),
         (((24, 32),), {30: "cannot do 30 to 31", 31: "cannot do 31 to 32"}),
@@ -76,10 +76,10 @@ def test_rows_that_fail_are_found_by_halving_and_the_rest_is_done(giving_up, cap
 
 
 def test_what_failed_by_chance_is_done_again_and_nothing_is_given_up(giving_up, capsys):
-    job, workers = Squares(store()), giving_up(unlucky=2)
-    fill(job, label="squaring", workers=workers)
+    job, executor = Squares(store()), giving_up(unlucky=2)
+    fill(job, label="squaring", executor=executor)
     assert job.store.read()["square"].to_pylist() == SQUARES
-    assert not any(item.trial for item, _ in workers.items)
+    assert not any(item.trial for item, _ in executor.items)
     assert capsys.readouterr().err == ""
 
 
@@ -93,13 +93,13 @@ def test_a_retried_piece_skips_what_its_first_worker_saved():
 def test_too_many_failures_are_no_matter_of_rows(giving_up, monkeypatch):
     monkeypatch.setattr(rows, "MOST_GIVEN_UP", 3)
     with pytest.raises(UserError, match=r"more than 3 rows of .* fail: cannot do"):
-        fill(Squares(store(), bad=tuple(range(32))), label="squaring", workers=giving_up())
+        fill(Squares(store(), bad=tuple(range(32))), label="squaring", executor=giving_up())
 
 
 def test_rows_that_belong_together_are_not_given_up(giving_up, monkeypatch):
     monkeypatch.setattr(Squares, "separable", False)
     with pytest.raises(UserError, match=r"1 parts of .* fail again and again: cannot do 8 to 16"):
-        fill(Squares(store(), bad=(9,)), label="squaring", workers=giving_up())
+        fill(Squares(store(), bad=(9,)), label="squaring", executor=giving_up())
 
 
 @given(st.integers(0, 200), st.integers(1, 20), st.one_of(st.none(), st.integers(1, 9)))
@@ -117,4 +117,4 @@ def test_pieces_hold_every_shard_once_in_order_and_end_small(count, longest, tog
 
 
 def test_this_process_is_no_cluster():
-    assert HERE.together is None
+    assert LOCAL.together is None

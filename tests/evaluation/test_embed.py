@@ -168,7 +168,7 @@ class TestEmbedDataset:
         poison = faces.keys[5]
         fields = {name: getattr(faces, name) for name in ("name", "keys", "identities", "boxes", "folder")}
         poisoned = Poisoned(**fields, version="poisoned", poison=poison)
-        found = embed_dataset(poisoned, tiny_embedder, WHOLE, workers=giving_up())
+        found = embed_dataset(poisoned, tiny_embedder, WHOLE, executor=giving_up())
         assert found.failed == [(poison, "poisoned")]
         assert not found.vectors[5].any()
         assert np.array_equal(found.vectors[found.ok], plain.vectors[found.ok])

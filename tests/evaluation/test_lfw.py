@@ -89,7 +89,7 @@ def test_mtcnn_finds_every_face_of_two_folds(run_cli, lfw_dir, lfw_cache, regist
     from tfface.evaluation.embeddings import embed_dataset
     from tfface.metrics.roc import ErrorCurve
     from tfface.metrics.similarity import cosine_distance
-    from tfface.models._embedder import load_by_name
+    from tfface.models._embedder import load_embedder
     from tfface.preprocessing.images import recipe
 
     assert files.cache_dir() == lfw_cache
@@ -97,7 +97,7 @@ def test_mtcnn_finds_every_face_of_two_folds(run_cli, lfw_dir, lfw_cache, regist
     pairs = dataset.pairs("view2")
     chosen = pairs.fold >= 8
     used = np.unique(np.concatenate([pairs.first[chosen], pairs.second[chosen]]))
-    embedder = load_by_name("facenet/msceleb")
+    embedder = load_embedder("facenet/msceleb")
     found = embed_dataset(dataset.take(used, "folds-9-and-10"), embedder, recipe(embedder.preset.recipe))
     assert found.failed == []
     first, second = (np.searchsorted(used, side[chosen]) for side in (pairs.first, pairs.second))

@@ -5,7 +5,7 @@ import pytest
 
 from tfface.errors import ImageError, UserError
 from tfface.evaluation.embeddings import NO_FACE, crop_files
-from tfface.evaluation.verification import Verdict, verify
+from tfface.evaluation.verification import Verification, verify
 from tfface.preprocessing import mtcnn
 from tfface.preprocessing.images import recipe
 
@@ -49,7 +49,7 @@ def test_a_threshold_of_zero_is_one(tiny_embedder, pair):
 
 @pytest.mark.parametrize(("distance", "same"), [(0.39, True), (0.4, True), (0.41, False)])
 def test_up_to_the_threshold_is_the_same_person(distance, same):
-    verdict = Verdict("p", "0", "whole", "cosine", distance, 0.4, [np.array([0.123, 1, 2, 3], np.float32)])
+    verdict = Verification("p", "0", "whole", "cosine", distance, 0.4, [np.array([0.123, 1, 2, 3], np.float32)])
     assert verdict.same is same
     assert json.loads(json.dumps(verdict.record())) == {
         "metric": "cosine",

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfface.metrics import pair_tiles
-from tfface.metrics.pair_tiles import BINS, NO_PAIRS, Pairs, Tile, join, score_tile, tile_plan
+from tfface.metrics.pair_tiles import BINS, NO_PAIRS, PairDistances, Tile, join, score_tile, tile_plan
 
 
 def unit_vectors(rows: int, size: int = 32, seed: int = 0) -> np.ndarray:
@@ -54,7 +54,7 @@ def test_tile_by_hand():
     assert as_list(result.genuine_pairs) == as_list(result.farthest_genuine) == [(0, 1, 0)]
 
 
-def as_list(pairs: Pairs) -> list[tuple[int, int, float]]:
+def as_list(pairs: PairDistances) -> list[tuple[int, int, float]]:
     return list(zip(pairs.first.tolist(), pairs.second.tolist(), pairs.distance.tolist(), strict=True))
 
 
@@ -104,7 +104,7 @@ def test_few_pairs_in_the_first_rows_hide_no_later_ones():
 
 
 def test_extreme_breaks_ties_by_place():
-    pairs = Pairs(np.array([3, 1, 1, 0]), np.array([4, 9, 2, 5]), np.array([0.5, 0.5, 0.5, 0.7], np.float32))
+    pairs = PairDistances(np.array([3, 1, 1, 0]), np.array([4, 9, 2, 5]), np.array([0.5, 0.5, 0.5, 0.7], np.float32))
     assert as_list(pairs.extreme(2)) == [(1, 2, 0.5), (1, 9, 0.5)]
     assert [first for first, *_ in as_list(pairs.extreme(2, farthest=True))] == [0, 1]
     assert as_list(pairs.extreme(0)) == []

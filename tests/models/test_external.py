@@ -10,7 +10,7 @@ from tfface import data
 from tfface.errors import Unavailable, UserError
 from tfface.evaluation.embeddings import embed_dataset
 from tfface.models import _deepface_package
-from tfface.models._embedder import load_by_name
+from tfface.models._embedder import load_embedder
 from tfface.preprocessing.images import recipe
 
 
@@ -97,7 +97,7 @@ def test_offline_without_the_file_is_refused_quickly_in_one_line(home, no_networ
     began = time.monotonic()
     reason = rf"facenet512_weights\.h5 is not in {home}/\.deepface/weights and --offline forbids"
     with pytest.raises(Unavailable, match=reason) as caught:
-        load_by_name("deepface:Facenet512", offline=True)
+        load_embedder("deepface:Facenet512", offline=True)
     # The network is built before its weights are asked for.
     assert time.monotonic() - began < 30
     assert "\n" not in str(caught.value)
@@ -136,7 +136,7 @@ def test_a_fresh_machine_has_a_folder_for_what_is_fetched(home, monkeypatch):
 class TestTheRealModel:
     @pytest.fixture
     def ours(self, registry_cache, home):
-        found = load_by_name("facenet/msceleb")
+        found = load_embedder("facenet/msceleb")
         folder = home / ".deepface" / "weights"
         folder.mkdir(parents=True)
         # The same network, trained by the same people: the package's client loads this file as its own.
@@ -147,7 +147,7 @@ class TestTheRealModel:
 
     def test_gives_what_ours_gives_when_its_colours_are_swapped(self, ours, make_photo, no_network):
         images = np.stack([make_photo(person, 0, 160, 160) for person in range(3)]).astype(np.float32) / 255
-        theirs = load_by_name("deepface:Facenet:Facenet", offline=True)
+        theirs = load_embedder("deepface:Facenet:Facenet", offline=True)
         assert theirs.preset.name == "deepface:Facenet:Facenet"
         assert (theirs.preset.input_size, theirs.preset.embedding_size) == (160, 128)
         assert theirs.sha256 == ours.sha256
@@ -157,6 +157,6 @@ class TestTheRealModel:
         assert np.abs(found - ours.embed(images)).max() > 0.01
 
     def test_names_its_weights_each_time(self, ours, no_network):
-        first, second = (load_by_name(f"deepface:Facenet{suffix}", offline=True) for suffix in ("", ":Facenet2018"))
+        first, second = (load_embedder(f"deepface:Facenet{suffix}", offline=True) for suffix in ("", ":Facenet2018"))
         assert first.sha256 == second.sha256 == ours.sha256
         assert (first.preset.name, second.preset.name) == ("deepface:Facenet", "deepface:Facenet:Facenet2018")

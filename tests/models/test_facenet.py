@@ -89,5 +89,5 @@ def test_equals_keras_facenet_with_the_published_weights(peer, assert_same_embed
     package = FaceNet.__new__(FaceNet)  # its constructor downloads
     package.metadata = {"fixed_image_standardization": False}
     theirs = np.asarray(peer_model(np.float32([package._normalize(image) for image in pixels])))
-    ours = np.asarray(_embedder.load_by_name("facenet/msceleb").model(np.float32(pixels) / 255))
+    ours = np.asarray(_embedder.load_embedder("facenet/msceleb").model(np.float32(pixels) / 255))
     assert_same_embeddings(ours, theirs)

@@ -29,7 +29,7 @@ def test_there_is_a_student():
 @pytest.mark.parametrize("preset", BUNDLED, ids=lambda preset: preset.name)
 def test_weights_are_those_of_the_record_and_embed(preset):
     assert sha256_of(folder_of(preset) / preset.file_name) == preset.sha256
-    embedder = _embedder.load_by_name(preset.name, offline=True)
+    embedder = _embedder.load_embedder(preset.name, offline=True)
     images = np.random.default_rng(0).random((4, preset.input_size, preset.input_size, 3), np.float32)
     vectors = embedder.embed(images)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)

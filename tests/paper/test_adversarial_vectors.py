@@ -20,11 +20,11 @@ LABELS = PHOTOGRAPHS // 8
 
 
 @pytest.fixture
-def attacked(setting):
+def attacked(context):
     """The setting with a head of its seven people."""
-    images, _ = setting.crops(PHOTOGRAPHS)
-    head = train_head(setting.embedder.embed(images), LABELS, NAMES, settings=HeadSettings(steps=50))
-    return dataclasses.replace(setting, head=head)
+    images, _ = context.crops(PHOTOGRAPHS)
+    head = train_head(context.embedder.embed(images), LABELS, NAMES, settings=HeadSettings(steps=50))
+    return dataclasses.replace(context, head=head)
 
 
 def test_images_are_those_of_the_attack(attacked):

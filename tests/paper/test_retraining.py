@@ -8,7 +8,7 @@ import pytest
 
 from tfface.errors import UserError
 from tfface.paper import retraining
-from tfface.paper.retraining import Plan, begin, retrain
+from tfface.paper.retraining import RetrainingConfig, begin, retrain
 from tfface.paper.retraining_results import SETS, entry, judge
 from tfface.paper.table2 import saved_head
 from tfface.preprocessing.images import recipe
@@ -17,7 +17,7 @@ from tfface.training.head import HeadSettings
 from tfface.training.head_data import HeadData
 
 WHOLE = recipe("whole")
-PLAN = Plan(epsilons=(0.05, 0.1), people=3)
+PLAN = RetrainingConfig(epsilons=(0.05, 0.1), people=3)
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +90,7 @@ def test_a_saved_head_is_the_old_one(faces, tiny_embedder, tmp_path):
     head, data = saved_head(tmp_path / "head.npz", faces, tiny_embedder, WHOLE)
     assert len(head.weights) == 2
     assert data.test.tolist() == start.data.test.tolist()
-    plan = Plan(epsilons=(0.1,), head_file=tmp_path / "head.npz")
+    plan = RetrainingConfig(epsilons=(0.1,), head_file=tmp_path / "head.npz")
     again, third, metrics = made(plan, faces, tiny_embedder)
     assert again.old.sha256 == head.sha256 and third.head.sha256 != head.sha256
     assert (metrics["hidden"], again.data.people) == (8, start.data.people)
@@ -162,7 +162,7 @@ def test_a_killed_run_ends_equal(faces, tiny_embedder, monkeypatch, last, cache,
 )
 def test_what_cannot_be_asked_for(options, said):
     with pytest.raises(UserError) as caught:
-        Plan(**{"epsilons": (0.1,), **options})
+        RetrainingConfig(**{"epsilons": (0.1,), **options})
     assert said in str(caught.value)
 
 

@@ -16,12 +16,12 @@ from tfface.report.attack_plots import (
     plot_smallest,
     write_figure_1,
 )
-from tfface.robustness.examples import Answer, Example
+from tfface.robustness.examples import Example, ExampleAnswer
 
 
 def example(size: float = 0.02, taken_for: str | None = None) -> Example:
     noise = np.stack([np.full((16, 16, 3), size / 2), np.full((16, 16, 3), -size)]).astype(np.float32)
-    answers = [Answer(distance, distance <= 0.4, taken_for) for distance in (0.1, 0.3, 0.6)]
+    answers = [ExampleAnswer(distance, distance <= 0.4, taken_for) for distance in (0.1, 0.3, 0.6)]
     grey = np.full((16, 16, 3), 0.5, np.float32)
     return Example("Ann", "Bob", grey, grey, (0.01, 0.02), noise, 0.4, answers[0], tuple(answers[1:]))
 

@@ -14,14 +14,14 @@ from tfface.metrics.similarity import cosine_distance
 from tfface.preprocessing.images import recipe
 from tfface.robustness import adversarial_dataset
 from tfface.robustness.context import Judging
-from tfface.robustness.experiment import Plan, prepare
+from tfface.robustness.experiment import AttackConfig, prepare
 from tfface.training.head import HeadSettings
 
 WHOLE = recipe("whole")
 
 
 def run(faces, embedder, folder, *, goals=("dodging", "impersonation"), **changes):
-    plan = Plan(
+    plan = AttackConfig(
         [("fgsm", FGSM())],
         goals,
         **{
@@ -35,9 +35,9 @@ def run(faces, embedder, folder, *, goals=("dodging", "impersonation"), **change
             **changes,
         },
     )
-    campaign = prepare(plan, faces, embedder, WHOLE)
-    with adversarial_dataset.claimed(folder, campaign.trials) as done:
-        made = [adversarial_dataset.Made(campaign, trial, rows) for trial, rows, _ in campaign.run()]
+    experiment = prepare(plan, faces, embedder, WHOLE)
+    with adversarial_dataset.claimed(folder, experiment.trials) as done:
+        made = [adversarial_dataset.Made(experiment, trial, rows) for trial, rows, _ in experiment.run()]
         return made, done or adversarial_dataset.write(folder, made)
 
 
@@ -64,7 +64,7 @@ def test_read_back_it_is_what_was_counted(faces, tiny_embedder, tmp_path):
 def test_a_head_names_whom_it_sees(faces, tiny_embedder, tmp_path):
     (one,), _ = run(faces, tiny_embedder, tmp_path / "made", goals=("classify",), count=6)
     records = manifest.read(tmp_path / "made").records
-    head = one.trial.setting.head
+    head = one.trial.context.head
     again = data.load(str(tmp_path / "made"))
     vectors = embed_dataset(again, tiny_embedder, WHOLE).vectors
     for record in records:
@@ -101,18 +101,21 @@ def test_two_models_have_names_of_their_own(faces, tiny_embedder, tmp_path):
     other = dataclasses.replace(
         tiny_embedder, preset=dataclasses.replace(tiny_embedder.preset, name="tiny/other"), sha256="1" * 64
     )
-    campaigns = [
+    experiments = [
         prepare(
-            Plan([("fgsm", FGSM())], ["dodging"], (0.2,), threshold=0.1, count=3, pictures=True), faces, embedder, WHOLE
+            AttackConfig([("fgsm", FGSM())], ["dodging"], (0.2,), threshold=0.1, count=3, pictures=True),
+            faces,
+            embedder,
+            WHOLE,
         )
         for embedder in (tiny_embedder, other)
     ]
-    trials = [trial for campaign in campaigns for trial in campaign.trials]
+    trials = [trial for experiment in experiments for trial in experiment.trials]
     with adversarial_dataset.claimed(tmp_path / "made", trials):
         made = [
-            adversarial_dataset.Made(campaign, trial, rows)
-            for campaign in campaigns
-            for trial, rows, _ in campaign.run()
+            adversarial_dataset.Made(experiment, trial, rows)
+            for experiment in experiments
+            for trial, rows, _ in experiment.run()
         ]
         assert adversarial_dataset.write(tmp_path / "made", made) == 6
     assert {record["preset"] for record in manifest.read(tmp_path / "made").records} == {"tiny/random", "tiny/other"}

@@ -9,7 +9,7 @@ from tfface.preprocessing.images import recipe
 from tfface.robustness import benchmark
 from tfface.robustness.benchmark import Benchmark, row, verdict
 from tfface.robustness.detection import Watch
-from tfface.robustness.experiment import Plan
+from tfface.robustness.experiment import AttackConfig
 
 
 def cell(knowledge, median, low, high, goal="dodging"):
@@ -73,7 +73,7 @@ def test_a_gain_for_one_goal_is_none_at_the_others_cost():
 
 @pytest.fixture
 def asked():
-    plan = Plan(attacks=[("pgd", PGD(steps=3))], goals=("dodging",), count=4, draws=2)
+    plan = AttackConfig(attacks=[("pgd", PGD(steps=3))], goals=("dodging",), count=4, draws=2)
     return Benchmark(plan, epsilon=0.2, check=2, check_steps=4, watch=Watch(photographs=8))
 
 

@@ -18,7 +18,7 @@ def asked(monkeypatch):
 
     def record(victim, images, targets, **options):
         found.update(victim=victim, images=images, targets=targets, **options)
-        return _checks.Verdict((_checks.Row("a check", False, "1 of 2"),), len(images))
+        return _checks.CheckReport((_checks.Row("a check", False, "1 of 2"),), len(images))
 
     monkeypatch.setattr(_checks, "check_gradients", record)
     return found
@@ -32,21 +32,21 @@ def test_the_first_subjects_are_checked(trial, asked, tiny_embedder):
         "rows": [{"check": "a check", "passed": False, "measured": "1 of 2"}],
     }
     made = trial(count=40)
-    references, _ = made.setting.crops(made.subjects.second[:32])
+    references, _ = made.context.crops(made.subjects.second[:32])
     np.testing.assert_allclose(asked["targets"][:, :-1], tiny_embedder.embed(references), atol=1e-6)
     assert set(asked["targets"][:, -1]) == {np.float32(0.1)}
     assert asked["keys"].tolist() == made.keys[:32].tolist()
     assert (asked["norm"], asked["transfer"]) == ("linf", None)
 
 
-def test_a_surrogates_attack_is_checked_beside(trial, asked, setting):
-    check_trial(trial(count=3, setting={"surrogate": setting.embedder}))
+def test_a_surrogates_attack_is_checked_beside(trial, asked, context):
+    check_trial(trial(count=3, context={"surrogate": context.embedder}))
     assert asked["transfer"].inner == trial().attack
 
 
 def test_subjects_that_cannot_be_cropped(many_faces, trial, asked):
     (many_faces / "person 0" / "0.png").write_bytes(b"no image")
-    made = trial(count=2, setting={"dataset": data.load(str(many_faces))})
+    made = trial(count=2, context={"dataset": data.load(str(many_faces))})
     broken = {"first": np.array([0, 0]), "second": np.array([1, 2])}
     made = dataclasses.replace(made, subjects=dataclasses.replace(made.subjects, **broken))
     with pytest.raises(UserError, match="none of the first 2 subjects of dodging can be cropped"):

@@ -9,7 +9,7 @@ from tfface.attacks.fgsm import FGSM
 from tfface.errors import UserError
 from tfface.paper.table2 import Similarity, claim, saved_head, subjects_of, trained_head
 from tfface.preprocessing.images import recipe
-from tfface.robustness.experiment import Plan, prepare
+from tfface.robustness.experiment import AttackConfig, prepare
 from tfface.robustness.thresholds import Threshold
 from tfface.training import head as head_module
 from tfface.training.head import Head, HeadSettings
@@ -53,27 +53,27 @@ def test_a_trained_head_is_kept(faces, tiny_embedder, monkeypatch):
 
 
 @pytest.fixture
-def campaign(faces, tiny_embedder):
-    plan = Plan(
+def experiment(faces, tiny_embedder):
+    plan = AttackConfig(
         [("fgsm", FGSM())], ["classify"], (0.02, 0.3), photographs=8, head=HeadSettings(steps=100), threshold=0.05
     )
     return prepare(plan, faces, tiny_embedder, WHOLE)
 
 
-def test_a_head_under_attack(campaign, tiny_embedder):
+def test_a_head_under_attack(experiment, tiny_embedder):
     """Whom it sees and what matches, from the kept embeddings, without the attack's judging."""
-    ((trial, rows, entry),) = campaign.run()
+    ((trial, rows, entry),) = experiment.run()
     assert entry["head"]["people"] == [f"person {number}" for number in range(6)]
     assert (entry["head"]["train"], entry["head"]["test"], entry["head"]["copies"]) == (36, 12, 0)
-    subjects, head = trial.subjects, campaign.setting.head
+    subjects, head = trial.subjects, experiment.context.head
     fooled = head.logits(rows.vectors[:, 1]).argmax(axis=1) != subjects.labels
     assert (rows.success[rows.attacked, 1] == fooled[rows.attacked]).all()
     assert rows.attacked.sum() + rows.already_wrong.sum() == 12
     assert entry["clean"]["error_rate"] == rows.already_wrong.sum() / 12
-    images, _ = campaign.setting.crops(subjects.first)
-    clean, by_epsilon = claim(rows, subjects, campaign.similarity)
+    images, _ = experiment.context.crops(subjects.first)
+    clean, by_epsilon = claim(rows, subjects, experiment.similarity)
     expected = [
-        similar(campaign, index, tiny_embedder.embed(images[[place]])[0]) for place, index in attacked(rows, subjects)
+        similar(experiment, index, tiny_embedder.embed(images[[place]])[0]) for place, index in attacked(rows, subjects)
     ]
     assert clean["images_matched"] == pytest.approx(np.mean(expected))
     assert by_epsilon == [result["similarity"] for result in entry["results"]]
@@ -84,9 +84,9 @@ def attacked(rows, subjects):
     return [(place, subjects.first[place]) for place in np.flatnonzero(rows.attacked)]
 
 
-def similar(campaign, index, vector) -> bool:
+def similar(experiment, index, vector) -> bool:
     """Whether the median distance to the same person's training photographs is at most the threshold."""
-    dataset, data, vectors = campaign.setting.dataset, campaign.similarity.data, campaign.similarity.vectors
+    dataset, data, vectors = experiment.context.dataset, experiment.similarity.data, experiment.similarity.vectors
     own = [dataset.identities[other] == dataset.identities[index] for other in data.train]
     return np.median(1 - vectors.train[own] @ vector) <= 0.05
 
@@ -99,18 +99,18 @@ def test_so_many_test_photographs_of_mixed_people(faces):
     assert (every.labels == data.labels(faces, every.first)).all()
 
 
-def test_a_head_from_a_file(campaign, faces, tiny_embedder, tmp_path):
-    head = campaign.setting.head
+def test_a_head_from_a_file(experiment, faces, tiny_embedder, tmp_path):
+    head = experiment.context.head
     head.save(tmp_path / "head.npz")
-    plan = Plan([("fgsm", FGSM())], ["classify"], (0.02,), head_file=tmp_path / "head.npz", threshold=0.05)
+    plan = AttackConfig([("fgsm", FGSM())], ["classify"], (0.02,), head_file=tmp_path / "head.npz", threshold=0.05)
     again = prepare(plan, faces, tiny_embedder, WHOLE)
-    assert again.setting.head.sha256 == head.sha256
-    assert sorted(again.trials[0].subjects.first) == sorted(campaign.trials[0].subjects.first)
+    assert again.context.head.sha256 == head.sha256
+    assert sorted(again.trials[0].subjects.first) == sorted(experiment.trials[0].subjects.first)
 
 
-def test_a_head_for_others_is_refused(campaign, faces, tiny_embedder, tmp_path):
+def test_a_head_for_others_is_refused(experiment, faces, tiny_embedder, tmp_path):
     path = tmp_path / "head.npz"
-    head = campaign.setting.head
+    head = experiment.context.head
     head.save(path)
     other = dataclasses.replace(tiny_embedder, sha256="1" * 64)
     with pytest.raises(UserError, match=r"is a head on tiny/random \(00000000, whole\), not on tiny/random \(11111111"):
@@ -139,4 +139,4 @@ def test_what_cannot_be_asked_together(changes, message):
     from tfface.robustness.experiment import check_goals
 
     with pytest.raises(UserError, match=message):
-        check_goals(Plan(**{"attacks": [], "goals": ["classify"], **changes}))
+        check_goals(AttackConfig(**{"attacks": [], "goals": ["classify"], **changes}))

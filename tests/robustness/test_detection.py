@@ -48,6 +48,6 @@ def test_needs_people_in_no_attacked_pair(trial):
 
 
 def everybody(one):
-    subjects, dataset = one.subjects, one.setting.dataset
+    subjects, dataset = one.subjects, one.context.dataset
     rows = np.arange(len(dataset))
     return dataclasses.replace(subjects, first=rows, second=rows[::-1], limits=np.full(len(rows), 0.1))

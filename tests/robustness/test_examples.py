@@ -7,7 +7,7 @@ from tfface.attacks.fgsm import FGSM
 from tfface.metrics.similarity import cosine_distance
 from tfface.preprocessing.images import recipe
 from tfface.robustness.examples import examples
-from tfface.robustness.experiment import Plan, prepare
+from tfface.robustness.experiment import AttackConfig, prepare
 from tfface.robustness.results import pair_distances
 from tfface.robustness.runner import EXAMPLES, run_trial
 from tfface.training.head import HeadSettings
@@ -45,12 +45,12 @@ def test_examples_of_a_search_and_of_nothing(trial):
 
 
 def test_examples_of_a_head(faces, tiny_embedder):
-    plan = Plan(
+    plan = AttackConfig(
         [("fgsm", FGSM())], ["classify"], (0.02, 0.3), photographs=8, head=HeadSettings(steps=100), threshold=0.05
     )
-    campaign = prepare(plan, faces, tiny_embedder, recipe("whole"))
-    ((made, rows, _),) = campaign.run()
-    found = examples(made, rows, campaign.similarity)
+    experiment = prepare(plan, faces, tiny_embedder, recipe("whole"))
+    ((made, rows, _),) = experiment.run()
+    found = examples(made, rows, experiment.similarity)
     assert found
     for example in found:
         assert example.before.taken_for == example.person == example.compared

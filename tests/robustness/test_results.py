@@ -6,12 +6,12 @@ import pytest
 from tfface.attacks.fgsm import FGSM
 from tfface.metrics.intervals import wilson
 from tfface.robustness.results import minimal_entry, pair_distances, rate_entries, trial_entry
-from tfface.robustness.rows import Rows
+from tfface.robustness.rows import TrialResults
 
 
-def rows(clean, success, epsilon=None, failed=None) -> Rows:
+def rows(clean, success, epsilon=None, failed=None) -> TrialResults:
     success = np.array(success, bool)
-    return Rows(
+    return TrialResults(
         failed or [""] * len(clean),
         np.array(clean),
         np.array(epsilon) if epsilon is not None else np.full(success.shape, 0.1),

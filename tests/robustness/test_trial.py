@@ -12,14 +12,14 @@ from tfface.metrics.similarity import cosine_distance
 from tfface.robustness import batch, rows, runner
 from tfface.robustness.context import Judging
 from tfface.robustness.results import pair_distances
-from tfface.robustness.rows import Rows, TrialStore
+from tfface.robustness.rows import TrialResults, TrialStore
 from tfface.robustness.runner import run_trial
 from tfface.robustness.trial import Subjects
 
 ARRAYS = ("clean", "epsilon", "success", "margin", "change")
 
 
-def same(one: Rows, two: Rows) -> None:
+def same(one: TrialResults, two: TrialResults) -> None:
     assert one.failed == two.failed
     for name in ARRAYS:
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name), err_msg=name)
@@ -34,10 +34,10 @@ def small_batches(monkeypatch):
 @pytest.mark.parametrize("goal", ["dodging", "impersonation"])
 def test_what_is_stored_is_what_the_model_says(trial, goal, tiny_embedder):
     """From the pictures of a run, judged by the embedder alone, without the attacks' own judging."""
-    made = trial(goal, count=8, setting={"judging": Judging("8-bit")}, pictures=True)
+    made = trial(goal, count=8, context={"judging": Judging("8-bit")}, pictures=True)
     found = run_trial(made)
     table = next(TrialStore(made).tables())
-    subjects, crops = made.subjects, made.setting.crops
+    subjects, crops = made.subjects, made.context.crops
     clean, references = (crops(part)[0] for part in (subjects.first, subjects.second))
     fixed = tiny_embedder.embed(references)
     before = cosine_distance(tiny_embedder.embed(quantized(clean)), fixed)
@@ -86,7 +86,7 @@ def test_a_second_run_needs_no_model(trial, monkeypatch):
     first = run_trial(trial())
     monkeypatch.setattr(batch, "attack_batch", lambda *_: pytest.fail("attacked again"))
     again = trial(
-        setting={"embedder": dataclasses.replace(trial().setting.embedder, build=lambda: pytest.fail("built"))}
+        context={"embedder": dataclasses.replace(trial().context.embedder, build=lambda: pytest.fail("built"))}
     )
     same(first, run_trial(again))
 
@@ -99,7 +99,7 @@ def test_what_else_is_attacked_leaves_no_trace(trial):
         made, subjects=dataclasses.replace(made.subjects, **{name: getattr(made.subjects, name)[4:5] for name in PARTS})
     )
     np.testing.assert_allclose(run_trial(alone).margin[0], found.margin[4], atol=1e-5)
-    other = dataclasses.replace(made, setting=dataclasses.replace(made.setting, seed=1))
+    other = dataclasses.replace(made, context=dataclasses.replace(made.context, seed=1))
     assert not np.allclose(run_trial(other).margin, found.margin, atol=1e-5, equal_nan=True)
 
 
@@ -135,10 +135,10 @@ def test_the_smallest_epsilon_succeeds(trial):
     assert (found.change <= found.epsilon + 1e-6)[found.attacked].all()
 
 
-def test_a_photograph_that_cannot_be_cropped(many_faces, trial, setting):
+def test_a_photograph_that_cannot_be_cropped(many_faces, trial, context):
     (many_faces / "person 0" / "0.png").write_bytes(b"no image")
     broken = data.load(str(many_faces))
-    made = trial(setting={"dataset": broken})
+    made = trial(context={"dataset": broken})
     subjects = Subjects("dodging", "mine", np.array([0, 1, 2]), np.array([1, 0, 3]), limits=np.full(3, 0.1))
     found = run_trial(dataclasses.replace(made, subjects=subjects))
     assert [bool(reason) for reason in found.failed] == [True, True, False]
@@ -148,10 +148,10 @@ def test_a_photograph_that_cannot_be_cropped(many_faces, trial, setting):
     assert not run_trial(only).cropped.any()
 
 
-def test_an_attack_through_the_model_itself_is_the_attack(trial, setting):
+def test_an_attack_through_the_model_itself_is_the_attack(trial, context):
     """What transfers from a surrogate that is the victim is everything."""
     made = trial(count=5)
-    transferred = trial(count=5, setting={"surrogate": setting.embedder})
+    transferred = trial(count=5, context={"surrogate": context.embedder})
     assert transferred.fingerprint() != made.fingerprint()
     np.testing.assert_allclose(run_trial(transferred).margin, run_trial(made).margin, atol=1e-6)
 
@@ -162,16 +162,16 @@ def test_a_poisoned_subject_is_reported_and_the_others_are_attacked(
     made = trial(count=6)
     undisturbed = run_trial(made)
     poisoned = dataclasses.replace(made, epsilons=(0.02,))
-    crops, poison = type(made.setting.crops).__call__, int(made.subjects.first[2])
+    crops, poison = type(made.context.crops).__call__, int(made.subjects.first[2])
 
     def read(self, indices):
         if poison in indices:
             raise BufferError("poisoned")
         return crops(self, indices)
 
-    monkeypatch.setattr(type(made.setting.crops), "__call__", read)
+    monkeypatch.setattr(type(made.context.crops), "__call__", read)
     touched = [number for number in range(6) if poison in (made.subjects.first[number], made.subjects.second[number])]
-    found = run_trial(poisoned, workers=giving_up())
+    found = run_trial(poisoned, executor=giving_up())
     assert [number for number, reason in enumerate(found.failed) if reason] == touched
     assert found.failed[2] == "poisoned"
     others = np.setdiff1d(np.arange(6), touched)
@@ -181,8 +181,8 @@ def test_a_poisoned_subject_is_reported_and_the_others_are_attacked(
 
 
 def test_a_setting_travels_without_its_networks(trial):
-    setting = trial().setting
-    setting.victim("dodging")
-    _ = setting.crops
-    state = setting.__getstate__()
-    assert state.keys() == {field.name for field in dataclasses.fields(setting)}
+    context = trial().context
+    context.victim("dodging")
+    _ = context.crops
+    state = context.__getstate__()
+    assert state.keys() == {field.name for field in dataclasses.fields(context)}

@@ -193,12 +193,12 @@ def slow_fill(log: Path, start) -> None:
 def test_of_two_processes_one_computes(tmp_path):
     context = multiprocessing.get_context("spawn")
     start, log = context.Barrier(2), tmp_path / "log"
-    workers = [context.Process(target=slow_fill, args=(log, start)) for _ in range(2)]
-    for worker in workers:
+    executor = [context.Process(target=slow_fill, args=(log, start)) for _ in range(2)]
+    for worker in executor:
         worker.start()
-    for worker in workers:
+    for worker in executor:
         worker.join(60)
-    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert [worker.exitcode for worker in executor] == [0, 0]
     lines = [line.split() for line in log.read_text().splitlines()]
     assert [row for _, row in lines] == ["0", "4", "8"]
     assert len({process for process, _ in lines}) == 1

@@ -14,17 +14,17 @@ import numpy as np
 import tensorflow as tf
 
 from tfface.attacks._attack import Attack, Victim
-from tfface.attacks._criteria import GOALS, Goal
+from tfface.attacks._criteria import GOALS, Criterion
 from tfface.attacks.square import Square
 from tfface.data.dataset import FaceDataset
 from tfface.data.pairs import Pairs
 from tfface.errors import UserError
 from tfface.models._embedder import Embedder
 from tfface.preprocessing.images import Recipe, decode
-from tfface.robustness.context import Judging, Setting
+from tfface.robustness.context import Context, Judging
 from tfface.robustness.pairs import GENUINE_GOAL, choose_pairs
 from tfface.robustness.results import trial_entry
-from tfface.robustness.rows import BATCH, Rows, TrialStore
+from tfface.robustness.rows import BATCH, TrialResults, TrialStore
 from tfface.robustness.runner import run_trial
 from tfface.robustness.thresholds import Threshold
 from tfface.robustness.trial import Subjects, Trial
@@ -75,7 +75,7 @@ class Attacks:
 class Oracle(Victim):
     """An embedder of which answers are all that is known, in the shape of the victims that attacks take."""
 
-    def __init__(self, embedder: Embedder, goal: Goal) -> None:
+    def __init__(self, embedder: Embedder, goal: Criterion) -> None:
         """
         Args:
             embedder: an artifact's.
@@ -101,7 +101,7 @@ class Oracle(Victim):
 
 
 @dataclass(frozen=True, eq=False)
-class ArtifactSetting(Setting):
+class ArtifactSetting(Context):
     """A setting whose model is an artifact."""
 
     def victim(self, goal: str, *, surrogate: bool = False) -> Victim:
@@ -121,7 +121,7 @@ def attack_keras(
     embedder: Embedder,
     cut: Recipe,
     threshold: Threshold,
-) -> list[tuple[Trial, Rows]]:
+) -> list[tuple[Trial, TrialResults]]:
     """Attacks the Keras model.
 
     Args:
@@ -132,18 +132,18 @@ def attack_keras(
         cut: how photographs are cropped.
         threshold: the Keras model's own.
     """
-    setting = Setting(dataset, embedder, cut, Judging.of(quantize=True, quality=None), asked.seed)
-    trials = _trials(asked, setting, pairs, threshold)
+    context = Context(dataset, embedder, cut, Judging.of(quantize=True, quality=None), asked.seed)
+    trials = _trials(asked, context, pairs, threshold)
     return [(trial, run_trial(trial)) for trial in trials]
 
 
 def attack_artifact(
     asked: Attacks,
-    made: Sequence[tuple[Trial, Rows]],
+    made: Sequence[tuple[Trial, TrialResults]],
     pairs: dict[str, Pairs],
     reader: Embedder,
     threshold: Threshold,
-) -> list[tuple[Trial, Rows]]:
+) -> list[tuple[Trial, TrialResults]]:
     """Judges on an artifact what was made on the Keras model, and makes anew what sees answers alone.
 
     Args:
@@ -157,15 +157,15 @@ def attack_artifact(
         As `attack_keras`. Transferred attacks are on those pairs that the Keras model got right: of the others there
         is no adversarial image.
     """
-    keras = made[0][0].setting
-    setting = ArtifactSetting(keras.dataset, reader, keras.recipe, keras.judging, asked.seed)
+    keras = made[0][0].context
+    context = ArtifactSetting(keras.dataset, reader, keras.recipe, keras.judging, asked.seed)
     found = []
-    for (theirs, rows), trial in zip(made, _trials(asked, setting, pairs, threshold), strict=True):
+    for (theirs, rows), trial in zip(made, _trials(asked, context, pairs, threshold), strict=True):
         found.append((trial, run_trial(trial)) if trial.attack.black_box else _transferred(theirs, rows, trial))
     return found
 
 
-def entries(found: Sequence[tuple[Trial, Rows]], threshold: Threshold, *, keras: bool) -> list[Metrics]:
+def entries(found: Sequence[tuple[Trial, TrialResults]], threshold: Threshold, *, keras: bool) -> list[Metrics]:
     """What `metrics.json` holds of them, in the words of `attack`, and on what each was made."""
     return [
         {
@@ -177,10 +177,10 @@ def entries(found: Sequence[tuple[Trial, Rows]], threshold: Threshold, *, keras:
     ]
 
 
-def _trials(asked: Attacks, setting: Setting, pairs: dict[str, Pairs], threshold: Threshold) -> list[Trial]:
+def _trials(asked: Attacks, context: Context, pairs: dict[str, Pairs], threshold: Threshold) -> list[Trial]:
     return [
         Trial(
-            setting,
+            context,
             Subjects.of_pairs(goal, pairs[goal], threshold),
             name,
             attack,
@@ -192,27 +192,29 @@ def _trials(asked: Attacks, setting: Setting, pairs: dict[str, Pairs], threshold
     ]
 
 
-def _transferred(theirs: Trial, rows: Rows, trial: Trial) -> tuple[Trial, Rows]:
+def _transferred(theirs: Trial, rows: TrialResults, trial: Trial) -> tuple[Trial, TrialResults]:
     """The trial on the artifact of what another trial made, and what became of it."""
     kept = np.flatnonzero(rows.attacked)
-    subjects, setting = trial.subjects, trial.setting
+    subjects, context = trial.subjects, trial.context
     assert subjects.second is not None and subjects.limits is not None, "pairs have both"
     first, second, limits = subjects.first[kept], subjects.second[kept], subjects.limits[kept]
-    victim = setting.victim(subjects.goal)
+    victim = context.victim(subjects.goal)
     pictures = [png for table in TrialStore(theirs).tables(["png"]) for png in table["png"].to_pylist()]
     clean, success, margin = np.zeros(len(kept)), np.zeros(len(kept), bool), np.zeros(len(kept))
     starts = range(0, len(kept), BATCH)
-    label = f"{trial.label} transferred to {setting.embedder.sha256[:8]}"
+    label = f"{trial.label} transferred to {context.embedder.sha256[:8]}"
     for start in progress(starts, total=len(starts), label=label, unit="batches"):
         part = slice(start, start + BATCH)
-        references, _ = setting.crops(second[part])
+        references, _ = context.crops(second[part])
         targets = victim.targets(references, limits[part])
-        images, _ = setting.crops(first[part])
-        won, before = victim.assess(setting.judging.seen(images), targets)
+        images, _ = context.crops(first[part])
+        won, before = victim.assess(context.judging.seen(images), targets)
         clean[part] = np.where(won, np.maximum(before, _LEAST), np.minimum(before, 0))
         changed = np.stack([decode(pictures[place][0]) for place in kept[part]]).astype(np.float32) / 255
         success[part], margin[part] = victim.assess(changed, targets)
     nothing = [""] * len(kept)
-    found = Rows(nothing, clean, rows.epsilon[kept], success[:, None], margin[:, None], rows.change[kept], vectors=None)
+    found = TrialResults(
+        nothing, clean, rows.epsilon[kept], success[:, None], margin[:, None], rows.change[kept], vectors=None
+    )
     own = dataclasses.replace(subjects, first=first, second=second, limits=limits)
     return dataclasses.replace(trial, subjects=own), found

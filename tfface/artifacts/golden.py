@@ -27,7 +27,7 @@ _EXIF_TURNED = bytes.fromhex("ffe100224578696600004d4d002a0000000800010112000300
 
 
 @dataclass(frozen=True)
-class Answer:
+class GoldenAnswer:
     """How one golden input was answered.
 
     Attributes:
@@ -63,7 +63,7 @@ def write(artifact: Artifact, folder: Path) -> None:
     )
 
 
-def check(artifact: Artifact, path: Path) -> list[Answer]:
+def check(artifact: Artifact, path: Path) -> list[GoldenAnswer]:
     """Asks an artifact again.
 
     Args:
@@ -89,7 +89,7 @@ def check(artifact: Artifact, path: Path) -> list[Answer]:
     answers = []
     for entry, vector in zip(inputs, _ask(artifact, path.parent, inputs), strict=True):
         distance = _distance(entry["embedding"], vector)
-        answers.append(Answer(entry["file"], distance, distance <= tolerance))
+        answers.append(GoldenAnswer(entry["file"], distance, distance <= tolerance))
     return answers
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from tfface.artifacts.artifact import Artifact, open_artifact
 from tfface.errors import ImageError, UserError
 from tfface.evaluation.embeddings import Embeddings, embed_images
-from tfface.evaluation.verification import Verdict
+from tfface.evaluation.verification import Verification
 from tfface.metrics.similarity import cosine_distance, from_cosine
 from tfface.preprocessing.images import Recipe, crop_array, decode, recipe
 from tfface.utils.progress import progress
@@ -123,7 +123,7 @@ def verify(
     boxes: Boxes | None = None,
     threshold: float | None = None,
     flip: bool = False,
-) -> Verdict:
+) -> Verification:
     """Judges a pair of photographs, as `tfface.evaluation.verification.verify` does.
 
     Args:
@@ -150,7 +150,7 @@ def verify(
     vectors = embed_images(embedder, np.stack(crops), flip=flip)
     distance = float(from_cosine(cosine_distance(vectors[:1], vectors[1:])[0], preset.metric))
     limit = preset.threshold if threshold is None else threshold
-    return Verdict(preset.name, embedder.sha256, chosen.name, preset.metric, distance, limit, cuts)
+    return Verification(preset.name, embedder.sha256, chosen.name, preset.metric, distance, limit, cuts)
 
 
 def embed_photographs(

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tfface.attacks import _norms
 from tfface.attacks._batch import Batch
-from tfface.attacks._criteria import Goal
+from tfface.attacks._criteria import Criterion
 from tfface.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,7 +37,9 @@ class Victim:
         draws: gradients are averaged over so many of them.
     """
 
-    def __init__(self, model: "keras.Model", goal: Goal, *, drawn: "keras.Model | None" = None, draws: int = 1) -> None:
+    def __init__(
+        self, model: "keras.Model", goal: Criterion, *, drawn: "keras.Model | None" = None, draws: int = 1
+    ) -> None:
         """
         Args:
             model: as above.
@@ -253,7 +255,12 @@ def into_budget(proposed: np.ndarray, clean: np.ndarray, epsilon: np.ndarray, no
 
 
 def judged(
-    victim: Victim, final: np.ndarray, clean: np.ndarray, targets: np.ndarray, norm: str, judge: Judge | None = None
+    victim: Victim,
+    final: np.ndarray,
+    clean: np.ndarray,
+    targets: np.ndarray,
+    norm: str,
+    judge: Judge | None = None,
 ) -> Outcome:
     """What the victim makes of final images."""
     seen = final if judge is None else np.asarray(judge(final), np.float32)

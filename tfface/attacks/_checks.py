@@ -32,7 +32,7 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckReport:
     """What the checks found.
 
     Attributes:
@@ -71,7 +71,7 @@ def check_gradients(
     seed: int = 0,
     keys: np.ndarray | None = None,
     batch_size: int = 32,
-) -> Verdict:
+) -> CheckReport:
     """Checks a model with PGD, on those images that do not reach the goal unchanged.
 
     - The success rate grows with epsilon: none lies below the 95% interval (Wilson) of a rate at a smaller one.
@@ -111,7 +111,7 @@ def check_gradients(
     rows = [_growth(budgets, fell, attacked), _unlimited(fell[-1], attacked)]
     rows += [_no_weaker(other.title, budgets, fell, counts[other], attacked) for other in others[1:]]
     rows.append(Row("FGSM (reported, not judged)", None, _rates(budgets, counts[others[0]], attacked)))
-    return Verdict(tuple(rows), attacked)
+    return CheckReport(tuple(rows), attacked)
 
 
 def _batches(victim: Victim, whole: Batch, size: int) -> list[Batch]:

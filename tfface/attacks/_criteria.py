@@ -15,7 +15,7 @@ from tfface.errors import UserError
 _BATCH = 64
 
 
-class Goal(abc.ABC):
+class Criterion(abc.ABC):
     """What an attack wants of a model's outputs.
 
     Attributes:
@@ -54,7 +54,7 @@ class Goal(abc.ABC):
         """(N,) bool: the attack has won."""
 
 
-class Classify(Goal):
+class Classify(Criterion):
     """A classifier answers anything but the label; outputs are logits, targets the labels int64 (N,)."""
 
     name = "classify"
@@ -84,7 +84,7 @@ class Classify(Goal):
         return tf.argmax(outputs, axis=1) != targets
 
 
-class _Pair(Goal):
+class _Pair(Criterion):
     """Goals on the cosine distance to a reference image.
 
     Targets are float32 (N, D + 1): the reference's unit embedding, and the pair's threshold.
@@ -143,4 +143,4 @@ class Impersonation(_Pair):
         return 1.0 - self.cosine(outputs, targets) <= targets[:, -1]
 
 
-GOALS: dict[str, type[Goal]] = {goal.name: goal for goal in (Classify, Dodging, Impersonation)}
+GOALS: dict[str, type[Criterion]] = {goal.name: goal for goal in (Classify, Dodging, Impersonation)}

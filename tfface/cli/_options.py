@@ -10,7 +10,7 @@ import click
 from tfface.utils import registry
 
 if TYPE_CHECKING:
-    from tfface.distributed.executor import Workers
+    from tfface.distributed.executor import Executor
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -146,7 +146,7 @@ def given(name: str) -> bool:
     return click.get_current_context().get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
 
 
-def workers(address: str | None) -> "Workers":
+def executor(address: str | None) -> "Executor":
     """Who works for `--cluster`, until the command ends; this process where it is not given.
 
     Raises:

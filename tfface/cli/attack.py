@@ -11,7 +11,7 @@ from tfface.cli import _options
 if TYPE_CHECKING:
     from tfface.models._embedder import Embedder
     from tfface.robustness import adversarial_dataset
-    from tfface.robustness.experiment import Campaign, Plan
+    from tfface.robustness.experiment import AttackConfig, Experiment
     from tfface.robustness.trial import Trial
     from tfface.training.head import Head
 
@@ -137,40 +137,40 @@ def command(**options: Any) -> None:
     """
     from tfface.data.catalogue import load
     from tfface.defenses._stack import defended
-    from tfface.models._embedder import load_by_name
+    from tfface.models._embedder import load_embedder
     from tfface.preprocessing.images import recipe
-    from tfface.utils.result import Clock, run_record
     from tfface.robustness import adversarial_dataset
     from tfface.robustness.experiment import prepare
+    from tfface.utils.result import Clock, run_record
 
     clock = Clock()
-    plan = dataclasses.replace(_plan(options), workers=_options.workers(options["cluster"]))
+    plan = dataclasses.replace(_plan(options), executor=_options.executor(options["cluster"]))
     embedders = [
-        defended(load_by_name(name, offline=options["offline"]), options["defense_texts"])
+        defended(load_embedder(name, offline=options["offline"]), options["defense_texts"])
         for name in options["model_names"]
     ]
-    surrogate = options["surrogate_name"] and load_by_name(options["surrogate_name"], offline=options["offline"])
+    surrogate = options["surrogate_name"] and load_embedder(options["surrogate_name"], offline=options["offline"])
     dataset = load(options["dataset_name"], manual_dir=options["manual_dir"], offline=options["offline"])
-    campaigns = []
+    experiments = []
     for embedder in embedders:
         chosen = recipe(options["recipe_name"] or dataset.own_recipe or embedder.preset.recipe)
-        campaigns += [prepare(plan, dataset, embedder, chosen, seen) for seen in _seen(options, embedder, surrogate)]
+        experiments += [prepare(plan, dataset, embedder, chosen, seen) for seen in _seen(options, embedder, surrogate)]
     made: list[adversarial_dataset.Made] = []
     objects: list[dict[str, Any]] = []
     checks: dict[tuple[str, ...], dict[str, Any]] = {}
     with adversarial_dataset.claimed(
-        options["save"], [trial for campaign in campaigns for trial in campaign.trials]
+        options["save"], [trial for experiment in experiments for trial in experiment.trials]
     ) as done:
-        for campaign in campaigns:
+        for experiment in experiments:
             if options["check"]:
-                checks = _checks(campaign, checks)
-            for trial, rows, entry in campaign.run():
+                checks = _checks(experiment, checks)
+            for trial, rows, entry in experiment.run():
                 record = run_record(
-                    "attack", campaign.setting.embedder, campaign.setting.recipe.name, dataset, plan.seed, clock
+                    "attack", experiment.context.embedder, experiment.context.recipe.name, dataset, plan.seed, clock
                 )
                 verdict = checks.get(_checked(trial))
                 objects.append({**record, **entry, **({"check": verdict} if verdict else {})})
-                made.append(adversarial_dataset.Made(campaign, trial, rows))
+                made.append(adversarial_dataset.Made(experiment, trial, rows))
         if options["save"]:
             count = done or adversarial_dataset.write(options["save"], made)
     _show(objects)
@@ -180,11 +180,11 @@ def command(**options: Any) -> None:
         _write(options["out"], made, objects)
 
 
-def _plan(options: dict[str, Any]) -> "Plan":
+def _plan(options: dict[str, Any]) -> "AttackConfig":
     """What is asked for; refuses what needs no data to be refused."""
     from tfface.errors import UserError
     from tfface.robustness.context import Judging
-    from tfface.robustness.experiment import Plan, check_goals
+    from tfface.robustness.experiment import AttackConfig, check_goals
     from tfface.robustness.grid import attack_grid
 
     if options["defense_texts"] and options["surrogate_name"] and options["knowledge"] != "both":
@@ -194,7 +194,7 @@ def _plan(options: dict[str, Any]) -> "Plan":
     if options["minimal"] and _options.given("epsilons"):
         raise UserError("--minimal searches for the epsilon itself: leave out --epsilon, or --minimal")
     settings = {field: options[field] for field in _SETTINGS if options[field] is not None}
-    plan = Plan(
+    plan = AttackConfig(
         attacks=attack_grid(options["attack_names"], options["norms"], settings, options=_SETTINGS),
         goals=tuple(dict.fromkeys(options["goals"])),
         epsilons=() if options["minimal"] else options["epsilons"],
@@ -227,17 +227,17 @@ def _seen(options: dict[str, Any], embedder: "Embedder", surrogate: "Embedder | 
 
 def _checked(trial: "Trial") -> tuple[str, ...]:
     """What one verdict of the sanity checks is about: they attack the model itself, whatever the trial sees."""
-    embedder = trial.setting.embedder
+    embedder = trial.context.embedder
     return embedder.preset.name, *embedder.defense, trial.subjects.goal, trial.attack.norm
 
 
 def _checks(
-    campaign: "Campaign", known: dict[tuple[str, ...], dict[str, Any]]
+    experiment: "Experiment", known: dict[tuple[str, ...], dict[str, Any]]
 ) -> dict[tuple[str, ...], dict[str, Any]]:
     """The verdicts of the sanity checks, with those that this campaign adds."""
     from tfface.robustness.checking import check_trial
 
-    first = {_checked(trial): trial for trial in reversed(campaign.trials)}
+    first = {_checked(trial): trial for trial in reversed(experiment.trials)}
     return {**{key: check_trial(trial) for key, trial in first.items() if key not in known}, **known}
 
 
@@ -254,14 +254,14 @@ def _write(out: Path, made: "list[adversarial_dataset.Made]", objects: list[dict
     """Pictures, the heads that were trained, and `metrics.json`."""
     from tfface.report import attack_plots
     from tfface.report.attack_tables import figure_title
-    from tfface.utils.result import one_or_many
     from tfface.robustness.examples import examples
     from tfface.utils.files import write_json
+    from tfface.utils.result import one_or_many
 
     written = []
     for number, (one, entry) in enumerate(zip(made, objects, strict=True), start=1):
         suffix = "" if len(made) == 1 else f"-{number}-{one.trial.label}"
-        found = examples(one.trial, one.rows, one.campaign.similarity)
+        found = examples(one.trial, one.rows, one.experiment.similarity)
         if found:
             attack_plots.plot_figure_1(out / f"figure1{suffix}.png", figure_title(entry), found)
             if not one.trial.minimal:  # there each photograph has an epsilon of its own
@@ -287,9 +287,9 @@ def _write(out: Path, made: "list[adversarial_dataset.Made]", objects: list[dict
 def _heads(made: "list[adversarial_dataset.Made]") -> "dict[str, Head]":
     """The heads under attack by the file that `--head` takes later."""
     heads = {
-        one.trial.setting.embedder.preset.name: one.trial.setting.head
+        one.trial.context.embedder.preset.name: one.trial.context.head
         for one in made
-        if one.trial.setting.head is not None
+        if one.trial.context.head is not None
     }
     names = (
         [f"head-{name.replace('/', '-').replace(':', '-')}.npz" for name in heads] if len(heads) > 1 else ["head.npz"]

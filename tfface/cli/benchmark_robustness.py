@@ -105,19 +105,19 @@ def command(**options: Any) -> None:
     from tfface.data.catalogue import load
     from tfface.defenses._stack import defended
     from tfface.evaluation.evaluate import check_protocol
-    from tfface.models._embedder import load_by_name
+    from tfface.models._embedder import load_embedder
     from tfface.preprocessing.images import recipe
-    from tfface.utils.result import Clock, run_record
     from tfface.report.robustness_tables import print_benchmark
     from tfface.robustness.benchmark import row, verdict
+    from tfface.utils.result import Clock, run_record
 
     clock, asked = Clock(), _benchmark(options)
     certificates = _certificates(options["certified_folders"])
     offline = options["offline"]
-    models = [load_by_name(name, offline=offline) for name in options["model_names"]]
+    models = [load_embedder(name, offline=offline) for name in options["model_names"]]
     texts = _stacks(options["stacks"])
     lines = [[defended(model, stack) for stack in texts] for model in models]
-    surrogate = load_by_name(options["surrogate_name"], offline=offline) if options["surrogate_name"] else None
+    surrogate = load_embedder(options["surrogate_name"], offline=offline) if options["surrogate_name"] else None
     dataset = load(options["dataset_name"], manual_dir=options["manual_dir"], offline=offline)
     check_protocol(dataset, options["protocol"])
     objects = []
@@ -144,11 +144,11 @@ def _stacks(texts: tuple[str, ...]) -> list[list[str]]:
 def _benchmark(options: dict[str, Any]) -> "Benchmark":
     from tfface.robustness.benchmark import Benchmark
     from tfface.robustness.detection import Watch
-    from tfface.robustness.experiment import Plan
+    from tfface.robustness.experiment import AttackConfig
     from tfface.robustness.grid import attack_grid
 
     settings = {field: options[field] for field in _SETTINGS if options[field] is not None}
-    plan = Plan(
+    plan = AttackConfig(
         attacks=attack_grid(options["attack_names"], options["norms"], settings, options=_SETTINGS),
         goals=tuple(dict.fromkeys(options["goals"])),
         protocol=options["protocol"],
@@ -213,8 +213,8 @@ def _certified(embedder: "Embedder", certificates: list[dict[str, Any]]) -> dict
 
 def _write(out: Path, objects: list[dict[str, Any]]) -> None:
     from tfface.report import robustness_plots as plots
-    from tfface.utils.result import one_or_many
     from tfface.utils.files import write_json
+    from tfface.utils.result import one_or_many
 
     written = []
     for metrics in objects:

@@ -84,18 +84,18 @@ def command(**options: Any) -> None:
     trained with that noise (distill --noise) is certified much further than another.
     """
     from tfface.data.catalogue import load
-    from tfface.models._embedder import load_by_name
+    from tfface.models._embedder import load_embedder
     from tfface.preprocessing.images import recipe
     from tfface.report.certificates import print_certificates
-    from tfface.utils.result import Clock, run_record
     from tfface.robustness.certified_checks import DRAWS, STEPS, check
     from tfface.robustness.certified_pairs import Smoothed, certify_pairs
     from tfface.robustness.certified_results import certificates_entry, default_radii, remarks
     from tfface.robustness.smoothing import Smoothing
+    from tfface.utils.result import Clock, run_record
 
     clock = Clock()
     smoothing = Smoothing(**{name: options[name] for name in ("sigma", "samples", "guess", "alpha", "seed")})
-    embedder = load_by_name(options["model_name"], offline=options["offline"])
+    embedder = load_embedder(options["model_name"], offline=options["offline"])
     dataset = load(options["dataset_name"], manual_dir=options["manual_dir"], offline=options["offline"])
     chosen = recipe(options["recipe_name"] or dataset.own_recipe or embedder.preset.recipe)
     smoothed = Smoothed(dataset, embedder, chosen, smoothing)

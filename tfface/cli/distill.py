@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tfface.models._embedder import Embedder
     from tfface.training.checkpoints import Checkpoints, History
     from tfface.training.growth import Growth
-    from tfface.training.job import Job
+    from tfface.training.job import DistillationJob
 
 logger = logging.getLogger(__name__)
 
@@ -206,14 +206,14 @@ def command(context: click.Context, **options: Any) -> None:
     paper's comparison and writes the preset.
     """
     from tfface.artifacts.lite_speed import lite_speed
-    from tfface.models._embedder import load_by_name
+    from tfface.models._embedder import load_embedder
     from tfface.report.distillation_files import distillation_record, made_by, show_distillation, write_distillation
     from tfface.utils.result import Clock
 
     clock = Clock()
     job = _job(options)
     # Looked up before the training: a name that is none is said at once.
-    beside = load_by_name(options["beside"], offline=options["offline"]) if options["beside"] else job.start
+    beside = load_embedder(options["beside"], offline=options["offline"]) if options["beside"] else job.start
     if options["grow_only"]:
         os.nice(2)  # the training goes first, but waits for views: only a little
         job.grow()
@@ -253,21 +253,21 @@ def command(context: click.Context, **options: Any) -> None:
     show_distillation(metrics, released=options["release"])
 
 
-def _job(options: dict[str, Any]) -> "Job":
+def _job(options: dict[str, Any]) -> "DistillationJob":
     from tfface.data.catalogue import load
-    from tfface.models._embedder import load_by_name
+    from tfface.models._embedder import load_embedder
     from tfface.preprocessing.images import recipe
     from tfface.training.bank import views_within
     from tfface.training.fitting import Settings, small_input_of
     from tfface.training.hardening import hardening_of
-    from tfface.training.job import Job
+    from tfface.training.job import DistillationJob
     from tfface.training.maker import ViewMaker, sampled, usable
     from tfface.training.split import split_people
     from tfface.training.students import student_of
     from tfface.training.views import Augmentation
 
     seed = options["seed"]
-    teacher = load_by_name(options["teacher_name"], offline=options["offline"])
+    teacher = load_embedder(options["teacher_name"], offline=options["offline"])
     chosen = recipe(options["recipe_name"] or teacher.preset.recipe)
     dataset = load(options["dataset_name"], manual_dir=options["manual_dir"], offline=options["offline"])
     name = options["name"] or f"{dataset.name.removeprefix('folder:').split('/')[0]}-distilled"
@@ -313,11 +313,13 @@ def _job(options: dict[str, Any]) -> "Job":
             )
         },
     )
-    start = options["start_from"] and load_by_name(options["start_from"], offline=options["offline"])
-    return Job(dataset, split, chosen, teacher, student, maker, bank, settings, options["work"], start or None)
+    start = options["start_from"] and load_embedder(options["start_from"], offline=options["offline"])
+    return DistillationJob(
+        dataset, split, chosen, teacher, student, maker, bank, settings, options["work"], start or None
+    )
 
 
-def _withstands(job: "Job", embedder: "Embedder", beside: "Embedder | None") -> dict[str, Any]:
+def _withstands(job: "DistillationJob", embedder: "Embedder", beside: "Embedder | None") -> dict[str, Any]:
     """What a hardened student, and another beside it, withstand on held-out people; nothing of an ordinary one."""
     from tfface.robustness.certified_heldout import certified_heldout
     from tfface.robustness.heldout import withstands
@@ -339,7 +341,7 @@ def _backend() -> str:
 
 
 @contextlib.contextmanager
-def _growth(job: "Job", checkpoints: "Checkpoints", how: str) -> "Iterator[Growth | None]":
+def _growth(job: "DistillationJob", checkpoints: "Checkpoints", how: str) -> "Iterator[Growth | None]":
     """What makes the views still missing, while the body runs."""
     from tfface.training.growth import Growth, wait_for
 

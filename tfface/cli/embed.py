@@ -48,7 +48,7 @@ def command(
     from tfface.data.dataset import open_photographs
     from tfface.errors import UserError
     from tfface.evaluation.embeddings import embed_dataset, report_failures
-    from tfface.models._embedder import load_by_name
+    from tfface.models._embedder import load_embedder
     from tfface.preprocessing.images import recipe
     from tfface.utils.files import atomic_write
 
@@ -58,9 +58,9 @@ def command(
         raise UserError("--boxes goes with --artifact: a model finds the faces itself")
     if cluster and artifact_path:
         raise UserError("--cluster goes with --model: an artifact answers on this machine")
-    workers = _options.workers(cluster)
+    executor = _options.executor(cluster)
     artifact = open_reader(artifact_path) if artifact_path else None
-    embedder = artifact.embedder() if artifact else load_by_name(model_name, offline=offline)
+    embedder = artifact.embedder() if artifact else load_embedder(model_name, offline=offline)
     if artifact:
         boxes = read_boxes(boxes_file) if boxes_file else None
         chosen = reader_recipe(artifact, recipe_name, boxed=boxes is not None)
@@ -72,7 +72,7 @@ def command(
     if artifact:
         embeddings = embed_photographs(photographs, embedder, chosen, boxes=boxes, flip=flip)
     else:
-        embeddings = embed_dataset(photographs, embedder, chosen, flip=flip, workers=workers)
+        embeddings = embed_dataset(photographs, embedder, chosen, flip=flip, executor=executor)
     report_failures(embeddings.failed, len(photographs.keys), strict=strict)
     keys = np.array(photographs.keys)
     with atomic_write(out) as temporary, temporary.open("wb") as file:

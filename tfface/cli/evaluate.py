@@ -103,14 +103,14 @@ def command(
     from tfface.defenses._stack import defended
     from tfface.evaluation.embeddings import embed_dataset, report_failures
     from tfface.evaluation.evaluate import check_protocol, evaluate
-    from tfface.models._embedder import load_by_name
+    from tfface.models._embedder import load_embedder
     from tfface.preprocessing.images import recipe
     from tfface.utils.result import Clock, run_record
 
-    workers = _options.workers(cluster)
+    executor = _options.executor(cluster)
     recipes = {name: recipe(name) for name in recipe_names}
     corruptions = list(dict.fromkeys(corruption(text, seed) for text in corrupt))
-    embedders = [defended(load_by_name(name, offline=offline), defense_texts) for name in model_names]
+    embedders = [defended(load_embedder(name, offline=offline), defense_texts) for name in model_names]
     runs: list[tuple[dict[str, Any], Evaluation]] = []
     for dataset in _at_hand(
         dataset_names,
@@ -126,7 +126,7 @@ def command(
             cases = corruptions if len(corruptions) == 1 else [None, *corruptions]
             for chosen, case in itertools.product(recipes.values() or own, cases):
                 clock = Clock()
-                embeddings = embed_dataset(dataset, embedder, chosen, flip=flip, corruption=case, workers=workers)
+                embeddings = embed_dataset(dataset, embedder, chosen, flip=flip, corruption=case, executor=executor)
                 if case is cases[0]:  # the same photographs fail under all of them
                     report_failures(embeddings.failed, len(dataset), strict=strict)
                 evaluation = evaluate(
@@ -138,7 +138,7 @@ def command(
                     threshold=threshold,
                     groups=groups,
                     seed=seed,
-                    workers=workers,
+                    executor=executor,
                 )
                 record = run_record("evaluate", embedder, chosen.name, dataset, seed, clock)
                 record |= {"flip": flip, "corruption": str(case) if case else None}
@@ -184,8 +184,8 @@ def _write(out: Path, runs: "list[tuple[dict[str, Any], Evaluation]]") -> None:
     from tfface.evaluation.evaluate import WorstPair
     from tfface.report.evaluation_plots import plot_histogram, plot_roc
     from tfface.report.evaluation_tables import title
-    from tfface.utils.result import one_or_many
     from tfface.utils.files import write_csv, write_json
+    from tfface.utils.result import one_or_many
 
     naming = ("preset", "dataset", "recipe", "corruption")
     labels = [" ".join(record[name] for name in naming if record[name]) for record, _ in runs]

@@ -103,13 +103,13 @@ def command(context: click.Context, **options: Any) -> None:
     from tfface.defenses._stack import defended
     from tfface.errors import UserError
     from tfface.evaluation.evaluate import check_protocol
-    from tfface.models._embedder import load_by_name
+    from tfface.models._embedder import load_embedder
     from tfface.utils.result import Clock
 
     clock = Clock()
     if options["attack_names"] and not options["evaluates"]:
         raise UserError("--attack goes with --evaluate, which finds the thresholds that attacks are judged at")
-    embedder = defended(load_by_name(options["model_name"], offline=options["offline"]), options["defense_texts"])
+    embedder = defended(load_embedder(options["model_name"], offline=options["offline"]), options["defense_texts"])
     cut = fixed_recipe(options["recipe_name"], embedder.preset)
     calibration = _calibration(options) if "int8" in options["quantizations"] else None
     todo = orders(embedder, cut, options["formats"], options["quantizations"], calibration)
@@ -155,8 +155,8 @@ def _report(
     from tfface.artifacts.judging import entry, golden_pair, judge
     from tfface.artifacts.measure import milliseconds, peak_megabytes
     from tfface.report.export_tables import print_artifacts, print_attacks
-    from tfface.utils.result import run_record
     from tfface.utils.files import write_json
+    from tfface.utils.result import run_record
 
     out, embedder, cut = options["out"], order.embedder, order.cut
     readers = {artifact.sha256: artifact.embedder(as_bytes=True) for artifact in artifacts}

@@ -66,16 +66,16 @@ def command(
     from tfface.evaluation.embeddings import embed_dataset, report_failures
     from tfface.evaluation.evaluate import check_protocol
     from tfface.evaluation.mining import mine
-    from tfface.models._embedder import load_by_name
+    from tfface.models._embedder import load_embedder
     from tfface.preprocessing.images import recipe
     from tfface.utils.result import Clock, run_record
 
-    clock, workers = Clock(), _options.workers(cluster)
-    embedder = load_by_name(model_name, offline=offline)
+    clock, executor = Clock(), _options.executor(cluster)
+    embedder = load_embedder(model_name, offline=offline)
     dataset = load(dataset_name, manual_dir=manual_dir, offline=offline)
     chosen = recipe(recipe_name or dataset.own_recipe or embedder.preset.recipe)
     check_protocol(dataset, protocol)
-    embeddings = embed_dataset(dataset, embedder, chosen, flip=flip, workers=workers)
+    embeddings = embed_dataset(dataset, embedder, chosen, flip=flip, executor=executor)
     report_failures(embeddings.failed, len(dataset), strict=strict)
     mined = mine(
         dataset,
@@ -86,7 +86,7 @@ def command(
         calibrated=calibrated,
         top=top,
         seed=seed,
-        workers=workers,
+        executor=executor,
     )
     metrics = {**run_record("mine", embedder, chosen.name, dataset, seed, clock), "flip": flip, **mined.metrics}
     _show(metrics)

@@ -73,10 +73,10 @@ def _models(options: dict[str, Any], out: Path, top: dict[str, Any]) -> "Models"
     trace = weights.trace(wanted, offline=options["offline"])
     if top.get("weights_trace") == trace:
         return weights.Models.of(top["models"])
-    from tfface.models._embedder import load_by_name
+    from tfface.models._embedder import load_embedder
 
     needed = [options["model_name"], *([] if options["distill"] else wanted[-1:])]
-    models = weights.look(wanted, lambda name: load_by_name(name, offline=options["offline"]), needed=needed)
+    models = weights.look(wanted, lambda name: load_embedder(name, offline=options["offline"]), needed=needed)
     # Anew, since files may have been fetched.
     trace = weights.trace(wanted, offline=options["offline"])
     ledger.save(out, {**top, "weights_trace": trace, "models": models.record()})
@@ -124,8 +124,8 @@ def _run(stages: "Stages", stage: "Stage", choices: "Choices") -> dict[str, Any]
     """
     from tfface.errors import UserError
     from tfface.paper import ledger
-    from tfface.utils.result import Clock
     from tfface.utils import registry
+    from tfface.utils.result import Clock
 
     folder, inputs, clock = stages.folder(stage.name), stages.inputs[stage.name], Clock()
     absent = choices.models.absent if stage.command == "evaluate" else {}
@@ -150,14 +150,14 @@ def _models_kept() -> Iterator[None]:
 
     from tfface.models import _embedder as models
 
-    load, logger = models.load_by_name, logging.getLogger("tensorflow")
+    load, logger = models.load_embedder, logging.getLogger("tensorflow")
     level = logger.level
-    models.load_by_name = functools.cache(load)
+    models.load_embedder = functools.cache(load)
     logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        models.load_by_name = load
+        models.load_embedder = load
         logger.setLevel(level)
 
 

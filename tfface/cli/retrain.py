@@ -8,7 +8,7 @@ import click
 from tfface.cli import _options
 
 if TYPE_CHECKING:
-    from tfface.paper.retraining import Plan
+    from tfface.paper.retraining import RetrainingConfig
 
 
 @click.command()
@@ -81,13 +81,13 @@ def command(**options: Any) -> None:
     A photograph that a head gets wrong as it is stays in all sets.
     """
     from tfface.data.catalogue import load
-    from tfface.models._embedder import load_by_name
+    from tfface.models._embedder import load_embedder
     from tfface.paper import open_set, retraining, retraining_results
     from tfface.preprocessing.images import recipe
     from tfface.utils.result import Clock, run_record
 
     clock, plan = Clock(), _plan(options)
-    embedder = load_by_name(options["model_name"], offline=options["offline"])
+    embedder = load_embedder(options["model_name"], offline=options["offline"])
     dataset = load(options["dataset_name"], manual_dir=options["manual_dir"], offline=options["offline"])
     chosen = recipe(options["recipe_name"] or dataset.own_recipe or embedder.preset.recipe)
     start = retraining.begin(plan, dataset, embedder, chosen)
@@ -108,11 +108,11 @@ def command(**options: Any) -> None:
         _write(options["out"], metrics, heads)
 
 
-def _plan(options: dict[str, Any]) -> "Plan":
+def _plan(options: dict[str, Any]) -> "RetrainingConfig":
     """What is asked for; refuses what needs no data to be refused."""
-    from tfface.paper.retraining import Plan
+    from tfface.paper.retraining import RetrainingConfig
 
-    return Plan(
+    return RetrainingConfig(
         epsilons=options["epsilons"],
         **{
             name: options[name]

@@ -9,7 +9,7 @@ from tfface.cli import _options
 
 if TYPE_CHECKING:
     from tfface.artifacts.artifact import Artifact
-    from tfface.evaluation.verification import Verdict
+    from tfface.evaluation.verification import Verification
     from tfface.models._embedder import Embedder
 
 
@@ -40,17 +40,17 @@ def command(
     from tfface.artifacts.photographs import open_reader
     from tfface.errors import UserError
     from tfface.evaluation.verification import verify
-    from tfface.models._embedder import load_by_name
+    from tfface.models._embedder import load_embedder
     from tfface.report.faces import draw_pair
-    from tfface.utils.result import Clock, run_record
     from tfface.utils.files import write_json
     from tfface.utils.progress import print_table
+    from tfface.utils.result import Clock, run_record
 
     clock = Clock()
     if boxes_file and not artifact_path:
         raise UserError("--boxes goes with --artifact: a model finds the faces itself")
     artifact = open_reader(artifact_path) if artifact_path else None
-    embedder = artifact.embedder() if artifact else load_by_name(model_name, offline=offline)
+    embedder = artifact.embedder() if artifact else load_embedder(model_name, offline=offline)
     if artifact:
         verdict = _verify_through(artifact, embedder, first, second, recipe_name, boxes_file, threshold, flip)
     else:
@@ -93,7 +93,7 @@ def _verify_through(
     boxes_file: Path | None,
     threshold: float | None,
     flip: bool,
-) -> "Verdict":
+) -> "Verification":
     """The same without TensorFlow."""
     from tfface.artifacts.photographs import read_boxes, reader_recipe, verify
 

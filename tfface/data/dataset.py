@@ -17,9 +17,9 @@ import numpy as np
 
 from tfface.data import manifest
 from tfface.data.pairs import Pairs, read_pairs_file
-from tfface.utils.sending import fields_of
 from tfface.errors import UserError
 from tfface.utils.files import digest_of
+from tfface.utils.sending import fields_of
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfface.attacks._criteria import Goal
+from tfface.attacks._criteria import Criterion
 from tfface.defenses._defense import parse, register
 from tfface.errors import UserError
 from tfface.models._embedder import Embedder
@@ -125,7 +125,7 @@ def disagreements(outputs: tf.Tensor, size: int) -> tf.Tensor:
     return 1.0 - tf.reduce_sum(vectors[:, 1:] * vectors[:, :1], axis=2)
 
 
-class Evading(Goal):
+class Evading(Criterion):
     """Another goal, reached without being detected: what an attacker who knows the detector wants.
 
     Outputs are a `Detector.model`'s. The loss is the goal's margin, up to a little above zero, less the views' mean
@@ -141,7 +141,7 @@ class Evading(Goal):
     name = "evading"
     dtype = "float32"
 
-    def __init__(self, goal: Goal, limit: float, *, weight: float = 1.0, enough: float = 0.05) -> None:
+    def __init__(self, goal: Criterion, limit: float, *, weight: float = 1.0, enough: float = 0.05) -> None:
         self.goal = goal
         self.limit = limit
         self.weight = weight

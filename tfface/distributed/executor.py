@@ -46,7 +46,7 @@ class Step(Generic[Item]):
     error: str = ""
 
 
-class Workers(abc.ABC):
+class Executor(abc.ABC):
     """Those who do the items of jobs."""
 
     together: int | None = None
@@ -70,12 +70,12 @@ class Workers(abc.ABC):
         """
 
 
-class _Here(Workers):
+class _Here(Executor):
     def run(self, job: Job[Item], items: Iterable[Item], *, apart: bool = False) -> Iterator[Step[Item]]:
         do = job.open()
         for item in items:
             yield from (Step(item, units) for units in do(item))
 
 
-HERE: Workers = _Here()
+LOCAL: Executor = _Here()
 """This process."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tfface.distributed.executor import HERE, Workers
+from tfface.distributed.executor import LOCAL, Executor
 from tfface.distributed.ray_local import nodes_here
 from tfface.errors import UserError
 from tfface.utils.files import cache_dir
@@ -23,7 +23,7 @@ _ROOT = Path(__file__).parents[2]
 
 
 @contextlib.contextmanager
-def workers_at(address: str | None) -> Iterator[Workers]:
+def workers_at(address: str | None) -> Iterator[Executor]:
     """The workers of a cluster; this process where none is named.
 
     Args:
@@ -33,7 +33,7 @@ def workers_at(address: str | None) -> Iterator[Workers]:
         UserError: Ray is not installed, nobody answers there, or a node is not fit for work.
     """
     if address is None:
-        yield HERE
+        yield LOCAL
         return
     local = local_nodes(address)
     settle_ray()

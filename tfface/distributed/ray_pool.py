@@ -9,8 +9,8 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from tfface.distributed.executor import Item, Job, Step, Workers
-from tfface.distributed.ray_worker import Outcome, Worker, do_task
+from tfface.distributed.executor import Executor, Item, Job, Step
+from tfface.distributed.ray_worker import TaskResult, Worker, do_task
 from tfface.errors import UserError
 
 ITEM_RETRIES = 1
@@ -23,7 +23,7 @@ OPEN_RETRIES = 60
 """Ray makes about one a second while it starts an actor's process again, or finds out that its node died."""
 
 
-class Pool(Workers):
+class Pool(Executor):
     """Ray's actors and tasks as workers."""
 
     def __init__(self, nodes: list[dict[str, Any]], environment: Mapping[str, str]) -> None:
@@ -126,7 +126,7 @@ def _answer(reference: Any) -> _Answer:
         UserError: its worker lacks something.
     """
     try:
-        outcome: Outcome = ray.get(reference)
+        outcome: TaskResult = ray.get(reference)
     except RayTaskError as error:
         cause = error.cause if isinstance(error.cause, BaseException) else error
         return _Answer(error=f"{type(cause).__name__}: {cause}".splitlines()[0])

@@ -11,7 +11,7 @@ from tfface.errors import UserError
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TaskResult:
     """What a worker answers.
 
     Attributes:
@@ -41,7 +41,7 @@ class Worker:
         os.environ.update(environment)
         _limit_threads(cores)
 
-    def open(self, name: str, job: list[Any]) -> Outcome:
+    def open(self, name: str, job: list[Any]) -> TaskResult:
         """Opens a job unless it is open.
 
         Args:
@@ -49,17 +49,17 @@ class Worker:
             job: a reference to it, in a list: so it is fetched here, once, and not with every call.
         """
         if self._job == name:
-            return Outcome()
+            return TaskResult()
         import ray
 
         try:
             opened: Job[Any] = ray.get(job[0])
             self._do, self._job = opened.open(), name
         except UserError as error:
-            return Outcome(lacking=f"node {self._node}: {error}")
-        return Outcome()
+            return TaskResult(lacking=f"node {self._node}: {error}")
+        return TaskResult()
 
-    def do(self, name: str, job: list[Any], item: Any) -> Outcome:
+    def do(self, name: str, job: list[Any], item: Any) -> TaskResult:
         """Does an item; what it raises, other than of what is lacking, is Ray's to repeat."""
         opened = self.open(name, job)
         if opened.lacking:
@@ -68,13 +68,13 @@ class Worker:
         try:
             return dataclasses.replace(opened, units=sum(self._do(item)))
         except UserError as error:
-            return Outcome(lacking=f"node {self._node}: {error}")
+            return TaskResult(lacking=f"node {self._node}: {error}")
 
 
 _workers: dict[str, Worker] = {}
 
 
-def do_task(node_environment: Mapping[str, str], name: str, job: list[Any], item: Any) -> Outcome:
+def do_task(node_environment: Mapping[str, str], name: str, job: list[Any], item: Any) -> TaskResult:
     """Does an item in a process that Ray keeps for tasks; the job stays open for the next."""
     if "task" not in _workers:
         _workers["task"] = Worker(address_here(), node_environment, 1)

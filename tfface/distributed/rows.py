@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from tfface.distributed.executor import HERE, Job, Step, Workers
+from tfface.distributed.executor import LOCAL, Executor, Job, Step
 from tfface.errors import UserError
 from tfface.utils.cache import Range, Store
 from tfface.utils.progress import progress
@@ -85,7 +85,7 @@ class RowJob(Job[Piece]):
         yield from self.compute(parts, piece.given_up, self.store.save)
 
 
-def fill(job: RowJob, *, label: str, unit: str = "images", workers: Workers = HERE) -> None:
+def fill(job: RowJob, *, label: str, unit: str = "images", executor: Executor = LOCAL) -> None:
     """Computes what is missing in a job's store.
 
     Args:
@@ -102,12 +102,12 @@ def fill(job: RowJob, *, label: str, unit: str = "images", workers: Workers = HE
         total = sum(map(job.units, job.store.ranges()))
         done = total - sum(map(job.units, missing))
         failed: list[Step[Piece]] = []
-        units = _units(workers.run(job, pieces(missing, job.longest, workers.together)), failed)
+        units = _units(executor.run(job, pieces(missing, job.longest, executor.together)), failed)
         for _ in progress(units, total=total, done=done, label=label, unit=unit):
             pass
         if failed:
-            _go_round(job, failed, workers)
-        if workers.together is not None:
+            _go_round(job, failed, executor)
+        if executor.together is not None:
             _await_all(job.store)
 
     job.store.fill(compute)
@@ -145,20 +145,20 @@ def pieces(missing: Sequence[Range], longest: int, together: int | None) -> Iter
         start += size
 
 
-def _go_round(job: RowJob, failed: list[Step[Piece]], workers: Workers) -> None:
+def _go_round(job: RowJob, failed: list[Step[Piece]], executor: Executor) -> None:
     """Computes what failed: as it is, then without the rows that make it fail, which are found by halving."""
     parts = [part for step in failed for part in step.item.parts if not job.store.has(part)]
-    failed = _still_failing(workers.run(job, [Piece((part,)) for part in parts], apart=True))
+    failed = _still_failing(executor.run(job, [Piece((part,)) for part in parts], apart=True))
     if not failed:
         return
     if not job.separable:
         raise UserError(f"{len(failed)} parts of {job.store.folder} fail again and again: {failed[0].error}")
     parts = [step.item.parts[0] for step in failed]
-    given_up = _culprits(job, parts, workers)
+    given_up = _culprits(job, parts, executor)
     for row, reason in sorted(given_up.items()):
         logger.warning(f"row {row} is given up: {reason}")
     again = [Piece((part,), {row: why for row, why in given_up.items() if part[0] <= row < part[1]}) for part in parts]
-    failed = _still_failing(workers.run(job, again, apart=True))
+    failed = _still_failing(executor.run(job, again, apart=True))
     if failed:
         raise UserError(f"rows {failed[0].item.parts[0]} of {job.store.folder} fail again and again: {failed[0].error}")
 
@@ -167,13 +167,13 @@ def _still_failing(steps: Iterator[Step[Piece]]) -> list[Step[Piece]]:
     return [step for step in steps if step.error]
 
 
-def _culprits(job: RowJob, parts: Sequence[Range], workers: Workers) -> dict[int, str]:
+def _culprits(job: RowJob, parts: Sequence[Range], executor: Executor) -> dict[int, str]:
     """Rows that fail by themselves, and how."""
     found: dict[int, str] = {}
     suspects = list(parts)
     while suspects:
         trials = [Piece((half,), trial=True) for part in suspects for half in _halves(part)]
-        failed = _still_failing(workers.run(job, trials, apart=True))
+        failed = _still_failing(executor.run(job, trials, apart=True))
         ranges = [(step.item.parts[0], step.error) for step in failed]
         found |= {start: error for (start, stop), error in ranges if stop - start == 1}
         suspects = [part for part, _ in ranges if part[1] - part[0] > 1]

@@ -13,7 +13,7 @@ import pyarrow as pa
 from tfface.augmentation import Corruption, key_number
 from tfface.data.dataset import FaceDataset
 from tfface.data.tfdata import check_at_hand, encoded_around
-from tfface.distributed.executor import HERE, Workers
+from tfface.distributed.executor import LOCAL, Executor
 from tfface.distributed.rows import RowJob, Save, fill
 from tfface.errors import ImageError, UserError
 from tfface.metrics.unit import unit
@@ -63,7 +63,7 @@ def embed_dataset(
     *,
     flip: bool = False,
     corruption: Corruption | None = None,
-    workers: Workers = HERE,
+    executor: Executor = LOCAL,
 ) -> Embeddings:
     """Embeds every photograph of a data set, or takes it from the cache.
 
@@ -78,10 +78,10 @@ def embed_dataset(
         corruption: of every crop, before the model sees it.
         workers: who embeds.
     """
-    plain = _embed_once(dataset, embedder, recipe, corruption, mirrored=False, workers=workers)
+    plain = _embed_once(dataset, embedder, recipe, corruption, mirrored=False, executor=executor)
     if not flip:
         return _read(dataset, plain)
-    return _read(dataset, plain, _embed_once(dataset, embedder, recipe, corruption, mirrored=True, workers=workers))
+    return _read(dataset, plain, _embed_once(dataset, embedder, recipe, corruption, mirrored=True, executor=executor))
 
 
 def embed_images(embedder: "Embedder", images: np.ndarray, *, flip: bool = False) -> np.ndarray:
@@ -106,7 +106,7 @@ def _embed_once(
     corruption: Corruption | None,
     *,
     mirrored: bool,
-    workers: Workers,
+    executor: Executor,
 ) -> Store:
     fingerprint: dict[str, Any] = {
         "format": _FORMAT,
@@ -125,11 +125,11 @@ def _embed_once(
     if not store.missing():
         return store
     if recipe.source == "mtcnn":
-        detect_faces(dataset, workers=workers)
+        detect_faces(dataset, executor=executor)
     label = f"embedding {'mirrored ' if mirrored else ''}with {embedder.preset.name}"
     label += f" behind {' and '.join(embedder.defense)}" if embedder.defense else ""
     label += f" under {corruption}" if corruption else ""
-    fill(_Embedding(store, dataset, embedder, recipe, corruption, mirrored), label=label, workers=workers)
+    fill(_Embedding(store, dataset, embedder, recipe, corruption, mirrored), label=label, executor=executor)
     return store
 
 

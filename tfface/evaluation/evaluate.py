@@ -9,7 +9,7 @@ import numpy as np
 
 from tfface.data.dataset import FaceDataset
 from tfface.data.pairs import Pairs
-from tfface.distributed.executor import HERE, Workers
+from tfface.distributed.executor import LOCAL, Executor
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings
 from tfface.evaluation.protocols import AllPairsJudge, Judge, ListJudge, Metrics, estimate_entry
@@ -74,7 +74,7 @@ def evaluate(
     threshold: float | None = None,
     groups: Mapping[str, str] | None = None,
     seed: int = 0,
-    workers: Workers = HERE,
+    executor: Executor = LOCAL,
 ) -> Evaluation:
     """Judges embeddings of a data set.
 
@@ -99,7 +99,9 @@ def evaluate(
     fixed = (preset.metric, preset.threshold, preset.threshold_source)
     if threshold is not None:
         fixed = (preset.metric, threshold, "--threshold")
-    judge = judge_pairs(dataset, embeddings, preset.metric, protocol=protocol, pairs=pairs, seed=seed, workers=workers)
+    judge = judge_pairs(
+        dataset, embeddings, preset.metric, protocol=protocol, pairs=pairs, seed=seed, executor=executor
+    )
     metrics = {
         "protocol": pairs.name if pairs else protocol,
         "images": len(dataset),
@@ -132,7 +134,7 @@ def judge_pairs(
     pairs: Pairs | None = None,
     seed: int = 0,
     worst: int = WORST,
-    workers: Workers = HERE,
+    executor: Executor = LOCAL,
 ) -> Judge:
     """The judge of a protocol's pairs, or of a list; people are numbered in the order of their sorted names.
 
@@ -151,7 +153,7 @@ def judge_pairs(
     """
     people = np.unique(np.array(dataset.identities), return_inverse=True)[1]
     if protocol == "all-pairs" and pairs is None:
-        return AllPairsJudge(embeddings, people, metric, seed, worst=worst, workers=workers)
+        return AllPairsJudge(embeddings, people, metric, seed, worst=worst, executor=executor)
     return ListJudge.of(dataset, embeddings, people, metric, protocol, pairs)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tfface.data.dataset import FaceDataset
-from tfface.distributed.executor import HERE, Workers
+from tfface.distributed.executor import LOCAL, Executor
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings
 from tfface.evaluation.evaluate import check_protocol, judge_pairs, remarks
@@ -98,7 +98,7 @@ def mine(
     calibrated: bool = False,
     top: int = WORST,
     seed: int = 0,
-    workers: Workers = HERE,
+    executor: Executor = LOCAL,
 ) -> Mined:
     """Finds the pairs that a model gets wrong.
 
@@ -118,7 +118,7 @@ def mine(
         UserError: the data set lacks the protocol's pairs, or they cannot be calibrated or judged.
     """
     check_protocol(dataset, protocol)
-    judge = judge_pairs(dataset, embeddings, preset.metric, protocol=protocol, seed=seed, worst=top, workers=workers)
+    judge = judge_pairs(dataset, embeddings, preset.metric, protocol=protocol, seed=seed, worst=top, executor=executor)
     if calibrated:
         if threshold is not None:
             raise UserError("a threshold and a calibrated one: ask for one of them")

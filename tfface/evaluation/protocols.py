@@ -14,7 +14,7 @@ import numpy as np
 
 from tfface.data.dataset import FaceDataset
 from tfface.data.pairs import Pairs
-from tfface.distributed.executor import HERE
+from tfface.distributed.executor import LOCAL
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings
 from tfface.metrics import intervals, pair_tiles
@@ -90,7 +90,7 @@ class Judge:
         """Edges, genuine counts and impostor counts of the distances."""
         raise NotImplementedError
 
-    def worst(self) -> tuple[pair_tiles.Pairs, pair_tiles.Pairs]:
+    def worst(self) -> tuple[pair_tiles.PairDistances, pair_tiles.PairDistances]:
         """The closest impostor pairs and the farthest genuine pairs, worst first, by image index.
 
         Of a list all pairs; of all pairs as many as were to be kept.
@@ -182,7 +182,7 @@ class AllPairsJudge(Judge):
         return self._errors(self.arrangement, self.images, thresholds)
 
     def _errors(self, arrangement: Arrangement, images: np.ndarray, thresholds: list[float], **region: str) -> Any:
-        how = {"images": images, "workers": self.how.get("workers", HERE), **region}
+        how = {"images": images, "workers": self.how.get("workers", LOCAL), **region}
         return error_counts(self.embeddings.vectors, arrangement, thresholds, **how)
 
     def calibrated(self) -> Metrics | None:
@@ -229,7 +229,7 @@ class AllPairsJudge(Judge):
         ]
         return edges, counts[0], counts[1]
 
-    def worst(self) -> tuple[pair_tiles.Pairs, pair_tiles.Pairs]:
+    def worst(self) -> tuple[pair_tiles.PairDistances, pair_tiles.PairDistances]:
         found = self.summary.of_images(self.images)
         return found.closest_impostors, found.farthest_genuine
 
@@ -352,8 +352,8 @@ class ListJudge(Judge):
         same = self.judged.same
         return edges, np.histogram(distances[same], edges)[0], np.histogram(distances[~same], edges)[0]
 
-    def worst(self) -> tuple[pair_tiles.Pairs, pair_tiles.Pairs]:
-        every = pair_tiles.Pairs(self.rows[:, 0], self.rows[:, 1], self.judged.distance)
+    def worst(self) -> tuple[pair_tiles.PairDistances, pair_tiles.PairDistances]:
+        every = pair_tiles.PairDistances(self.rows[:, 0], self.rows[:, 1], self.judged.distance)
         genuine, impostor = every.take(self.judged.same), every.take(~self.judged.same)
         return impostor.extreme(len(every)), genuine.extreme(len(every), farthest=True)
 

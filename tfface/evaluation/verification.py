@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verification:
     """The answer to "same person?" and all it depends on.
 
     Attributes:
@@ -60,7 +60,7 @@ def verify(
     recipe_name: str | None = None,
     threshold: float | None = None,
     flip: bool = False,
-) -> Verdict:
+) -> Verification:
     """Judges a pair of photographs.
 
     Args:
@@ -84,7 +84,7 @@ def verify(
         raise ImageError(f"{paths[int(position)]}: {reason}") from error
     vectors = embed_images(embedder, images, flip=flip)
     distance = float(from_cosine(cosine_distance(vectors[:1], vectors[1:])[0], preset.metric))
-    return Verdict(
+    return Verification(
         preset.name,
         embedder.sha256,
         chosen.name,

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfface.distributed.executor import HERE, Workers
-from tfface.metrics.pair_tiles import TILE, Rows, Tile, strips, tile_plan
+from tfface.distributed.executor import LOCAL, Executor
+from tfface.metrics.pair_tiles import TILE, RowSource, Tile, strips, tile_plan
 from tfface.metrics.similarity import Arrangement, sorted_rows
 from tfface.metrics.tile_groups import Arrays, TileGroups, TileJob, found_by, over_tiles, tile_store
 from tfface.utils.array_file import FlatRows
@@ -42,7 +42,7 @@ def error_counts(
     region: str | None = None,
     tile: int = TILE,
     threads: int | None = None,
-    workers: Workers = HERE,
+    executor: Executor = LOCAL,
 ) -> list[IdentityErrors]:
     """Goes over all pairs again and counts each person's errors at thresholds on the cosine distance.
 
@@ -58,11 +58,11 @@ def error_counts(
     """
     if region not in (None, "a", "b"):
         raise ValueError(f"region {region!r}: a, b or None")
-    rows = sorted_rows(embeddings, arrangement, images, on_disk=workers is not HERE)
+    rows = sorted_rows(embeddings, arrangement, images, on_disk=executor is not LOCAL)
     limits = [_float32_below(threshold) for threshold in thresholds]
     plan = tile_plan(len(arrangement.order), tile, boundary=arrangement.boundary)
     errors = np.zeros((2, len(limits), len(arrangement.names)), np.int64)
-    for kind, first, counts in _counted(rows, arrangement.codes, TileGroups(plan, region), limits, threads, workers):
+    for kind, first, counts in _counted(rows, arrangement.codes, TileGroups(plan, region), limits, threads, executor):
         errors[kind, :, first : first + counts.shape[1]] += counts
     people = _people(arrangement, region)
     sizes = arrangement.sizes[people]
@@ -84,13 +84,13 @@ def _counted(
     groups: TileGroups,
     limits: Sequence[np.float32],
     threads: int | None,
-    workers: Workers,
+    executor: Executor,
 ) -> Iterator[_Counts]:
     label = "counting errors by person"
     if isinstance(rows, FlatRows):
         store = tile_store("pair-errors", rows, codes, groups, {"limits": [float(limit) for limit in limits]})
-        job = _Counting(rows, codes, groups, tuple(limits), threads if workers is HERE else 1, store)
-        for held in found_by(job, label=label, workers=workers):
+        job = _Counting(rows, codes, groups, tuple(limits), threads if executor is LOCAL else 1, store)
+        for held in found_by(job, label=label, executor=executor):
             yield from _unpacked(held, len(limits))
         return
     in_memory = rows
@@ -142,7 +142,7 @@ def _unpacked(held: Arrays, limits: int) -> Iterator[_Counts]:
         yield kind, first, flat.reshape(limits, -1)
 
 
-def _tile_errors(rows: Rows, codes: np.ndarray, tile: Tile, limits: Sequence[np.float32]) -> list[_Counts]:
+def _tile_errors(rows: RowSource, codes: np.ndarray, tile: Tile, limits: Sequence[np.float32]) -> list[_Counts]:
     row_codes, column_codes = codes[slice(*tile.rows)], codes[slice(*tile.columns)]
     # Only the people in the tile: at most as many as it has rows, however many there are.
     genuine, by_row = (np.zeros((len(limits), np.ptp(row_codes) + 1), np.int64) for _ in range(2))

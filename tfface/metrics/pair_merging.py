@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from tfface.errors import UserError
-from tfface.metrics.pair_tiles import BINS, WORST, Pairs, Tally, TileResult, join
+from tfface.metrics.pair_tiles import BINS, WORST, PairDistances, Tally, TileResult, join
 
 METRICS = ("cosine", "euclidean")
 REGIONS = ("a", "b", "across")
@@ -74,9 +74,9 @@ class PairSummary:
     """
 
     regions: dict[str, RegionScores]
-    closest_impostors: Pairs
-    farthest_genuine: Pairs
-    genuine_pairs: Pairs | None
+    closest_impostors: PairDistances
+    farthest_genuine: PairDistances
+    genuine_pairs: PairDistances | None
 
     @cached_property
     def total(self) -> RegionScores:
@@ -89,8 +89,8 @@ class PairSummary:
     def of_images(self, order: np.ndarray) -> "PairSummary":
         """The same with rows replaced by the images `order[row]`."""
 
-        def named(pairs: Pairs) -> Pairs:
-            return Pairs(order[pairs.first], order[pairs.second], pairs.distance)
+        def named(pairs: PairDistances) -> PairDistances:
+            return PairDistances(order[pairs.first], order[pairs.second], pairs.distance)
 
         kept = None if self.genuine_pairs is None else named(self.genuine_pairs)
         return dataclasses.replace(
@@ -145,7 +145,7 @@ class Merger:
         self._worst, self._keep = worst, keep_genuine
         self._sums = {region: (_Sum(), _Sum()) for region in REGIONS}
         self._closest = self._farthest = join([])
-        self._genuine: dict[int, Pairs] = {}
+        self._genuine: dict[int, PairDistances] = {}
 
     def add(self, result: TileResult) -> None:
         """Merges what a tile yields."""
@@ -195,7 +195,7 @@ class Merger:
         every = join([self._genuine[number] for number in sorted(self._genuine)]) if self._keep else None
         return PairSummary(regions, self._closest, self._farthest, every)
 
-    def _merge_worst(self, closest: Pairs, farthest: Pairs) -> None:
+    def _merge_worst(self, closest: PairDistances, farthest: PairDistances) -> None:
         self._closest = join([self._closest, closest]).extreme(self._worst)
         self._farthest = join([self._farthest, farthest]).extreme(self._worst, farthest=True)
 
@@ -208,9 +208,9 @@ def merge(results: Iterable[TileResult], *, worst: int = WORST, keep_genuine: bo
     return merger.summary()
 
 
-def _flat(name: str, pairs: Pairs) -> dict[str, np.ndarray]:
+def _flat(name: str, pairs: PairDistances) -> dict[str, np.ndarray]:
     return {f"{name}_{field}": getattr(pairs, field) for field in ("first", "second", "distance")}
 
 
-def _pairs(held: Mapping[str, np.ndarray], name: str) -> Pairs:
-    return Pairs(*(held[f"{name}_{field}"] for field in ("first", "second", "distance")))
+def _pairs(held: Mapping[str, np.ndarray], name: str) -> PairDistances:
+    return PairDistances(*(held[f"{name}_{field}"] for field in ("first", "second", "distance")))

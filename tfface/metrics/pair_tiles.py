@@ -48,7 +48,7 @@ class Tile(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Pairs:
+class PairDistances:
     """Pairs of rows (or images) with the cosine distance of each."""
 
     first: np.ndarray
@@ -58,11 +58,11 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.distance)
 
-    def take(self, chosen: np.ndarray) -> "Pairs":
+    def take(self, chosen: np.ndarray) -> "PairDistances":
         """The pairs at the places, or where the mask, says."""
-        return Pairs(self.first[chosen], self.second[chosen], self.distance[chosen])
+        return PairDistances(self.first[chosen], self.second[chosen], self.distance[chosen])
 
-    def extreme(self, limit: int, *, farthest: bool = False) -> "Pairs":
+    def extreme(self, limit: int, *, farthest: bool = False) -> "PairDistances":
         """The `limit` closest (or farthest) pairs; equal distances go by first, then second."""
         key = -self.distance if farthest else self.distance
         kept = self
@@ -72,13 +72,13 @@ class Pairs:
         return kept.take(np.lexsort((kept.second, kept.first, key))[:limit])
 
 
-NO_PAIRS = Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
+NO_PAIRS = PairDistances(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
-def join(parts: Sequence[Pairs]) -> Pairs:
+def join(parts: Sequence[PairDistances]) -> PairDistances:
     """The pairs of all parts, in order."""
     parts = [NO_PAIRS, *parts]
-    return Pairs(
+    return PairDistances(
         np.concatenate([part.first for part in parts]),
         np.concatenate([part.second for part in parts]),
         np.concatenate([part.distance for part in parts]),
@@ -109,9 +109,9 @@ class TileResult:
     tile: Tile
     genuine: Tally
     impostor: Tally
-    closest_impostors: Pairs
-    farthest_genuine: Pairs
-    genuine_pairs: Pairs
+    closest_impostors: PairDistances
+    farthest_genuine: PairDistances
+    genuine_pairs: PairDistances
 
 
 @dataclass(frozen=True)
@@ -162,14 +162,14 @@ def _blocks(start: int, stop: int, longest: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(edges))
 
 
-class Rows(Protocol):
+class RowSource(Protocol):
     """Rows of float32 numbers, in memory or on disk."""
 
     def __getitem__(self, rows: slice, /) -> np.ndarray: ...
 
 
 def score_tile(
-    embeddings: Rows, codes: np.ndarray, tile: Tile, *, worst: int = WORST, keep_genuine: bool = True
+    embeddings: RowSource, codes: np.ndarray, tile: Tile, *, worst: int = WORST, keep_genuine: bool = True
 ) -> TileResult:
     """Counts, sums and worst pairs of one tile.
 
@@ -182,7 +182,7 @@ def score_tile(
     """
     genuine, impostor = _Counter(), _Counter()
     closest, farthest = NO_PAIRS, NO_PAIRS
-    kept: list[Pairs] = []
+    kept: list[PairDistances] = []
     for strip in strips(embeddings, codes, tile):
         impostor.add(strip.distances, strip.masked, strip.scratch, strip.bins)
         closest = _closest(closest, strip, worst)
@@ -211,17 +211,17 @@ class Strip:
     column: int
     distances: np.ndarray
     masked: int
-    genuine: Pairs
+    genuine: PairDistances
     scratch: np.ndarray
     bins: np.ndarray
 
-    def pairs(self, chosen: np.ndarray) -> Pairs:
+    def pairs(self, chosen: np.ndarray) -> PairDistances:
         """The pairs at flat places of `distances`."""
         rows, columns = np.divmod(chosen, self.distances.shape[1])
-        return Pairs(rows + self.row, columns + self.column, self.distances.ravel()[chosen])
+        return PairDistances(rows + self.row, columns + self.column, self.distances.ravel()[chosen])
 
 
-def strips(embeddings: Rows, codes: np.ndarray, tile: Tile) -> Iterator[Strip]:
+def strips(embeddings: RowSource, codes: np.ndarray, tile: Tile) -> Iterator[Strip]:
     """The distances of a tile, some rows at a time; each strip overwrites the one before."""
     (row, last_row), (column, last_column) = tile.rows, tile.columns
     width = last_column - column
@@ -253,7 +253,7 @@ def _cosine_distances(rows: np.ndarray, transposed: np.ndarray, out: np.ndarray)
         np.clip(out, 0, 2, out=out)
 
 
-def _take_out_genuine(strip: np.ndarray, row: int, column: int, ends: np.ndarray) -> tuple[Pairs, int]:
+def _take_out_genuine(strip: np.ndarray, row: int, column: int, ends: np.ndarray) -> tuple[PairDistances, int]:
     """Masks all that is no impostor pair; returns the genuine pairs and the count of what was masked."""
     if ends[-1] <= column:
         return NO_PAIRS, 0
@@ -262,14 +262,14 @@ def _take_out_genuine(strip: np.ndarray, row: int, column: int, ends: np.ndarray
     counts = np.maximum(ends - starts, 0)
     first = np.repeat(rows, counts)
     second = np.arange(counts.sum()) + np.repeat(starts - np.cumsum(counts) + counts, counts)
-    genuine = Pairs(first, second, strip[first - row, second - column])
+    genuine = PairDistances(first, second, strip[first - row, second - column])
     widths = np.maximum(ends - column, 0)
     for place in np.flatnonzero(widths):
         strip[place, : widths[place]] = _MASKED
     return genuine, int(widths.sum())
 
 
-def _closest(found: Pairs, strip: Strip, limit: int) -> Pairs:
+def _closest(found: PairDistances, strip: Strip, limit: int) -> PairDistances:
     """The closest impostor pairs among those found and a strip's."""
     flat = strip.distances.ravel()
     if len(found) == limit:

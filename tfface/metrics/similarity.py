@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from tfface.distributed.executor import HERE, Workers
+from tfface.distributed.executor import LOCAL, Executor
 from tfface.errors import UserError
 from tfface.metrics.pair_merging import Merger, PairSummary, checked_metric
 from tfface.metrics.pair_tiles import TILE, WORST, Tile, TilePlan, TileResult, score_tile, tile_plan
@@ -131,7 +131,7 @@ def all_pairs(
     tile: int = TILE,
     worst: int = WORST,
     threads: int | None = None,
-    workers: Workers = HERE,
+    executor: Executor = LOCAL,
 ) -> PairSummary:
     """Scores every pair of images; pairs in the summary name images by their place in `identities`.
 
@@ -149,13 +149,13 @@ def all_pairs(
         UserError: fewer than two images, or embeddings that are not unit vectors.
     """
     arrangement = arrange(identities, seed=seed)
-    rows = sorted_rows(embeddings, arrangement, images, on_disk=workers is not HERE)
+    rows = sorted_rows(embeddings, arrangement, images, on_disk=executor is not LOCAL)
     keep = arrangement.genuine_pairs <= MOST_GENUINE_KEPT
     plan = tile_plan(len(arrangement.order), tile, boundary=arrangement.boundary)
     merger = Merger(worst=worst, keep_genuine=keep)
     if isinstance(rows, FlatRows):
-        job = scoring_job(rows, arrangement.codes, plan, worst, keep, threads if workers is HERE else 1)
-        for held in found_by(job, label="scoring pairs", workers=workers):
+        job = scoring_job(rows, arrangement.codes, plan, worst, keep, threads if executor is LOCAL else 1)
+        for held in found_by(job, label="scoring pairs", executor=executor):
             merger.absorb(held)
     else:
         in_memory = rows

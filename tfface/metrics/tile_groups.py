@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import threadpoolctl
 
-from tfface.distributed.executor import HERE, Workers
+from tfface.distributed.executor import LOCAL, Executor
 from tfface.distributed.rows import RowJob, Save, fill
 from tfface.metrics.pair_tiles import Tile, TilePlan
 from tfface.utils.array_file import FlatRows
@@ -148,9 +148,9 @@ def tile_store(kind: str, rows: FlatRows, codes: np.ndarray, groups: TileGroups,
     return Store(kind, fingerprint, len(groups.all()), shard_rows=1)
 
 
-def found_by(job: TileJob, *, label: str, workers: Workers = HERE) -> Iterator[Arrays]:
+def found_by(job: TileJob, *, label: str, executor: Executor = LOCAL) -> Iterator[Arrays]:
     """What is found out about each group; what is not on disk is computed first."""
-    fill(job, label=label, unit="parts", workers=workers)
+    fill(job, label=label, unit="parts", executor=executor)
     for table in job.store.tables():
         yield {name: table[name][0].values.to_numpy(zero_copy_only=False) for name in table.column_names}
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfface.utils.sending import fields_of
 from tfface.errors import Unavailable, UserError
 from tfface.hub import weights
 from tfface.utils import registry
 from tfface.utils.files import package_data, read_json
+from tfface.utils.sending import fields_of
 
 if TYPE_CHECKING:
     import keras
@@ -220,7 +220,7 @@ def _arrived(preset: Preset, sha256: str) -> Embedder:
     """An embedder that came from another process: built and compiled once, however many jobs come with it."""
 
     def build() -> "keras.Model":
-        found = load_by_name(preset.name, offline=True)
+        found = load_embedder(preset.name, offline=True)
         if found.sha256 != sha256:
             raise UserError(f"{preset.name} has weights {found.sha256[:12]} here, not {sha256[:12]}: share the cache")
         return found.build()
@@ -228,7 +228,7 @@ def _arrived(preset: Preset, sha256: str) -> Embedder:
     return Embedder(preset, sha256, build)
 
 
-def load_by_name(name: str, *, offline: bool = False) -> Embedder:
+def load_embedder(name: str, *, offline: bool = False) -> Embedder:
     """The embedder that a `--model` name means: one of ours, or one of the `deepface` package.
 
     Raises:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from tfface.robustness.context import Setting
+from tfface.robustness.context import Context
 from tfface.robustness.trial import Subjects
 from tfface.utils.cache import Store
 from tfface.utils.files import digest_of
@@ -84,7 +84,7 @@ def attacked_images(
 
 
 def adversarial_vectors(
-    setting: Setting,
+    context: Context,
     photographs: np.ndarray,
     labels: np.ndarray,
     epsilons: Sequence[float],
@@ -105,11 +105,11 @@ def adversarial_vectors(
         label: what is being done, for the progress.
         name: of the attack, one of `ATTACKS`.
     """
-    head = setting.head
+    head = context.head
     assert head is not None, "a head is attacked"
     fingerprint = {
         "format": _FORMAT,
-        **setting.record(),
+        **context.record(),
         "head": head.sha256,
         "attack": attack_record(name),
         "epsilons": list(epsilons),
@@ -118,14 +118,14 @@ def adversarial_vectors(
     store = Store("adversarial-embeddings", fingerprint, len(photographs), shard_rows=_BATCH)
 
     def compute(missing: Sequence[tuple[int, int]], save: Callable[[tuple[int, int], pa.Table], None]) -> None:
-        victim, total = setting.victim("classify"), len(store.ranges())
+        victim, total = context.victim("classify"), len(store.ranges())
         for start, stop in progress(missing, total=total, done=total - len(missing), label=label, unit="batches"):
-            images, _ = setting.crops(photographs[start:stop])
-            keys = Subjects("classify", "", photographs[start:stop]).keys(setting.dataset)
+            images, _ = context.crops(photographs[start:stop])
+            keys = Subjects("classify", "", photographs[start:stop]).keys(context.dataset)
             attacked = attacked_images(
-                victim, images, labels[start:stop], epsilons, name=name, keys=keys, seed=setting.seed
+                victim, images, labels[start:stop], epsilons, name=name, keys=keys, seed=context.seed
             )
-            vectors = [setting.embedder.embed(attacked[:, place]) for place in range(len(epsilons))]
+            vectors = [context.embedder.embed(attacked[:, place]) for place in range(len(epsilons))]
             save((start, stop), pa.table({"embedding": list(np.stack(vectors, axis=1).reshape(stop - start, -1))}))
 
     store.fill(compute)

@@ -26,7 +26,7 @@ from tfface.paper.retraining_data import (
 )
 from tfface.paper.table2 import saved_head, trained_head
 from tfface.preprocessing.images import Recipe
-from tfface.robustness.context import Judging, Setting
+from tfface.robustness.context import Context, Judging
 from tfface.training.head import Head, HeadSettings, kept_head
 from tfface.training.head_data import PEOPLE, HeadData, HeadVectors, embed_head_data
 from tfface.utils import registry
@@ -39,7 +39,7 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class RetrainingConfig:
     """What is asked for.
 
     Attributes:
@@ -101,7 +101,7 @@ class Start:
         copies: embeddings of these, and of a copy of each test photograph.
     """
 
-    setting: Setting
+    context: Context
     data: HeadData
     vectors: HeadVectors
     hardness: Hardness
@@ -110,18 +110,18 @@ class Start:
 
     @property
     def old(self) -> Head:
-        assert self.setting.head is not None, "made with it"
-        return self.setting.head
+        assert self.context.head is not None, "made with it"
+        return self.context.head
 
     @property
     def settings(self) -> HeadSettings:
         """Of the new head, which has the old head's layers."""
         first, *others = self.old.weights
-        return HeadSettings(hidden=len(first[1]) if others else 0, seed=self.setting.seed)
+        return HeadSettings(hidden=len(first[1]) if others else 0, seed=self.context.seed)
 
     def labels(self, photographs: np.ndarray) -> np.ndarray:
         """(N,) int: who is on each, as the heads number them."""
-        return self.data.labels(self.setting.dataset, photographs)
+        return self.data.labels(self.context.dataset, photographs)
 
     @property
     def clean(self) -> tuple[np.ndarray, np.ndarray]:
@@ -156,7 +156,7 @@ class Retrained:
     made: int
 
 
-def begin(plan: Plan, dataset: FaceDataset, embedder: "Embedder", recipe: Recipe) -> Start:
+def begin(plan: RetrainingConfig, dataset: FaceDataset, embedder: "Embedder", recipe: Recipe) -> Start:
     """Splits the photographs, trains or loads the old head, mines its people and makes the copies.
 
     Raises:
@@ -176,11 +176,11 @@ def begin(plan: Plan, dataset: FaceDataset, embedder: "Embedder", recipe: Recipe
     hardness = mine_people(dataset, data, vectors, embedder.preset, seed=plan.seed)
     aimed = aimed_copies(dataset, data, hardness.hard, copies=plan.copies, seed=plan.seed)
     copies = embed_copies(dataset, embedder, recipe, data, aimed)
-    setting = Setting(dataset, embedder, recipe, Judging(), plan.seed, head=head)
-    return Start(setting, data, vectors, hardness, aimed, copies)
+    context = Context(dataset, embedder, recipe, Judging(), plan.seed, head=head)
+    return Start(context, data, vectors, hardness, aimed, copies)
 
 
-def retrain(plan: Plan, start: Start) -> Retrained:
+def retrain(plan: RetrainingConfig, start: Start) -> Retrained:
     """Attacks the training photographs and trains a new head on them too, in so many rounds."""
     if not plan.adversarial_share:
         return _train(plan, start, [], [])
@@ -193,19 +193,21 @@ def retrain(plan: Plan, start: Start) -> Retrained:
     return found
 
 
-def attacked_photographs(plan: Plan, start: Start, head: Head, photographs: np.ndarray, label: str) -> np.ndarray:
+def attacked_photographs(
+    plan: RetrainingConfig, start: Start, head: Head, photographs: np.ndarray, label: str
+) -> np.ndarray:
     """(N, E, D) embeddings of photographs after the plan's attack on a head."""
-    setting = start.setting if head is start.old else dataclasses.replace(start.setting, head=head)
+    context = start.context if head is start.old else dataclasses.replace(start.context, head=head)
     labels = start.labels(photographs)
-    return adversarial_vectors(setting, photographs, labels, plan.epsilons, label=label, name=plan.attack)
+    return adversarial_vectors(context, photographs, labels, plan.epsilons, label=label, name=plan.attack)
 
 
-def _attacked_training(plan: Plan, start: Start, head: Head, number: int) -> np.ndarray:
+def _attacked_training(plan: RetrainingConfig, start: Start, head: Head, number: int) -> np.ndarray:
     label = f"round {number} of {plan.rounds}: attacking the training photographs"
     return attacked_photographs(plan, start, head, start.data.train, label)[start.vectors.train_ok]
 
 
-def _train(plan: Plan, start: Start, attacked: Sequence[Head], made: Sequence[np.ndarray]) -> Retrained:
+def _train(plan: RetrainingConfig, start: Start, attacked: Sequence[Head], made: Sequence[np.ndarray]) -> Retrained:
     """The head of a round, trained or taken from the cache.
 
     Args:
@@ -230,15 +232,15 @@ def _train(plan: Plan, start: Start, attacked: Sequence[Head], made: Sequence[np
     return Retrained(head, len(clean[0]), len(copies[0]), len(chosen), len(pool))
 
 
-def _chosen(plan: Plan, others: int, made: int) -> np.ndarray:
+def _chosen(plan: RetrainingConfig, others: int, made: int) -> np.ndarray:
     """Which adversarial images are taken, so that they have their share: some of them, or all several times."""
     count = round(plan.adversarial_share / (1 - plan.adversarial_share) * others) if made else 0
     return np.resize(np.random.default_rng(plan.seed).permutation(made), count)
 
 
-def _facts(plan: Plan, start: Start, attacked: Sequence[Head]) -> dict[str, Any]:
+def _facts(plan: RetrainingConfig, start: Start, attacked: Sequence[Head]) -> dict[str, Any]:
     """What a later reader must know: the photographs as the old head's, so that `attack --head` finds them."""
-    keys = start.setting.dataset.keys
+    keys = start.context.dataset.keys
     return {
         **{name: value for name, value in start.old.facts.items() if name != "settings"},
         "retraining": {

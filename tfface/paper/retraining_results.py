@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tfface.metrics.intervals import Estimate, wilson
-from tfface.paper.retraining import Plan, Retrained, Start, attacked_photographs
+from tfface.paper.retraining import Retrained, RetrainingConfig, Start, attacked_photographs
 from tfface.training.head import Head
 
 Metrics = dict[str, Any]
@@ -74,7 +74,7 @@ def rate_entry(wrong: np.ndarray) -> Metrics:
     return {"images": wrong.size, "errors": int(wrong.sum()), "error_rate": rate.value, "ci95": rate.ci95}
 
 
-def judge(plan: Plan, start: Start, retrained: Retrained) -> tuple[Wrong, Wrong]:
+def judge(plan: RetrainingConfig, start: Start, retrained: Retrained) -> tuple[Wrong, Wrong]:
     """What the old head and the new get wrong of the four sets, made of the test photographs alone."""
     test, ok = start.data.test, start.vectors.test_ok
     sets = {"clean": start.vectors.test[:, None], "augmented": start.copies.test[:, None]}
@@ -86,7 +86,7 @@ def judge(plan: Plan, start: Start, retrained: Retrained) -> tuple[Wrong, Wrong]
     return Wrong.of(start.old, sets, labels), Wrong.of(retrained.head, sets, labels)
 
 
-def entry(plan: Plan, start: Start, retrained: Retrained, before: Wrong, after: Wrong) -> Metrics:
+def entry(plan: RetrainingConfig, start: Start, retrained: Retrained, before: Wrong, after: Wrong) -> Metrics:
     """What a retraining found, as `metrics.json` holds it; without the verification of unseen people."""
     return {
         "judged_on": "validation photographs" if plan.validate else "test photographs",
@@ -215,7 +215,7 @@ def _failed(start: Start) -> int:
     return int((~start.vectors.train_ok).sum() + (~start.vectors.test_ok).sum())
 
 
-def _remarks(plan: Plan, start: Start) -> list[str]:
+def _remarks(plan: RetrainingConfig, start: Start) -> list[str]:
     """What a reader must know to read the numbers rightly."""
     said = []
     if len(plan.epsilons) > 1:

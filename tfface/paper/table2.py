@@ -15,7 +15,7 @@ from tfface.errors import UserError
 from tfface.metrics.intervals import wilson
 from tfface.metrics.similarity import cosine_distance, from_cosine, to_cosine
 from tfface.preprocessing.images import Recipe
-from tfface.robustness.rows import Rows
+from tfface.robustness.rows import TrialResults
 from tfface.robustness.thresholds import Threshold
 from tfface.robustness.trial import Subjects
 from tfface.training.head import Head, HeadSettings, kept_head
@@ -151,7 +151,9 @@ class Similarity:
         }
 
 
-def claim(rows: Rows, subjects: Subjects, similarity: Similarity) -> tuple[Metrics | None, list[Metrics | None]]:
+def claim(
+    rows: TrialResults, subjects: Subjects, similarity: Similarity
+) -> tuple[Metrics | None, list[Metrics | None]]:
     """The similarity test of the attacked photographs as they are, and at each epsilon of those that fool the head."""
     attacked = subjects.first[rows.attacked]
     clean = similarity.entry(attacked, similarity.clean_vectors(attacked))

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from tfface.data.tfdata import check_at_hand, encoded_around
-from tfface.distributed.executor import HERE, Workers
+from tfface.distributed.executor import LOCAL, Executor
 from tfface.distributed.rows import RowJob, Save, fill
 from tfface.errors import ImageError
 from tfface.preprocessing.images import decode
@@ -109,14 +109,14 @@ def find_faces(dataset: "FaceDataset") -> FaceTable:
     return known_faces(dataset, 0, len(dataset))
 
 
-def detect_faces(dataset: "FaceDataset", *, workers: Workers = HERE) -> None:
+def detect_faces(dataset: "FaceDataset", *, executor: Executor = LOCAL) -> None:
     """Finds the faces of all photographs of a data set that were not looked at before.
 
     Args:
         dataset: whose photographs.
         workers: who looks.
     """
-    fill(_Finding.of(dataset), label="finding faces", unit="parts", workers=workers)
+    fill(_Finding.of(dataset), label="finding faces", unit="parts", executor=executor)
 
 
 def known_faces(dataset: "FaceDataset", start: int, stop: int) -> FaceTable:

@@ -16,7 +16,7 @@ import numpy as np
 from tfface.preprocessing.images import encode_png
 from tfface.report.attack_tables import how
 from tfface.report.paper import TABLE_2
-from tfface.robustness.examples import Answer, Example
+from tfface.robustness.examples import Example, ExampleAnswer
 from tfface.utils.files import atomic_write, write_json
 
 Metrics = dict[str, Any]
@@ -182,7 +182,7 @@ def _last(example: Example) -> Example:
     return dataclasses.replace(example, noise=example.noise[-1:])
 
 
-def _words(answer: Answer, limit: float) -> str:
+def _words(answer: ExampleAnswer, limit: float) -> str:
     verdict = f"{answer.distance:.3f}, limit {limit:.3f}: {'match' if answer.matches else 'no match'}"
     return verdict if answer.taken_for is None else f"head: {answer.taken_for}\n{verdict}"
 

@@ -5,21 +5,21 @@ from typing import TYPE_CHECKING, Any
 
 from tfface.models import _embedder
 from tfface.report.distillation import model_card, plot_curves, print_comparison
-from tfface.utils.result import Clock, run_record
 from tfface.utils.files import atomic_write, read_json, write_json
 from tfface.utils.progress import print_table
+from tfface.utils.result import Clock, run_record
 
 if TYPE_CHECKING:
     from tfface.models._embedder import Embedder
     from tfface.training.checkpoints import Checkpoints, History
-    from tfface.training.job import Job
+    from tfface.training.job import DistillationJob
     from tfface.training.validation import Score
 
 Metrics = dict[str, Any]
 
 
 def distillation_record(
-    job: "Job", embedder: "Embedder", score: "Score", checkpoints: "Checkpoints", clock: Clock
+    job: "DistillationJob", embedder: "Embedder", score: "Score", checkpoints: "Checkpoints", clock: Clock
 ) -> Metrics:
     """What is known of a student before the held-out people are read."""
     best = checkpoints.history[checkpoints.best_epoch or 0]

@@ -13,7 +13,7 @@ from typing import Any
 
 from tfface.data.dataset import natural_key
 from tfface.errors import UserError
-from tfface.report.page_parts import FigureRow, Slider, Step
+from tfface.report.page_parts import FigureRow, PipelineStep, Slider
 from tfface.report.page_runs import Run
 from tfface.utils.files import read_json
 
@@ -66,7 +66,9 @@ def _row(folder: Path, row: Metrics, length: int) -> FigureRow:
     distances = row.get("distances") or [None] * length
     verdicts = row.get("verdicts") or [""] * length
     steps = [
-        Step(file(adversarial), file(noise), _caption(distance, row.get("threshold"), verdict), verdict != verdicts[0])
+        PipelineStep(
+            file(adversarial), file(noise), _caption(distance, row.get("threshold"), verdict), verdict != verdicts[0]
+        )
         for adversarial, noise, distance, verdict in zip(
             row["adversarial"], row["noise"], distances, verdicts, strict=True
         )

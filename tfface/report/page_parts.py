@@ -84,7 +84,7 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Step:
+class PipelineStep:
     """A photograph attacked at one epsilon.
 
     Attributes:
@@ -106,7 +106,7 @@ class FigureRow:
 
     clean: Path
     reference: Path | None
-    steps: Sequence[Step]
+    steps: Sequence[PipelineStep]
     person: str
     compared: str
 

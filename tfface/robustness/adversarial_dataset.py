@@ -10,9 +10,9 @@ import numpy as np
 
 from tfface.data import manifest
 from tfface.metrics.similarity import from_cosine
-from tfface.robustness.experiment import Campaign
+from tfface.robustness.experiment import Experiment
 from tfface.robustness.results import finite, pair_distances
-from tfface.robustness.rows import Rows, TrialStore
+from tfface.robustness.rows import TrialResults, TrialStore
 from tfface.robustness.trial import Trial
 from tfface.utils.files import atomic_write, digest_of
 from tfface.utils.progress import progress
@@ -24,23 +24,23 @@ Record = dict[str, Any]
 class Made:
     """A trial that was run, and the campaign it is of."""
 
-    campaign: Campaign
+    experiment: Experiment
     trial: Trial
-    rows: Rows
+    rows: TrialResults
 
 
 def header(trials: Sequence[Trial]) -> Record:
     """What makes the data set, for its manifest; another run's differs."""
-    setting = trials[0].setting
+    context = trials[0].context
     return {
         "command": "attack",
-        "dataset": setting.dataset.name,
-        "dataset_version": setting.dataset.version,
-        "recipe": setting.recipe.name,
-        "seed": setting.seed,
-        "models": list(dict.fromkeys(trial.setting.embedder.preset.name for trial in trials)),
-        "weights_sha256": list(dict.fromkeys(trial.setting.embedder.sha256 for trial in trials)),
-        "judged": setting.judging.name,
+        "dataset": context.dataset.name,
+        "dataset_version": context.dataset.version,
+        "recipe": context.recipe.name,
+        "seed": context.seed,
+        "models": list(dict.fromkeys(trial.context.embedder.preset.name for trial in trials)),
+        "weights_sha256": list(dict.fromkeys(trial.context.embedder.sha256 for trial in trials)),
+        "judged": context.judging.name,
         "trials": [f"{trial.label}-{digest_of(trial.fingerprint())}" for trial in trials],
     }
 
@@ -69,12 +69,12 @@ def write(folder: Path, made: Sequence[Made]) -> int:
         folder: claimed before.
         made: the trials, run with `pictures`.
     """
-    several = len({one.trial.setting.embedder.preset.name for one in made}) > 1
+    several = len({one.trial.context.embedder.preset.name for one in made}) > 1
     records: list[Record] = []
     for one in made:
         label = one.trial.label
         if several:
-            label += "-" + one.trial.setting.embedder.preset.name.replace("/", "-").replace(":", "-")
+            label += "-" + one.trial.context.embedder.preset.name.replace("/", "-").replace(":", "-")
         for record, data in _pictures(one.trial, one.rows, label):
             with atomic_write(folder / record["file"]) as temporary:
                 temporary.write_bytes(data)
@@ -83,7 +83,7 @@ def write(folder: Path, made: Sequence[Made]) -> int:
     return len(records)
 
 
-def _pictures(trial: Trial, rows: Rows, label: str) -> Iterator[tuple[Record, bytes]]:
+def _pictures(trial: Trial, rows: TrialResults, label: str) -> Iterator[tuple[Record, bytes]]:
     shards = TrialStore(trial).tables(["png"])
     pictures = (kept for table in shards for kept in table["png"].to_pylist())
     details = (_answers if trial.subjects.second is None else _distances)(trial, rows)
@@ -95,31 +95,31 @@ def _pictures(trial: Trial, rows: Rows, label: str) -> Iterator[tuple[Record, by
                 yield _record(trial, rows, number, place, label) | details(number, place), data
 
 
-def _record(trial: Trial, rows: Rows, number: int, place: int, label: str) -> Record:
-    setting, subjects = trial.setting, trial.subjects
+def _record(trial: Trial, rows: TrialResults, number: int, place: int, label: str) -> Record:
+    context, subjects = trial.context, trial.subjects
     index = int(subjects.first[number])
-    source, person = setting.dataset.keys[index], setting.dataset.identities[index]
+    source, person = context.dataset.keys[index], context.dataset.identities[index]
     budget = "minimal" if trial.minimal else f"{trial.epsilons[place]:g}"
     return {
         "file": f"{person}/{PurePosixPath(source).stem}-{label}-{budget}-{number:05d}.png",
         "person": person,
         "source": source,
-        "reference": None if subjects.second is None else setting.dataset.keys[int(subjects.second[number])],
+        "reference": None if subjects.second is None else context.dataset.keys[int(subjects.second[number])],
         "goal": subjects.goal,
         "attack": trial.name,
         "attack_settings": trial.attack.record(),
         "norm": trial.attack.norm,
         "epsilon": finite(rows.epsilon[number, place]),
-        "preset": setting.embedder.preset.name,
-        "weights_sha256": setting.embedder.sha256,
-        **setting.embedder.defense_record,
+        "preset": context.embedder.preset.name,
+        "weights_sha256": context.embedder.sha256,
+        **context.embedder.defense_record,
         "change": float(rows.change[number, place]),
         "success": bool(rows.success[number, place]),
     }
 
 
-def _distances(trial: Trial, rows: Rows) -> Callable[[int, int], Record]:
-    metric, limits = trial.setting.embedder.preset.metric, trial.subjects.limits
+def _distances(trial: Trial, rows: TrialResults) -> Callable[[int, int], Record]:
+    metric, limits = trial.context.embedder.preset.metric, trial.subjects.limits
     assert limits is not None, "pairs have thresholds"
     before, after = pair_distances(trial, rows.clean), pair_distances(trial, rows.margin)
     threshold = from_cosine(limits, metric)
@@ -131,8 +131,8 @@ def _distances(trial: Trial, rows: Rows) -> Callable[[int, int], Record]:
     }
 
 
-def _answers(trial: Trial, rows: Rows) -> Callable[[int, int], Record]:
-    head, vectors = trial.setting.head, rows.vectors
+def _answers(trial: Trial, rows: TrialResults) -> Callable[[int, int], Record]:
+    head, vectors = trial.context.head, rows.vectors
     assert head is not None and vectors is not None, "this goal has a head and keeps embeddings"
     return lambda number, place: {
         "head_sha256": head.sha256,

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from tfface.preprocessing.images import encode_png
-from tfface.robustness.rows import BATCH, Rows
+from tfface.robustness.rows import BATCH, TrialResults
 from tfface.robustness.trial import Trial
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Inputs:
 def _crops(trial: Trial, photographs: np.ndarray, failed: list[str]) -> tuple[np.ndarray, list[str]]:
     """The crops of photographs whose subjects have not failed, zeros for the others, and who has failed now."""
     left = np.flatnonzero([not reason for reason in failed])
-    cut, reasons = trial.setting.crops(photographs[left])
+    cut, reasons = trial.context.crops(photographs[left])
     if len(left) == len(failed):
         return cut, reasons
     images = np.zeros((len(failed), *cut.shape[1:]), np.float32)
@@ -81,7 +81,7 @@ def _crops(trial: Trial, photographs: np.ndarray, failed: list[str]) -> tuple[np
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class TrialBatch:
     """A batch of subjects after its attack; B subjects, E epsilons.
 
     Attributes:
@@ -90,7 +90,7 @@ class Batch:
         adversarial: (B, E, H, W, 3) as the judge saw them; clean where nothing was attacked.
     """
 
-    rows: Rows
+    rows: TrialResults
     clean: np.ndarray
     adversarial: np.ndarray
 
@@ -131,7 +131,7 @@ class Batch:
         ]
 
 
-def attack_batch(trial: Trial, numbers: np.ndarray, given_up: Mapping[int, str] = MappingProxyType({})) -> Batch:
+def attack_batch(trial: Trial, numbers: np.ndarray, given_up: Mapping[int, str] = MappingProxyType({})) -> TrialBatch:
     """Crops, judges and attacks a few subjects.
 
     Args:
@@ -140,29 +140,29 @@ def attack_batch(trial: Trial, numbers: np.ndarray, given_up: Mapping[int, str] 
         given_up: which of them are not to be touched, and why.
     """
     inputs = Inputs.of(trial, numbers, given_up)
-    victim = trial.setting.victim(trial.subjects.goal)
+    victim = trial.context.victim(trial.subjects.goal)
     batch = _before(trial, inputs)
     places = inputs.cropped
     if not len(places):
         return batch
     usable = inputs.at(places)
     targets = victim.targets(usable.given, usable.limits)
-    won, margin = victim.assess(trial.setting.judging.seen(usable.images), targets)
+    won, margin = victim.assess(trial.context.judging.seen(usable.images), targets)
     # A pair exactly at its threshold matches; its margin of 0 would not tell.
     batch.rows.clean[places] = np.where(won, np.maximum(margin, _LEAST), np.minimum(margin, 0))
     left = np.flatnonzero(~won)
     if len(left):
         chosen = usable.at(left)
-        attack = trial.setting.aimed(trial.attack, trial.subjects.goal, chosen.given, chosen.limits, chosen.keys)
+        attack = trial.context.aimed(trial.attack, trial.subjects.goal, chosen.given, chosen.limits, chosen.keys)
         _fill(trial, batch, places[left], _attacked(trial, attack, victim, chosen, targets[left]))
     return batch
 
 
-def _before(trial: Trial, inputs: Inputs) -> Batch:
+def _before(trial: Trial, inputs: Inputs) -> TrialBatch:
     """The batch in which nothing is attacked yet."""
     shape = (len(inputs.images), trial.columns)
-    length = trial.setting.embedder.preset.embedding_size
-    rows = Rows(
+    length = trial.context.embedder.preset.embedding_size
+    rows = TrialResults(
         inputs.failed,
         np.full(shape[0], np.nan),
         np.tile(np.array(trial.epsilons or [np.inf], np.float64), (shape[0], 1)),
@@ -171,7 +171,7 @@ def _before(trial: Trial, inputs: Inputs) -> Batch:
         np.full(shape, np.nan),
         np.zeros((*shape, length), np.float32) if trial.subjects.second is None else None,
     )
-    return Batch(rows, inputs.images, np.repeat(inputs.images[:, None], trial.columns, axis=1))
+    return TrialBatch(rows, inputs.images, np.repeat(inputs.images[:, None], trial.columns, axis=1))
 
 
 _Found = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -185,7 +185,7 @@ def _attacked(trial: Trial, attack: "Attack", victim: "Victim", inputs: Inputs, 
     from tfface.attacks._minimal import minimal_epsilon
 
     given = (attack, victim, inputs.images, targets)
-    judge, seed, keys = trial.setting.judging.judge, trial.setting.seed, inputs.keys
+    judge, seed, keys = trial.context.judging.judge, trial.context.seed, inputs.keys
     if trial.minimal:
         found = minimal_epsilon(*given, seed=seed, keys=keys, judge=judge, batch_size=BATCH)
         change = _norms.distance(found.images, inputs.images, attack.norm)
@@ -197,11 +197,11 @@ def _attacked(trial: Trial, attack: "Attack", victim: "Victim", inputs: Inputs, 
     ]
 
 
-def _fill(trial: Trial, batch: Batch, places: np.ndarray, found: list[_Found]) -> None:
+def _fill(trial: Trial, batch: TrialBatch, places: np.ndarray, found: list[_Found]) -> None:
     rows = batch.rows
     for column, (epsilon, images, success, margin, change) in enumerate(found):
         batch.adversarial[places, column] = images
         rows.epsilon[places, column], rows.success[places, column] = epsilon, success
         rows.margin[places, column], rows.change[places, column] = margin, change
         if rows.vectors is not None:
-            rows.vectors[places, column] = trial.setting.embedder.embed(images)
+            rows.vectors[places, column] = trial.context.embedder.embed(images)

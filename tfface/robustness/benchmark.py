@@ -20,7 +20,7 @@ from tfface.preprocessing.images import Recipe
 from tfface.robustness.cells import kept
 from tfface.robustness.checking import RESTARTS, STEPS, check_trial
 from tfface.robustness.detection import Watch, detect
-from tfface.robustness.experiment import Campaign, Plan, prepare
+from tfface.robustness.experiment import AttackConfig, Experiment, prepare
 from tfface.robustness.pairs import ALL_PAIRS
 from tfface.robustness.results import finite
 from tfface.robustness.trial import Trial
@@ -48,7 +48,7 @@ class Benchmark:
         watch: how the detector is set; None for no detection.
     """
 
-    plan: Plan
+    plan: AttackConfig
     epsilon: float = 0.02
     check: int = 16
     check_steps: int = STEPS
@@ -79,11 +79,11 @@ def row(
     own = {"fold_thresholds": True} if plan.protocol != ALL_PAIRS else {"threshold": calibrated["threshold"]}
     plan = dataclasses.replace(plan, epsilons=(), **own)
     attacks: list[Metrics] = []
-    direct: Campaign | None = None
+    direct: Experiment | None = None
     for seen in _seen(embedder, surrogate):
-        campaign = prepare(plan, dataset, embedder, recipe, seen)
-        direct = direct or campaign
-        attacks += [_attack(trial, rows.epsilon[rows.attacked, 0], entry) for trial, rows, entry in campaign.run()]
+        experiment = prepare(plan, dataset, embedder, recipe, seen)
+        direct = direct or experiment
+        attacks += [_attack(trial, rows.epsilon[rows.attacked, 0], entry) for trial, rows, entry in experiment.run()]
     assert direct is not None, "every model is attacked directly"
     first: dict[str, Trial] = {}
     for trial in direct.trials:
@@ -166,7 +166,7 @@ def _seen(embedder: "Embedder", surrogate: "Embedder | None") -> Iterator["Embed
 
 def _attack(trial: Trial, epsilons: np.ndarray, entry: Metrics) -> Metrics:
     """A cell, with the smallest epsilon of every pair that fell, for curves."""
-    knowledge = trial.setting.knowledge or ("transfer" if trial.setting.surrogate else "adaptive")
+    knowledge = trial.context.knowledge or ("transfer" if trial.context.surrogate else "adaptive")
     return {
         **entry,
         "knowledge": "white box" if knowledge == "adaptive" else knowledge,

@@ -18,7 +18,7 @@ from scipy import stats
 from tfface.attacks import _norms
 from tfface.attacks._attack import Victim, into_budget
 from tfface.attacks._batch import Batch
-from tfface.attacks._criteria import GOALS, Goal
+from tfface.attacks._criteria import GOALS, Criterion
 from tfface.attacks.pgd import PGD
 from tfface.errors import UserError
 from tfface.robustness.certified_pairs import Certified, Smoothed
@@ -48,7 +48,9 @@ class SmoothedVictim(Victim):
     it was asked since `restart`.
     """
 
-    def __init__(self, model: "keras.Model", goal: Goal, *, sigma: float, draws: int = DRAWS, seed: int = 0) -> None:
+    def __init__(
+        self, model: "keras.Model", goal: Criterion, *, sigma: float, draws: int = DRAWS, seed: int = 0
+    ) -> None:
         """
         Args:
             model: (N, H, W, C) to (N, D).

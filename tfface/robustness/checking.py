@@ -29,14 +29,14 @@ def check_trial(trial: Trial, *, count: int = CHECKED, steps: int = STEPS, resta
     """
     from tfface.attacks._checks import check_gradients
 
-    setting, goal = trial.setting, trial.subjects.goal
+    context, goal = trial.context, trial.subjects.goal
     inputs = Inputs.of(trial, np.arange(min(count, len(trial.subjects))))
     usable = inputs.at(inputs.cropped)
     if not len(usable.images):
         raise UserError(f"--check: none of the first {len(inputs.images)} subjects of {goal} can be cropped")
-    victim, through = setting.victim(goal), setting
-    if setting.knowledge == "adaptive" and goal != "classify":
-        through = setting.unaware()
+    victim, through = context.victim(goal), context
+    if context.knowledge == "adaptive" and goal != "classify":
+        through = context.unaware()
     return check_gradients(
         victim,
         usable.images,
@@ -47,6 +47,6 @@ def check_trial(trial: Trial, *, count: int = CHECKED, steps: int = STEPS, resta
         transfer=through.aimed(trial.attack, goal, usable.given, usable.limits, usable.keys)
         if through.surrogate
         else None,
-        seed=setting.seed,
+        seed=context.seed,
         keys=usable.keys,
     ).record()

@@ -10,10 +10,10 @@ import numpy as np
 
 from tfface.data.dataset import FaceDataset
 from tfface.defenses._stack import DRAWS, DefendedEmbedder
-from tfface.utils.sending import fields_of
 from tfface.preprocessing.crops import Crops
 from tfface.preprocessing.images import Recipe
 from tfface.preprocessing.mtcnn import DETECTOR
+from tfface.utils.sending import fields_of
 
 if TYPE_CHECKING:
     from tfface.attacks._attack import Attack, Victim
@@ -55,7 +55,7 @@ class Judging:
 
 
 @dataclass(frozen=True, eq=False)
-class Setting:
+class Context:
     """One model on one data set.
 
     Attributes:
@@ -102,7 +102,7 @@ class Setting:
         """Whether the attacker's gradients are means over draws."""
         return isinstance(self.embedder, DefendedEmbedder) and self.embedder.random and self.surrogate is None
 
-    def unaware(self) -> "Setting":
+    def unaware(self) -> "Context":
         """The same, but attacks see the model without its defenses. For pairs."""
         assert isinstance(self.embedder, DefendedEmbedder), "there is a defense to be unaware of"
         return dataclasses.replace(self, surrogate=self.embedder.undefended)

@@ -65,14 +65,14 @@ def _detect(trial: Trial, watch: Watch) -> Metrics:
     from tfface.attacks._criteria import GOALS
     from tfface.defenses._detection import VIEWS, Detector, Evading
 
-    setting, goal = trial.setting, trial.subjects.goal
-    detector = Detector(setting.embedder, watch.views or VIEWS)
-    others = _others(setting.dataset, trial, watch.photographs, setting.seed)
+    context, goal = trial.context, trial.subjects.goal
+    detector = Detector(context.embedder, watch.views or VIEWS)
+    others = _others(context.dataset, trial, watch.photographs, context.seed)
     logger.warning(f"{trial.label}: detector set on {len(others)} clean photographs")
     clean = np.concatenate([detector.scores(images) for images in _crops(trial, others)])
     limit = float(np.quantile(clean, 1 - watch.false_positives, method="higher"))
     knowing = Victim(detector.model, Evading(GOALS[goal](), limit, weight=watch.weight))
-    made = {"unaware": setting.victim(goal), "adaptive": knowing}
+    made = {"unaware": context.victim(goal), "adaptive": knowing}
     found = {name: _attacked(trial, detector, victim, name) for name, victim in made.items()}
     return {
         "views": list(detector.views),
@@ -104,7 +104,7 @@ def _others(dataset: FaceDataset, trial: Trial, count: int, seed: int) -> np.nda
 
 def _crops(trial: Trial, indices: np.ndarray) -> Iterator[np.ndarray]:
     for start in range(0, len(indices), BATCH):
-        images, failed = trial.setting.crops(indices[start : start + BATCH])
+        images, failed = trial.context.crops(indices[start : start + BATCH])
         yield images[[not reason for reason in failed]]
 
 
@@ -116,7 +116,7 @@ def _attacked(trial: Trial, detector: "Detector", victim: "Victim", label: str) 
     """Attacks all pairs that the model gets right."""
     from tfface.attacks._attack import run
 
-    setting, plain = trial.setting, trial.setting.victim(trial.subjects.goal)
+    context, plain = trial.context, trial.context.victim(trial.subjects.goal)
     before, after, fooled = [], [], []
     starts = range(0, len(trial.subjects), BATCH)
     for start in progress(
@@ -131,7 +131,7 @@ def _attacked(trial: Trial, detector: "Detector", victim: "Victim", label: str) 
         if not len(left):
             continue
         images, targets, keys = inputs.images[left], targets[left], inputs.keys[left]
-        outcome = run(trial.attack, victim, images, targets, trial.epsilons[0], seed=setting.seed, keys=keys)
+        outcome = run(trial.attack, victim, images, targets, trial.epsilons[0], seed=context.seed, keys=keys)
         before.append(detector.scores(images))
         after.append(detector.scores(outcome.images))
         fooled.append(plain.assess(outcome.images, targets)[0])

@@ -7,12 +7,12 @@ import numpy as np
 from tfface.metrics.similarity import from_cosine
 from tfface.paper.table2 import Similarity
 from tfface.robustness.results import pair_distances
-from tfface.robustness.rows import Rows, TrialStore
+from tfface.robustness.rows import TrialResults, TrialStore
 from tfface.robustness.trial import Trial
 
 
 @dataclass(frozen=True)
-class Answer:
+class ExampleAnswer:
     """What the model says of a photograph.
 
     Attributes:
@@ -49,11 +49,11 @@ class Example:
     epsilons: tuple[float, ...]
     noise: np.ndarray
     limit: float
-    before: Answer
-    after: tuple[Answer, ...]
+    before: ExampleAnswer
+    after: tuple[ExampleAnswer, ...]
 
 
-def examples(trial: Trial, rows: Rows, similarity: Similarity | None = None) -> list[Example]:
+def examples(trial: Trial, rows: TrialResults, similarity: Similarity | None = None) -> list[Example]:
     """The examples that a trial kept, those that succeed first.
 
     Args:
@@ -66,14 +66,14 @@ def examples(trial: Trial, rows: Rows, similarity: Similarity | None = None) -> 
     numbers = numbers[np.argsort(~rows.success[numbers, -1], kind="stable")]
     if not len(numbers):
         return []
-    subjects, dataset = trial.subjects, trial.setting.dataset
+    subjects, dataset = trial.subjects, trial.context.dataset
     if subjects.second is None:
         assert similarity is not None, "this goal compares with training photographs"
         compared = np.array([similarity.typical(index) for index in subjects.first[numbers]])
     else:
         compared = subjects.second[numbers]
-    clean, _ = trial.setting.crops(subjects.first[numbers])
-    references, _ = trial.setting.crops(compared)
+    clean, _ = trial.context.crops(subjects.first[numbers])
+    references, _ = trial.context.crops(compared)
     found = []
     for place, number in enumerate(numbers.tolist()):
         noise = np.stack([np.frombuffer(change, np.float16) for change in kept[number]]).astype(np.float32)
@@ -98,7 +98,7 @@ def examples(trial: Trial, rows: Rows, similarity: Similarity | None = None) -> 
     return found
 
 
-def _pair_answers(trial: Trial, rows: Rows, number: int) -> tuple:
+def _pair_answers(trial: Trial, rows: TrialResults, number: int) -> tuple:
     """The limit, and the answers before and at each epsilon.
 
     The verdict is the one that was counted: a distance at the threshold itself may round to either side.
@@ -107,21 +107,21 @@ def _pair_answers(trial: Trial, rows: Rows, number: int) -> tuple:
     assert limits is not None, "pairs have thresholds"
     after = pair_distances(trial, rows.margin)[number].tolist()
     answers = [
-        Answer(distance, genuine != success)
+        ExampleAnswer(distance, genuine != success)
         for distance, success in zip(after, rows.success[number].tolist(), strict=True)
     ]
-    limit = float(from_cosine(float(limits[number]), trial.setting.embedder.preset.metric))
-    return limit, Answer(float(pair_distances(trial, rows.clean)[number]), genuine), *answers
+    limit = float(from_cosine(float(limits[number]), trial.context.embedder.preset.metric))
+    return limit, ExampleAnswer(float(pair_distances(trial, rows.clean)[number]), genuine), *answers
 
 
-def _head_answers(trial: Trial, rows: Rows, number: int, compared: int, similarity: Similarity) -> tuple:
+def _head_answers(trial: Trial, rows: TrialResults, number: int, compared: int, similarity: Similarity) -> tuple:
     """The same for a head: whom it sees, and the distance to a training photograph."""
-    head, metric = trial.setting.head, similarity.threshold.metric
+    head, metric = trial.context.head, similarity.threshold.metric
     assert head is not None and rows.vectors is not None, "this goal has a head and keeps embeddings"
     vectors = [*similarity.clean_vectors(trial.subjects.first[[number]]), *rows.vectors[number]]
     answers = []
     for vector in vectors:
         distance = similarity.distance(vector, compared)
         name = head.people[int(np.argmax(head.logits(vector[None])[0]))]
-        answers.append(Answer(float(from_cosine(distance, metric)), distance <= similarity.limit, name))
+        answers.append(ExampleAnswer(float(from_cosine(distance, metric)), distance <= similarity.limit, name))
     return similarity.threshold.value, *answers

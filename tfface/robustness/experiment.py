@@ -11,17 +11,17 @@ import numpy as np
 from tfface.data.dataset import FaceDataset
 from tfface.data.pairs import Pairs, read_pairs_file
 from tfface.defenses._stack import DRAWS
-from tfface.distributed.executor import HERE, Workers
+from tfface.distributed.executor import LOCAL, Executor
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings, embed_dataset
 from tfface.metrics.intervals import wilson
 from tfface.paper.table2 import Similarity, claim, saved_head, subjects_of, trained_head
 from tfface.preprocessing.images import Recipe
 from tfface.robustness import thresholds
-from tfface.robustness.context import Judging, Setting
+from tfface.robustness.context import Context, Judging
 from tfface.robustness.pairs import ALL_PAIRS, GENUINE_GOAL, choose_pairs
 from tfface.robustness.results import Metrics, trial_entry
-from tfface.robustness.rows import Rows
+from tfface.robustness.rows import TrialResults
 from tfface.robustness.runner import run_trial
 from tfface.robustness.thresholds import Threshold
 from tfface.robustness.trial import Subjects, Trial
@@ -38,7 +38,7 @@ DEFAULT_COUNT = 100
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class AttackConfig:
     """What is asked for, of every model alike.
 
     Attributes:
@@ -77,11 +77,11 @@ class Plan:
     head: HeadSettings = field(default_factory=HeadSettings)
     seed: int = 0
     draws: int = DRAWS
-    workers: Workers = HERE
+    executor: Executor = LOCAL
 
 
 @dataclass(frozen=True, eq=False)
-class Campaign:
+class Experiment:
     """The trials of one model, ready to run.
 
     Attributes:
@@ -92,24 +92,24 @@ class Campaign:
         workers: who attacks.
     """
 
-    setting: Setting
+    context: Context
     threshold: Threshold
     trials: list[Trial]
     similarity: Similarity | None
-    workers: Workers = HERE
+    executor: Executor = LOCAL
 
-    def run(self) -> Iterator[tuple[Trial, Rows, Metrics]]:
+    def run(self) -> Iterator[tuple[Trial, TrialResults, Metrics]]:
         """Runs the trials: each with what became of its subjects, and its entry of `metrics.json`."""
         for trial in self.trials:
-            rows = run_trial(trial, workers=self.workers)
+            rows = run_trial(trial, executor=self.executor)
             entry = {**self.threshold.record(), **trial_entry(trial, rows)}
             if trial.subjects.goal == "classify":
                 entry |= self._classified(trial, rows, entry)
             yield trial, rows, entry
 
-    def _classified(self, trial: Trial, rows: Rows, entry: Metrics) -> Metrics:
+    def _classified(self, trial: Trial, rows: TrialResults, entry: Metrics) -> Metrics:
         """What the goal `classify` adds: the head, and whether what fools it still passes the similarity test."""
-        head, similarity = self.setting.head, self.similarity
+        head, similarity = self.context.head, self.similarity
         assert head is not None and similarity is not None, "this goal has both"
         clean, fooled = claim(rows, trial.subjects, similarity)
         results = entry.get("results", [entry])
@@ -135,12 +135,12 @@ class Campaign:
 
 
 def prepare(
-    plan: Plan,
+    plan: AttackConfig,
     dataset: FaceDataset,
     embedder: "Embedder",
     recipe: Recipe,
     surrogate: "Embedder | None" = None,
-) -> Campaign:
+) -> Experiment:
     """Chooses pairs and thresholds and trains heads, before anything is attacked.
 
     Raises:
@@ -163,12 +163,12 @@ def prepare(
     data: HeadData | None = None
     if "classify" in plan.goals:
         heads, data, vectors = _heads(plan, dataset, embedder, recipe, surrogate)
-    embeddings = functools.cache(lambda: embed_dataset(dataset, embedder, recipe, workers=plan.workers))
+    embeddings = functools.cache(lambda: embed_dataset(dataset, embedder, recipe, executor=plan.executor))
     attacked = [np.concatenate([found.first, found.second]) for found in pairs.values()]
     attacked += [np.concatenate([data.train, data.test])] if data else []
     threshold = _threshold(plan, listed, dataset, embedder, np.concatenate(attacked), embeddings)
     shared = {"surrogate": surrogate, "draws": plan.draws, **heads}
-    setting = Setting(dataset, embedder, recipe, plan.judging, plan.seed, **shared)
+    context = Context(dataset, embedder, recipe, plan.judging, plan.seed, **shared)
     similarity = Similarity(dataset, data, vectors, threshold) if data else None
     trials = []
     for goal in plan.goals:
@@ -178,12 +178,12 @@ def prepare(
         else:
             subjects = Subjects.of_pairs(goal, pairs[goal], threshold)
         trials += [
-            Trial(setting, subjects, name, attack, plan.epsilons, plan.pictures) for name, attack in plan.attacks
+            Trial(context, subjects, name, attack, plan.epsilons, plan.pictures) for name, attack in plan.attacks
         ]
-    return Campaign(setting, threshold, trials, similarity, plan.workers)
+    return Experiment(context, threshold, trials, similarity, plan.executor)
 
 
-def check_goals(plan: Plan) -> None:
+def check_goals(plan: AttackConfig) -> None:
     """Refuses what cannot be asked for together.
 
     Raises:
@@ -206,7 +206,7 @@ def check_goals(plan: Plan) -> None:
 
 
 def _heads(
-    plan: Plan, dataset: FaceDataset, embedder: "Embedder", recipe: Recipe, surrogate: "Embedder | None"
+    plan: AttackConfig, dataset: FaceDataset, embedder: "Embedder", recipe: Recipe, surrogate: "Embedder | None"
 ) -> tuple[dict[str, Any], HeadData, Any]:
     """The heads of a setting, the data that they were trained on, and its embeddings by the attacked model."""
     if plan.head_file is not None:
@@ -222,7 +222,7 @@ def _heads(
 
 
 def _threshold(
-    plan: Plan,
+    plan: AttackConfig,
     listed: Pairs | None,
     dataset: FaceDataset,
     embedder: "Embedder",
@@ -231,7 +231,9 @@ def _threshold(
 ) -> Threshold:
     preset = embedder.preset
     if plan.far is not None:
-        return thresholds.at_far(preset, plan.far, attacked, dataset, embeddings, seed=plan.seed, workers=plan.workers)
+        return thresholds.at_far(
+            preset, plan.far, attacked, dataset, embeddings, seed=plan.seed, executor=plan.executor
+        )
     if plan.fold_thresholds:
         if listed is None and plan.protocol == ALL_PAIRS:
             raise UserError("--fold-thresholds needs pairs in folds: give --protocol view2, or --pairs with folds")

@@ -6,7 +6,7 @@ from tfface.data.dataset import FaceDataset
 from tfface.evaluation.embeddings import embed_dataset
 from tfface.preprocessing.images import Recipe
 from tfface.robustness import thresholds
-from tfface.robustness.context import Judging, Setting
+from tfface.robustness.context import Context, Judging
 from tfface.robustness.pairs import GENUINE_GOAL, choose_pairs
 from tfface.robustness.results import trial_entry
 from tfface.robustness.runner import run_trial
@@ -58,10 +58,10 @@ def withstands(
         )
     else:
         threshold = thresholds.by_fold(embedder.preset, pairs, lambda: embed_dataset(dataset, embedder, recipe))
-    setting = Setting(dataset, embedder, recipe, Judging(), seed)
+    context = Context(dataset, embedder, recipe, Judging(), seed)
     entries = []
     for goal in GENUINE_GOAL:
         chosen = choose_pairs(dataset, goal, listed=pairs, count=count or COUNT, seed=seed)
-        trial = Trial(setting, Subjects.of_pairs(goal, chosen, threshold), "pgd", PGD(steps=steps))
+        trial = Trial(context, Subjects.of_pairs(goal, chosen, threshold), "pgd", PGD(steps=steps))
         entries.append({**threshold.record(), **trial_entry(trial, run_trial(trial))})
     return {"preset": embedder.preset.name, "weights_sha256": embedder.sha256, "goals": entries}

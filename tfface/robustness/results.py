@@ -11,15 +11,15 @@ import numpy as np
 
 from tfface.metrics.intervals import bootstrap_median, wilson
 from tfface.metrics.similarity import from_cosine
-from tfface.robustness.rows import Rows
+from tfface.robustness.rows import TrialResults
 from tfface.robustness.trial import Trial
 
 Metrics = dict[str, Any]
 
 
-def trial_entry(trial: Trial, rows: Rows) -> Metrics:
+def trial_entry(trial: Trial, rows: TrialResults) -> Metrics:
     """What a trial found: `results` by epsilon, or the smallest epsilon's median."""
-    setting = trial.setting
+    context = trial.context
     found = {
         "attack": trial.name,
         "attack_settings": trial.attack.record(),
@@ -28,16 +28,16 @@ def trial_entry(trial: Trial, rows: Rows) -> Metrics:
         "subjects": trial.subjects.name,
         "count": len(trial.subjects),
         "failed_crops": int((~rows.cropped).sum()),
-        "judged": setting.judging.name,
-        **({"knowledge": setting.knowledge} if setting.knowledge else {}),
-        **({"draws": setting.draws} if setting.averages else {}),
-        "surrogate": setting.surrogate.preset.name if setting.surrogate else None,
-        "surrogate_sha256": setting.surrogate.sha256 if setting.surrogate else None,
+        "judged": context.judging.name,
+        **({"knowledge": context.knowledge} if context.knowledge else {}),
+        **({"draws": context.draws} if context.averages else {}),
+        "surrogate": context.surrogate.preset.name if context.surrogate else None,
+        "surrogate_sha256": context.surrogate.sha256 if context.surrogate else None,
     }
     return found | (minimal_entry(trial, rows) if trial.minimal else {"results": rate_entries(trial, rows)})
 
 
-def rate_entries(trial: Trial, rows: Rows) -> list[Metrics]:
+def rate_entries(trial: Trial, rows: TrialResults) -> list[Metrics]:
     """The error rate at each epsilon, with Wilson's interval."""
     entries = []
     for place, epsilon in enumerate(trial.epsilons):
@@ -56,10 +56,10 @@ def rate_entries(trial: Trial, rows: Rows) -> list[Metrics]:
     return entries
 
 
-def minimal_entry(trial: Trial, rows: Rows) -> Metrics:
+def minimal_entry(trial: Trial, rows: TrialResults) -> Metrics:
     """The median of the smallest epsilons, infinite ones among them; an infinite number is null, as JSON has none."""
     epsilons = rows.epsilon[rows.attacked, 0]
-    found = bootstrap_median(epsilons, seed=trial.setting.seed) if len(epsilons) else None
+    found = bootstrap_median(epsilons, seed=trial.context.seed) if len(epsilons) else None
     median = found.value if found else math.nan
     return {
         "attacked": len(epsilons),
@@ -80,7 +80,7 @@ def _units(trial: Trial, epsilon: float, prefix: str = "") -> Metrics:
     """An L2 epsilon in the units that the literature uses."""
     if trial.attack.norm != "l2":
         return {}
-    size = trial.setting.embedder.preset.input_size
+    size = trial.context.embedder.preset.input_size
     return {f"{prefix}l2": finite(epsilon * math.sqrt(3 * size * size)), f"{prefix}rms255": finite(255 * epsilon)}
 
 
@@ -95,4 +95,4 @@ def pair_distances(trial: Trial, margins: np.ndarray) -> np.ndarray:
     assert limits is not None, "only pairs have distances"
     limits = limits if margins.ndim == 1 else limits[:, None]
     cosine = limits + margins if trial.subjects.goal == "dodging" else limits - margins
-    return from_cosine(np.clip(cosine, 0, 2), trial.setting.embedder.preset.metric)
+    return from_cosine(np.clip(cosine, 0, 2), trial.context.embedder.preset.metric)

@@ -15,7 +15,7 @@ SEARCH_BATCH = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class TrialResults:
     """What became of each subject (N), at each of the trial's epsilons (E).
 
     Attributes:
@@ -64,7 +64,7 @@ COLUMNS = ["failed", "clean", "epsilon", "success", "margin", "change", "vectors
 """All but pictures."""
 
 
-def from_table(table: pa.Table, columns: int) -> Rows:
+def from_table(table: pa.Table, columns: int) -> TrialResults:
     """The rows of stored tables.
 
     Args:
@@ -80,7 +80,7 @@ def from_table(table: pa.Table, columns: int) -> Rows:
     if table.num_rows and table["vectors"].null_count == 0:
         flat = table["vectors"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
         vectors = flat.reshape(table.num_rows, columns, -1)
-    return Rows(
+    return TrialResults(
         table["failed"].to_pylist(),
         table["clean"].to_numpy(),
         matrix("epsilon"),

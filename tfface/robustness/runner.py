@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 
 from tfface.data.tfdata import check_at_hand
-from tfface.distributed.executor import HERE, Workers
+from tfface.distributed.executor import LOCAL, Executor
 from tfface.distributed.rows import RowJob, Save, fill
 from tfface.preprocessing.mtcnn import detect_faces
 from tfface.robustness.batch import attack_batch
-from tfface.robustness.rows import COLUMNS, Rows, TrialStore, from_table
+from tfface.robustness.rows import COLUMNS, TrialResults, TrialStore, from_table
 from tfface.robustness.trial import Trial
 from tfface.utils.cache import Range
 
@@ -32,8 +32,8 @@ class _Attacking(RowJob):
         return 1
 
     def prepare(self) -> None:
-        check_at_hand(self.trial.setting.dataset)
-        self.trial.setting.victim(self.trial.subjects.goal)
+        check_at_hand(self.trial.context.dataset)
+        self.trial.context.victim(self.trial.subjects.goal)
 
     def compute(self, parts: Sequence[Range], given_up: Mapping[int, str], save: Save) -> Iterator[int]:
         for start, stop in parts:
@@ -43,7 +43,7 @@ class _Attacking(RowJob):
             yield 1
 
 
-def run_trial(trial: Trial, *, workers: Workers = HERE) -> Rows:
+def run_trial(trial: Trial, *, executor: Executor = LOCAL) -> TrialResults:
     """Attacks all subjects, or takes from the cache what was attacked before.
 
     Args:
@@ -52,8 +52,8 @@ def run_trial(trial: Trial, *, workers: Workers = HERE) -> Rows:
     """
     store = TrialStore(trial)
     if store.missing():
-        if trial.setting.recipe.source == "mtcnn":
-            detect_faces(trial.setting.dataset, workers=workers)
-        label = f"{trial.label} on {trial.setting.embedder.preset.name}"
-        fill(_Attacking(trial, store), label=label, unit="batches", workers=workers)
+        if trial.context.recipe.source == "mtcnn":
+            detect_faces(trial.context.dataset, executor=executor)
+        label = f"{trial.label} on {trial.context.embedder.preset.name}"
+        fill(_Attacking(trial, store), label=label, unit="batches", executor=executor)
     return from_table(pa.concat_tables(list(store.tables(COLUMNS))), trial.columns)

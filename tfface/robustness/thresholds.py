@@ -12,7 +12,7 @@ import numpy as np
 
 from tfface.data.dataset import FaceDataset
 from tfface.data.pairs import Pairs
-from tfface.distributed.executor import HERE, Workers
+from tfface.distributed.executor import LOCAL, Executor
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings
 from tfface.metrics.roc import ErrorCurve, kfold
@@ -90,7 +90,7 @@ def at_far(
     embeddings: Callable[[], Embeddings],
     *,
     seed: int = 0,
-    workers: Workers = HERE,
+    executor: Executor = LOCAL,
 ) -> Threshold:
     """The highest threshold whose false accept rate is at most `far`, on people of whom no photograph is attacked.
 
@@ -111,7 +111,7 @@ def at_far(
     where = f"all pairs of {len(set(people[free].tolist()))} people who are in no attacked pair"
     advice = "ask for a higher one, attack fewer pairs (--count), or take a larger data set"
     found = embeddings()
-    curve = _curve(found, dataset, found.ok & free, preset.metric, seed, workers)
+    curve = _curve(found, dataset, found.ok & free, preset.metric, seed, executor)
     if curve is None:
         raise UserError(f"--far {far:g}: {where} are too few to tell: {advice}")
     try:
@@ -150,7 +150,7 @@ def by_fold(preset: "Preset", pairs: Pairs, embeddings: Callable[[], Embeddings]
 
 
 def _curve(
-    embeddings: Embeddings, dataset: FaceDataset, chosen: np.ndarray, metric: str, seed: int, workers: Workers = HERE
+    embeddings: Embeddings, dataset: FaceDataset, chosen: np.ndarray, metric: str, seed: int, executor: Executor = LOCAL
 ) -> ErrorCurve | None:
     """Errors over all pairs of the chosen photographs; None where they make no pairs of a kind."""
     people = np.unique(np.array(dataset.identities)[chosen], return_inverse=True)[1]
@@ -158,7 +158,7 @@ def _curve(
     if len(sizes) < 2 or sizes.max() < 2:
         return None
     images = np.flatnonzero(chosen)
-    scores = all_pairs(embeddings.vectors, people, images=images, seed=seed, workers=workers)
+    scores = all_pairs(embeddings.vectors, people, images=images, seed=seed, executor=executor)
     return ErrorCurve.from_region(scores.total, metric)
 
 

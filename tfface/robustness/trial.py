@@ -9,7 +9,7 @@ import numpy as np
 from tfface.augmentation import key_number
 from tfface.data.dataset import FaceDataset
 from tfface.data.pairs import Pairs
-from tfface.robustness.context import Setting
+from tfface.robustness.context import Context
 from tfface.robustness.thresholds import Threshold
 from tfface.utils.files import digest_of
 
@@ -72,7 +72,7 @@ class Trial:
         pictures: keep every adversarial image.
     """
 
-    setting: Setting
+    context: Context
     subjects: Subjects
     name: str
     attack: "Attack"
@@ -92,21 +92,21 @@ class Trial:
     @cached_property
     def keys(self) -> np.ndarray:
         """(N,) int64 of the subjects."""
-        return self.subjects.keys(self.setting.dataset)
+        return self.subjects.keys(self.context.dataset)
 
     @property
     def label(self) -> str:
         """Short, for file names and progress."""
-        known = [self.setting.knowledge] if self.setting.knowledge else []
+        known = [self.context.knowledge] if self.context.knowledge else []
         return "-".join([self.subjects.goal, self.name, self.attack.norm, *known])
 
     def fingerprint(self) -> dict[str, Any]:
         """JSON-able: all that its rows depend on."""
-        setting, classify = self.setting, self.subjects.goal == "classify"
-        heads = [head.sha256 for head in (setting.head, setting.surrogate_head) if head and classify]
+        context, classify = self.context, self.subjects.goal == "classify"
+        heads = [head.sha256 for head in (context.head, context.surrogate_head) if head and classify]
         return {
             "format": _FORMAT,
-            **setting.record(),
+            **context.record(),
             "attack": self.name,
             "settings": self.attack.record(),
             "goal": self.subjects.goal,

@@ -37,7 +37,7 @@ Metrics = dict[str, Any]
 
 
 @dataclass
-class Job:
+class DistillationJob:
     """A distillation, with all names resolved.
 
     Attributes:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tfface.utils.sending import fields_of
 from tfface.errors import UserError
 from tfface.utils.files import atomic_write
+from tfface.utils.sending import fields_of
 
 MOST_IN_MEMORY = 2**28
 """Bytes of a matrix that is held as it is; a larger one stays on disk."""
