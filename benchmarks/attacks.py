@@ -62,15 +62,15 @@ def network(name: str) -> tuple[Any, float | None]:
 
 def genuine_pairs(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Crops of the first two photographs of each of the first people who have two."""
-    from tfface.data.catalogue import load
+    from tfface.data.catalogue import load_dataset
+    from tfface.data.crops import crops
     from tfface.errors import UserError
-    from tfface.evaluation.embeddings import crops
     from tfface.preprocessing.images import recipe
 
     try:
-        dataset, crop = load("lfw"), recipe("center-140")
+        dataset, crop = load_dataset("lfw"), recipe("center-140")
     except UserError:
-        dataset, crop = load("orl_faces"), recipe("whole")
+        dataset, crop = load_dataset("orl_faces"), recipe("whole")
     names = np.array(dataset.identities)
     first = [np.flatnonzero(names == name)[:2] for name in dict.fromkeys(dataset.identities)]
     chosen = np.array([places for places in first if len(places) == 2][:count])

@@ -12,7 +12,7 @@ import json
 
 import numpy as np
 
-from tfface.data.catalogue import load
+from tfface.data.catalogue import load_dataset
 from tfface.evaluation.embeddings import embed_dataset
 from tfface.metrics.roc import ErrorCurve, kfold
 from tfface.metrics.similarity import cosine_distance
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--recipe", action="append")
     options = parser.parse_args()
     embedder = load_embedder(options.model)
-    lfw = load("lfw")
+    lfw = load_dataset("lfw")
     lists = [lfw.pairs("view1-train"), lfw.pairs("view1-test")]
     first, second = (np.concatenate([getattr(part, side) for part in lists]) for side in ("first", "second"))
     same = np.concatenate([part.same for part in lists])

@@ -26,10 +26,11 @@ import h5py
 import keras
 import numpy as np
 
-from tfface.data.catalogue import load
+from tfface.data.catalogue import load_dataset
+from tfface.data.crops import crops
 from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError
-from tfface.evaluation.embeddings import BATCH, crops, embed_dataset
+from tfface.evaluation.embeddings import BATCH, embed_dataset
 from tfface.models._embedder import Embedder, load_embedder
 from tfface.preprocessing.images import decode, recipe
 
@@ -78,9 +79,9 @@ def main() -> None:
 
 def _photographs(count: int) -> FaceDataset:
     try:
-        dataset = load("lfw")
+        dataset = load_dataset("lfw")
     except UserError:
-        dataset = load("orl_faces")
+        dataset = load_dataset("orl_faces")
     return dataset.take(np.arange(min(count, len(dataset))), "benchmark")
 
 

@@ -30,7 +30,7 @@ from tfface.artifacts.judging import judge
 from tfface.artifacts.making import QUANTIZATIONS, make, orders
 from tfface.artifacts.measure import milliseconds, peak_megabytes
 from tfface.artifacts.saved_model import fixed_recipe
-from tfface.data.catalogue import load
+from tfface.data.catalogue import load_dataset
 from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import embed_dataset
@@ -89,9 +89,9 @@ def measure(options: argparse.Namespace, out: Path) -> dict[str, Any]:
 
 def _photographs() -> FaceDataset:
     try:
-        return load("lfw", offline=True)
+        return load_dataset("lfw", offline=True)
     except UserError:
-        return load("five_faces", offline=True)
+        return load_dataset("five_faces", offline=True)
 
 
 def _difference(served: Artifact, embedder: Embedder, cut: Recipe, photographs: FaceDataset, count: int) -> float:
@@ -130,7 +130,7 @@ def _cold_starts(artifact: Artifact, model: str, cut: Recipe, photographs: FaceD
 
 def _points_lost(embedder: Embedder, readers: dict[str, Embedder], cut: Recipe) -> dict[str, float]:
     """Percentage points of View 2's calibrated accuracy that each artifact has less than the Keras model."""
-    dataset = load("lfw", offline=True)
+    dataset = load_dataset("lfw", offline=True)
     found = {
         name: 100 * judge(reader, dataset, cut, protocol="view2")[1]["calibrated"]["accuracy"]
         for name, reader in {"keras": embedder, **readers}.items()

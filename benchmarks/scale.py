@@ -39,10 +39,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tfface.data.catalogue import load
+from tfface.data.catalogue import load_dataset
 from tfface.data.dataset import FaceDataset
+from tfface.distributed.cluster import executor_at
 from tfface.distributed.executor import Executor
-from tfface.distributed.ray import workers_at
 from tfface.distributed.rows import Piece
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import embed_dataset
@@ -118,7 +118,7 @@ def by_turns(
         for name, count in (("plain", 0), ("one", 1), ("two", 2)):
             # Local nodes share the cores that they are started with.
             os.sched_setaffinity(0, cores[: count or len(cores)])
-            with workers_at(f"local:{count}" if count else None) as executor:
+            with executor_at(f"local:{count}" if count else None) as executor:
                 os.sched_setaffinity(0, cores)
                 with empty_cache():
                     warm_up(executor, dataset, embedder, cut)
@@ -189,7 +189,7 @@ def large(options: argparse.Namespace) -> dict[str, Any]:
     vectors, people = made_up(options.large)
     # Before and after, so that what else the machine does falls on both.
     bare = bare_product(vectors) / 2
-    with workers_at("local:2") as executor, empty_cache(), memory() as most:
+    with executor_at("local:2") as executor, empty_cache(), memory() as most:
         warm_up(executor, None, None, None)
         begin = time.perf_counter()
         summary = all_pairs(vectors, people, seed=0, executor=executor)
@@ -211,7 +211,7 @@ def sampled(options: argparse.Namespace) -> dict[str, Any]:
     random = np.random.default_rng(0)
     people = np.repeat(np.arange(-(-options.sampled // IMAGES_A_PERSON * 10)), IMAGES_A_PERSON * 10)[: options.sampled]
     arrangement = arrange(people, seed=0)
-    with workers_at("local:2") as executor, empty_cache(), memory() as most:
+    with executor_at("local:2") as executor, empty_cache(), memory() as most:
         warm_up(executor, None, None, None)
         rows = write_rows(cache_dir("pair-rows") / "rows-made-up.f32", noise(options.sampled), (options.sampled, SIZE))
         plan = tile_plan(options.sampled, TILE, boundary=arrangement.boundary)
@@ -238,9 +238,9 @@ def sampled(options: argparse.Namespace) -> dict[str, Any]:
 
 def photographs(count: int | None) -> FaceDataset:
     try:
-        dataset = load("lfw")
+        dataset = load_dataset("lfw")
     except UserError:
-        dataset = load("orl_faces")
+        dataset = load_dataset("orl_faces")
     return dataset if count is None else dataset.take(np.arange(min(count, len(dataset))), "benchmark")
 
 

@@ -218,7 +218,7 @@ def many_faces(tmp_path, make_photo) -> Path:
 def faces(many_faces):
     from tfface import data
 
-    return data.load(str(many_faces))
+    return data.load_dataset(str(many_faces))
 
 
 @pytest.fixture

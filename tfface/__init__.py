@@ -1,3 +1,25 @@
-"""tfface: how good a face recognition model is, how it is fooled, how it is made harder to fool."""
+"""tfface: how good a face recognition model is, how it is fooled, how it is made harder to fool.
 
-__version__ = "0.1.0"
+Names are imported when they are first used: `import tfface` imports neither TensorFlow nor Keras.
+"""
+
+from tfface.utils import lazy
+
+__version__ = "0.2.0"
+
+_NAMES = {
+    "UserError": "tfface.errors",
+    "evaluate": "tfface.evaluation.evaluate",
+    "load_dataset": "tfface.data.catalogue",
+    "load_embedder": "tfface.models._embedder",
+    "verify": "tfface.evaluation.verify",
+    "criteria": "tfface.attacks._criteria:*",
+}
+_MODULES = ("attacks", "data", "defenses", "errors", "metrics", "models")
+
+__all__ = ["__version__", *_NAMES, *_MODULES]
+__getattr__ = lazy.attach(__name__, _NAMES, _MODULES)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

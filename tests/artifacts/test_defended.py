@@ -5,7 +5,7 @@ import pytest
 
 from tfface.artifacts.artifact import open_artifact
 from tfface.artifacts.making import Order, make
-from tfface.defenses._stack import defended
+from tfface.defenses._stack import apply
 from tfface.errors import UserError
 from tfface.preprocessing.images import recipe
 
@@ -13,7 +13,7 @@ from tfface.preprocessing.images import recipe
 @pytest.fixture
 def order(tiny_embedder):
     def build(format, *texts):
-        return Order(defended(tiny_embedder, texts), recipe("center-140"), format, "none")
+        return Order(apply(tiny_embedder, texts), recipe("center-140"), format, "none")
 
     return build
 

@@ -12,9 +12,10 @@ from tfface.artifacts.photographs import (
 )
 from tfface.data import open_photographs
 from tfface.errors import ImageError, UserError
-from tfface.evaluation.embeddings import crop_files, embed_dataset
-from tfface.evaluation.verification import verify as verify_with_keras
+from tfface.evaluation.embeddings import embed_dataset
+from tfface.evaluation.verify import verify as verify_with_keras
 from tfface.preprocessing.images import recipe
+from tfface.preprocessing.photographs import crop_files
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from tfface.artifacts.saved_model import Service, fixed_recipe, grown_box
 from tfface.errors import UserError
-from tfface.evaluation.embeddings import crop_files
 from tfface.preprocessing.images import crop_resize, decode, recipe
+from tfface.preprocessing.photographs import crop_files
 
 PYTHON_ONLY = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "NumpyFunction"}
 

@@ -18,8 +18,8 @@ from tfface.augmentation import (
     kinds,
     pixels,
 )
+from tfface.data.crops import crops
 from tfface.errors import UserError
-from tfface.evaluation.embeddings import crops
 from tfface.preprocessing.images import recipe
 
 KEYS = np.arange(8)
@@ -237,7 +237,7 @@ class TestCorruptions:
         assert message in str(refused.value)
 
     def test_crops_are_corrupted_by_their_keys_from_wherever_they_start(self, tiny_faces):
-        dataset, case = data.load(str(tiny_faces)), corruption("noise:0.1", 7)
+        dataset, case = data.load_dataset(str(tiny_faces)), corruption("noise:0.1", 7)
         plain = [crop for crop, _ in crops(dataset, recipe("whole"), 32)]
         found = [crop.numpy() for crop, _ in crops(dataset, recipe("whole"), 32, corruption=case)]
         for key, before, after in zip(dataset.keys, plain, found, strict=True):

@@ -35,7 +35,7 @@ def test_writes_a_data_set_that_is_read_back(augment):
     assert result.code == 0, result.err
     assert "20 images of 4 people, 2 of each of 10 photographs by flip, rotation:20, zoom:0.2" in result.out
     assert "0 photographs failed" in result.out
-    dataset = data.load(str(folder))
+    dataset = data.load_dataset(str(folder))
     assert dataset.keys[:3] == [f"Ann Ames/Ann Ames {name}.png" for name in ("0-aug1", "0-aug2", "1-aug1")]
     assert sorted(set(dataset.identities)) == ["Ann Ames", "Bob_Burn", "Zoë Žák", "cid"]
     assert dataset.own_recipe == "whole"
@@ -103,7 +103,7 @@ def test_a_copy_is_of_its_photograph_alone(augment):
 
 def test_people_and_images_are_drawn(augment):
     _, folder = augment("--people", 2, "--images-per-person", 1)
-    assert len(data.load(str(folder))) == 2
+    assert len(data.load_dataset(str(folder))) == 2
 
 
 def test_photographs_of_one_name_keep_apart(augment, tiny_faces):
@@ -126,7 +126,7 @@ def test_a_broken_photograph_is_counted_and_the_rest_go_on(augment, tiny_faces):
     assert "cid/broken.jpg is no image that can be read" in result.err
     assert "10 photographs by" in result.out
     assert "1 photographs failed" in result.out
-    assert len(data.load(str(folder))) == 10
+    assert len(data.load_dataset(str(folder))) == 10
 
 
 def test_strict_stops_at_a_broken_photograph(augment, tiny_faces):

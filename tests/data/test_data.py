@@ -44,7 +44,7 @@ KEYS = [
 
 @pytest.fixture
 def faces(people):
-    return data.load(str(people))
+    return data.load_dataset(str(people))
 
 
 class TestFolder:
@@ -72,13 +72,13 @@ class TestFolder:
         ]:
             (people / name).parent.mkdir(exist_ok=True)
             (people / name).write_bytes(b"x")
-        assert data.load(str(people)).keys == KEYS
+        assert data.load_dataset(str(people)).keys == KEYS
         assert capsys.readouterr().err == ""
 
     def test_images_of_nobody_are_counted(self, people, capsys):
         (people / "group.jpg").write_bytes(b"x")
         (people / "party.png").write_bytes(b"x")
-        assert data.load(str(people)).keys == KEYS
+        assert data.load_dataset(str(people)).keys == KEYS
         assert "2 images lie outside of any person's subfolder" in capsys.readouterr().err
 
     def test_a_linked_person_is_a_person_and_a_link_in_a_circle_ends(self, people, tmp_path):
@@ -87,17 +87,17 @@ class TestFolder:
         (elsewhere / "1.jpg").write_bytes(b"x")
         (people / "Cid").symlink_to(elsewhere)
         (elsewhere / "loop").symlink_to(people)
-        assert [key for key in data.load(str(people)).keys if key.startswith("Cid")] == ["Cid/1.jpg"]
+        assert [key for key in data.load_dataset(str(people)).keys if key.startswith("Cid")] == ["Cid/1.jpg"]
 
     def test_the_version_follows_the_files(self, people):
-        before = data.load(str(people)).version
-        assert data.load(str(people)).version == before
+        before = data.load_dataset(str(people)).version
+        assert data.load_dataset(str(people)).version == before
         path = people / KEYS[0]
         stat = path.stat()
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
-        touched = data.load(str(people)).version
+        touched = data.load_dataset(str(people)).version
         path.rename(people / "Ann_Ames/Ann_Ames_0003.jpg")
-        renamed = data.load(str(people)).version
+        renamed = data.load_dataset(str(people)).version
         assert len({before, touched, renamed}) == 3
 
     def test_a_file_that_went_away_is_an_error(self, faces, people):
@@ -122,22 +122,22 @@ class TestFolder:
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_bytes(b"x")
         with pytest.raises(UserError, match=message):
-            data.load(str(tmp_path))
+            data.load_dataset(str(tmp_path))
 
     @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all"])
     def test_a_missing_folder_is_an_error(self, name):
         with pytest.raises(UserError, match=r"nowhere.* is not a folder: give a folder with one subfolder"):
-            data.load(name)
+            data.load_dataset(name)
 
     def test_a_file_is_not_a_folder(self, tmp_path):
         (tmp_path / "faces.zip").write_bytes(b"x")
         with pytest.raises(UserError, match=r"faces\.zip is not a folder"):
-            data.load(str(tmp_path / "faces.zip"))
+            data.load_dataset(str(tmp_path / "faces.zip"))
 
     def test_a_name_that_is_not_utf8_is_an_error(self, people):
         (people / "Bob_Burn" / os.fsdecode(b"\xff.jpg")).write_bytes(b"x")
         with pytest.raises(UserError, match="is not UTF-8: rename the file"):
-            data.load(str(people))
+            data.load_dataset(str(people))
 
 
 class TestSample:
@@ -158,7 +158,7 @@ class TestSample:
         before = faces.sample(1, seed=5).keys
         (people / "Abe").mkdir()
         (people / "Abe" / "1.jpg").write_bytes(b"x")
-        assert data.load(str(people), images_per_person=1, seed=5).keys == ["Abe/1.jpg", *before]
+        assert data.load_dataset(str(people), images_per_person=1, seed=5).keys == ["Abe/1.jpg", *before]
 
     def test_none_is_an_error(self, faces):
         with pytest.raises(UserError, match="0 images per person: ask for 1 or more"):
@@ -299,7 +299,7 @@ class TestNames:
         monkeypatch.chdir(tmp_path)
         (tmp_path / "lfw" / "Ann").mkdir(parents=True)
         (tmp_path / "lfw" / "Ann" / "1.jpg").write_bytes(b"x")
-        assert data.load("./lfw").name == "folder:lfw"
+        assert data.load_dataset("./lfw").name == "folder:lfw"
 
     def test_describe_an_unprepared_one_as_published(self, tmp_path, monkeypatch):
         monkeypatch.setenv("TFFACE_CACHE", str(tmp_path))

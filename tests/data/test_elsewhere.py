@@ -14,12 +14,12 @@ from tfface.errors import UserError
 
 @pytest.fixture
 def faces(tiny_faces):
-    return data.load(str(tiny_faces))
+    return data.load_dataset(str(tiny_faces))
 
 
 def test_a_folder_travels_by_its_absolute_path(tiny_faces, monkeypatch):
     monkeypatch.chdir(tiny_faces.parent)
-    faces = data.load(tiny_faces.name)
+    faces = data.load_dataset(tiny_faces.name)
     _ = faces.positions  # worked out here, not sent
     sent = pickle.dumps(faces)
     monkeypatch.chdir(os.sep)

@@ -33,7 +33,7 @@ def rewrite(folder, **changes):
 
 def refused(folder) -> str:
     with pytest.raises(UserError) as error:
-        data.load(str(folder))
+        data.load_dataset(str(folder))
     return str(error.value)
 
 
@@ -45,7 +45,7 @@ class TestRead:
         assert found.records[0]["epsilon"] == 0.01
 
     def test_is_a_data_set_of_crops(self, written):
-        dataset = data.load(str(written))
+        dataset = data.load_dataset(str(written))
         assert dataset.name == "folder:made"
         assert dataset.keys == ["Ann/a 9-aug1.png", "Ann/a 10-aug1.png", "Zoë Žák/b-aug1.png"]
         assert dataset.identities == ["Ann", "Ann", "Zoë Žák"]
@@ -58,26 +58,26 @@ class TestRead:
     def test_the_person_is_the_records_not_the_folders(self, written):
         records = manifest.read(written).records
         manifest.write(written, HEADER, [{**record, "person": "Bea"} for record in records])
-        assert set(data.load(str(written)).identities) == {"Bea"}
+        assert set(data.load_dataset(str(written)).identities) == {"Bea"}
 
     def test_images_that_are_no_crops_have_no_recipe_of_their_own(self, written):
         manifest.write(written, {"command": "copy"}, manifest.read(written).records)
-        assert data.load(str(written)).own_recipe is None
+        assert data.load_dataset(str(written)).own_recipe is None
 
     def test_the_version_is_of_the_content_alone(self, written, tmp_path, make_photo):
-        version = data.load(str(written)).version
+        version = data.load_dataset(str(written)).version
         moved = written.rename(tmp_path / "moved")
         for file in FILES:
             (moved / file).touch()
-        assert data.load(str(moved)).version == version
+        assert data.load_dataset(str(moved)).version == version
         (moved / "Ann/a 9-aug1.png").write_bytes(encode_png(make_photo(0, 8)))
         manifest.write(moved, HEADER, manifest_records())
-        assert data.load(str(moved)).version != version
+        assert data.load_dataset(str(moved)).version != version
 
     def test_other_files_in_the_folder_are_no_part_of_it(self, written):
         (written / "contact_sheet.png").write_bytes(b"")
         (written / "Ann" / "more.png").write_bytes(b"")
-        assert len(data.load(str(written))) == 3
+        assert len(data.load_dataset(str(written))) == 3
 
 
 def manifest_records():

@@ -8,7 +8,7 @@ from tfface.errors import UserError
 
 @pytest.fixture
 def faces(tiny_faces):
-    return data.load(str(tiny_faces))
+    return data.load_dataset(str(tiny_faces))
 
 
 def test_by_name_with_all_their_images_in_order(faces):

@@ -16,7 +16,7 @@ PAIRS = "2\t1\nAnn_Ames\t1\t2\nAnn_Ames\t1\tBob_Burn\t1\nCid_Cole\t1\t3\nBob_Bur
 
 
 def load(folder, **options):
-    return data.load("lfw", manual_dir=folder, offline=True, **options)
+    return data.load_dataset("lfw", manual_dir=folder, offline=True, **options)
 
 
 def with_pairs(lfw, monkeypatch, text=PAIRS, published=PAIRS):
@@ -29,14 +29,14 @@ def with_pairs(lfw, monkeypatch, text=PAIRS, published=PAIRS):
 
 def test_the_archive_itself_may_be_named(lfw, monkeypatch):
     monkeypatch.setenv("TFFACE_LFW", str(lfw.archive))
-    assert len(data.load("lfw", offline=True)) == 6
+    assert len(data.load_dataset("lfw", offline=True)) == 6
 
 
 def test_an_unpacked_folder_does(lfw, tmp_path, monkeypatch):
     with tarfile.open(lfw.archive) as bundle:
         bundle.extractall(tmp_path / "unpacked", filter="data")
     monkeypatch.setenv("TFFACE_LFW", str(tmp_path / "unpacked"))
-    above = data.load("lfw", offline=True)
+    above = data.load_dataset("lfw", offline=True)
     (above.folder / "faces.parquet").unlink()
     itself = load(tmp_path / "unpacked" / "lfw-deepfunneled")
     assert above.version == itself.version
@@ -49,20 +49,20 @@ def test_the_folder_of_another_alignment_is_not_taken_for_this_one(lfw, tmp_path
     (tmp_path / "lfw-deepfunneled").rename(tmp_path / "lfw_funneled")
     with pytest.raises(Unavailable, match=r"get lfw-deepfunneled\.tgz"):
         load(tmp_path / "lfw_funneled")
-    assert data.load("lfw/funneled", manual_dir=tmp_path, offline=True).name == "lfw/funneled"
+    assert data.load_dataset("lfw/funneled", manual_dir=tmp_path, offline=True).name == "lfw/funneled"
 
 
 @pytest.mark.parametrize(("config", "archive"), [("original", "lfw.tgz"), ("funneled", "lfw-funneled.tgz")])
 def test_each_configuration_has_its_archive(lfw, config, archive, tar):
     with pytest.raises(Unavailable, match=rf"lfw/{config} cannot be had .*--offline.*get {archive} .*TFFACE_LFW"):
-        data.load(f"lfw/{config}", manual_dir=lfw.folder, offline=True)
+        data.load_dataset(f"lfw/{config}", manual_dir=lfw.folder, offline=True)
     tar(lfw.folder / archive, {f"any/{key}": image for key, image in lfw.images.items()})
-    assert len(data.load(f"lfw/{config}", manual_dir=lfw.folder, offline=True)) == 6
+    assert len(data.load_dataset(f"lfw/{config}", manual_dir=lfw.folder, offline=True)) == 6
 
 
 def test_without_an_archive_the_error_names_every_file():
     with pytest.raises(Unavailable, match=r"lfw-deepfunneled\.tgz .* pairs\.txt, pairsDevTrain\.txt and pairsDevTest"):
-        data.load("lfw", offline=True)
+        data.load_dataset("lfw", offline=True)
 
 
 def test_a_file_that_is_no_archive_of_lfw_is_refused(tmp_path):
@@ -176,10 +176,10 @@ def test_a_download_is_checked_by_hash(monkeypatch, cache):
 
     monkeypatch.setattr(weights, "download", send_a_page)
     with pytest.raises(Unavailable, match="another hash than the published one"):
-        data.load("lfw")
+        data.load_dataset("lfw")
     assert not (cache / "downloads" / "lfw" / "lfw-deepfunneled.tgz").exists()
     with pytest.raises(UserError):
-        data.load("lfw/original")
+        data.load_dataset("lfw/original")
     assert asked == [
         ("http://vis-www.cs.umass.edu/lfw/lfw-deepfunneled.tgz", None),
         (
@@ -195,12 +195,12 @@ def test_a_host_that_does_not_answer_is_one_line(monkeypatch):
 
     monkeypatch.setattr(weights, "download", silent)
     with pytest.raises(Unavailable, match=r"cannot be had \(vis-www.* cannot be reached .* get lfw-deepfunneled\.tgz"):
-        data.load("lfw")
+        data.load_dataset("lfw")
 
 
 @pytest.fixture
 def real(lfw_dir):
-    return data.load("lfw", manual_dir=lfw_dir, offline=True)
+    return data.load_dataset("lfw", manual_dir=lfw_dir, offline=True)
 
 
 @pytest.mark.lfw

@@ -38,7 +38,7 @@ def count_builds(monkeypatch):
 
 
 def test_images_in_natural_order_with_the_bytes_of_the_archive(lfw):
-    dataset = data.load("lfw", manual_dir=lfw.folder, offline=True)
+    dataset = data.load_dataset("lfw", manual_dir=lfw.folder, offline=True)
     assert dataset.name == "lfw/deepfunneled"
     assert dataset.keys == KEYS
     assert dataset.identities == PEOPLE
@@ -49,21 +49,21 @@ def test_images_in_natural_order_with_the_bytes_of_the_archive(lfw):
 
 @pytest.mark.parametrize("part", [(2,), (1, 4), (0, 0), (6,), (4, 99)])
 def test_encoded_gives_the_part_that_the_keys_slice_gives(lfw, part):
-    dataset = data.load("lfw", manual_dir=lfw.folder, offline=True)
+    dataset = data.load_dataset("lfw", manual_dir=lfw.folder, offline=True)
     assert [key for key, _ in elements(dataset, *part)] == KEYS[slice(*part) if len(part) > 1 else slice(part[0], None)]
 
 
 def test_order_and_bytes_hold_over_several_record_files(lfw, monkeypatch):
     settings = tfds.download.DownloadConfig
     monkeypatch.setattr(tfds.download, "DownloadConfig", lambda **options: settings(**options, num_shards=3))
-    dataset = data.load("lfw", manual_dir=lfw.folder, offline=True)
+    dataset = data.load_dataset("lfw", manual_dir=lfw.folder, offline=True)
     assert len(dataset.shards) == 3
     assert elements(dataset, 1, 5) == [(key, lfw.images[key]) for key in KEYS[1:5]]
     assert [dataset.read(key) for key in KEYS] == [lfw.images[key] for key in KEYS]
 
 
 def test_a_sample_reads_its_own_images(lfw):
-    dataset = data.load("lfw", manual_dir=lfw.folder, offline=True, images_per_person=1, seed=3)
+    dataset = data.load_dataset("lfw", manual_dir=lfw.folder, offline=True, images_per_person=1, seed=3)
     assert dataset.identities == ["Ann_Ames", "Bob_Burn", "Cid_Cole"]
     assert set(dataset.keys) <= set(KEYS)
     assert elements(dataset) == [(key, lfw.images[key]) for key in dataset.keys]
@@ -74,18 +74,18 @@ def test_a_sample_reads_its_own_images(lfw):
 
 
 def test_the_second_load_builds_nothing_and_needs_no_archive(lfw, monkeypatch):
-    first = data.load("lfw", manual_dir=lfw.folder, offline=True)
+    first = data.load_dataset("lfw", manual_dir=lfw.folder, offline=True)
     builds = count_builds(monkeypatch)
     lfw.archive.unlink()
-    second = data.load("lfw", offline=True)
+    second = data.load_dataset("lfw", offline=True)
     assert builds == []
     assert (second.keys, second.version) == (first.keys, first.version)
 
 
 def test_a_prepared_set_opens_and_reads_without_tensorflow(lfw):
-    data.load("lfw", manual_dir=lfw.folder, offline=True)
+    data.load_dataset("lfw", manual_dir=lfw.folder, offline=True)
     program = (
-        "import sys; from tfface import data; d = data.load('lfw', offline=True); "
+        "import sys; from tfface import data; d = data.load_dataset('lfw', offline=True); "
         "print(len(d), len(d.read(d.keys[0])), 'tensorflow' in sys.modules)"
     )
     root = Path(__file__).parents[2]
@@ -113,13 +113,13 @@ def test_importing_tfface_data_imports_neither_tensorflow_nor_tfds():
 
 
 def test_nothing_of_tfds_goes_to_stdout(lfw, capsys):
-    data.load("lfw", manual_dir=lfw.folder, offline=True)
+    data.load_dataset("lfw", manual_dir=lfw.folder, offline=True)
     assert capsys.readouterr().out == ""
 
 
 def test_the_version_follows_the_images_not_their_packing(lfw, tar, jpeg, cache, tmp_path):
     def version(folder):
-        dataset = data.load("lfw", manual_dir=folder, offline=True)
+        dataset = data.load_dataset("lfw", manual_dir=folder, offline=True)
         (dataset.folder / "faces.parquet").unlink()  # so that the next one is prepared anew
         return dataset.version
 
@@ -142,7 +142,7 @@ def test_a_failed_preparation_leaves_nothing_behind(lfw, monkeypatch):
 
     monkeypatch.setattr(prepared, "_write_index", fail)
     with pytest.raises(OSError, match="the disk broke"):
-        data.load("lfw", manual_dir=lfw.folder, offline=True)
+        data.load_dataset("lfw", manual_dir=lfw.folder, offline=True)
     folder = prepared.folder_of("lfw", "deepfunneled")
     assert list(folder.parent.iterdir()) == []
 
@@ -154,13 +154,13 @@ def test_a_killed_preparation_is_done_again(lfw):
     for place in (left, folder):
         place.mkdir(parents=True)
         (place / "lfw-faces.tfrecord-00000-of-00001").write_bytes(b"half")
-    assert data.load("lfw", manual_dir=lfw.folder, offline=True).keys == KEYS
+    assert data.load_dataset("lfw", manual_dir=lfw.folder, offline=True).keys == KEYS
     assert not left.exists()
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "index"])
 def test_damaged_records_are_prepared_again(lfw, damage, capsys):
-    dataset = data.load("lfw", manual_dir=lfw.folder, offline=True)
+    dataset = data.load_dataset("lfw", manual_dir=lfw.folder, offline=True)
     shard = dataset.folder / dataset.shards[0]
     if damage == "cut":
         shard.write_bytes(shard.read_bytes()[:-100])
@@ -168,13 +168,13 @@ def test_damaged_records_are_prepared_again(lfw, damage, capsys):
         shard.unlink()
     else:
         (dataset.folder / "faces.parquet").write_bytes(b"no parquet")
-    again = data.load("lfw", manual_dir=lfw.folder, offline=True)
+    again = data.load_dataset("lfw", manual_dir=lfw.folder, offline=True)
     assert elements(again) == [(key, lfw.images[key]) for key in KEYS]
     assert "damaged" in capsys.readouterr().err
 
 
 def test_records_cut_after_opening_are_an_error_that_names_them(lfw):
-    dataset = data.load("lfw", manual_dir=lfw.folder, offline=True)
+    dataset = data.load_dataset("lfw", manual_dir=lfw.folder, offline=True)
     shard = dataset.folder / dataset.shards[0]
     shard.write_bytes(shard.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"lfw-faces\.tfrecord.* is cut short"):
@@ -184,7 +184,7 @@ def test_records_cut_after_opening_are_an_error_that_names_them(lfw):
 def test_two_that_prepare_at_once_build_once(lfw, monkeypatch):
     builds, found = count_builds(monkeypatch), []
     threads = [
-        threading.Thread(target=lambda: found.append(data.load("lfw", manual_dir=lfw.folder, offline=True)))
+        threading.Thread(target=lambda: found.append(data.load_dataset("lfw", manual_dir=lfw.folder, offline=True)))
         for _ in range(2)
     ]
     for thread in threads:
@@ -198,7 +198,7 @@ def test_two_that_prepare_at_once_build_once(lfw, monkeypatch):
 def test_a_waiting_process_says_what_for(lfw, capsys, cache):
     guard = lock(cache / "datasets" / "lfw-deepfunneled")
     guard.acquire()
-    waiting = threading.Thread(target=lambda: data.load("lfw", manual_dir=lfw.folder, offline=True))
+    waiting = threading.Thread(target=lambda: data.load_dataset("lfw", manual_dir=lfw.folder, offline=True))
     waiting.start()
     waiting.join(timeout=1)
     held = waiting.is_alive(), not prepared.folder_of("lfw", "deepfunneled").exists()
@@ -209,13 +209,13 @@ def test_a_waiting_process_says_what_for(lfw, capsys, cache):
 
 
 def test_an_unknown_key_is_an_error(lfw):
-    dataset = data.load("lfw", manual_dir=lfw.folder, offline=True)
+    dataset = data.load_dataset("lfw", manual_dir=lfw.folder, offline=True)
     with pytest.raises(UserError, match=r"lfw/deepfunneled has no image 'Zoe/Zoe_0001.jpg'"):
         dataset.read("Zoe/Zoe_0001.jpg")
 
 
 def test_spans_cover_the_images_exactly(lfw):
-    dataset = data.load("lfw", manual_dir=lfw.folder, offline=True)
+    dataset = data.load_dataset("lfw", manual_dir=lfw.folder, offline=True)
     assert dataset.spans[:, 2].tolist() == [len(lfw.images[key]) for key in KEYS]
     assert dataset.spans.dtype == np.int64
 

@@ -6,7 +6,7 @@ from tfface.errors import Unavailable, UserError
 
 
 def load(root, **options):
-    return data.load("vggface2", manual_dir=root, offline=True, **options)
+    return data.load_dataset("vggface2", manual_dir=root, offline=True, **options)
 
 
 def test_images_people_and_boxes(vggface2, capsys):
@@ -49,7 +49,7 @@ def test_a_listed_image_that_is_missing_is_named(vggface2):
 
 def test_the_other_split_is_its_own_folder(vggface2):
     with pytest.raises(Unavailable, match=r"vggface2/train is not at hand: .*train_list\.txt .*TFFACE_VGGFACE2"):
-        data.load("vggface2/train", manual_dir=vggface2.folder, offline=True)
+        data.load_dataset("vggface2/train", manual_dir=vggface2.folder, offline=True)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tfface.defenses._defense import Defense, parse
-from tfface.defenses._stack import defended
+from tfface.defenses._stack import apply
 from tfface.errors import UserError
 from tfface.utils import registry
 
@@ -64,8 +64,8 @@ def test_says_what_it_is(text):
 
 @every
 def test_a_text_and_a_file_bring_it_back(text, tiny_embedder, images, tmp_path):
-    embedder = defended(tiny_embedder, [text])
-    assert defended(tiny_embedder, embedder.defense).defense == embedder.defense == (str(parse(text)),)
+    embedder = apply(tiny_embedder, [text])
+    assert apply(tiny_embedder, embedder.defense).defense == embedder.defense == (str(parse(text)),)
     vectors = embedder.embed(images)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
     embedder.model.save(tmp_path / "defended.keras")
@@ -75,7 +75,7 @@ def test_a_text_and_a_file_bring_it_back(text, tiny_embedder, images, tmp_path):
 
 @every
 def test_only_what_is_random_draws(text, tiny_embedder, images):
-    embedder = defended(tiny_embedder, [text])
+    embedder = apply(tiny_embedder, [text])
     assert embedder.random is not parse(text).deterministic
     first, second = (embedder.drawn_model([images, np.full(3, draw, "int32")]).numpy() for draw in (1, 2))
     assert (np.abs(first - second).max(axis=1) > 1e-5).all() == embedder.random

@@ -10,9 +10,9 @@ NODES = 3
 @pytest.fixture(scope="module")
 def cluster() -> Iterator:
     """A cluster to which nodes are added."""
-    from tfface.distributed import ray, ray_local
+    from tfface.distributed import cluster, ray_local
 
-    ray.settle_ray()
+    cluster.settle_ray()
     with ray_local.empty_cluster() as cluster:
         yield cluster
 
@@ -32,9 +32,9 @@ def pool(nodes, request) -> Iterator:
     """Workers on the nodes; what the test's own module defines is sent to them as it is."""
     import ray
 
-    from tfface.distributed.ray import workers_at
+    from tfface.distributed.cluster import executor_at
 
     ray.cloudpickle.register_pickle_by_value(request.module)
-    with workers_at(nodes.address) as executor:
+    with executor_at(nodes.address) as executor:
         yield executor
     ray.cloudpickle.unregister_pickle_by_value(request.module)

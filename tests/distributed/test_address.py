@@ -8,16 +8,16 @@ import sys
 
 import pytest
 
-from tfface.distributed import ray
+from tfface.distributed import cluster
+from tfface.distributed.cluster import executor_at, local_nodes
 from tfface.distributed.executor import LOCAL
-from tfface.distributed.ray import local_nodes, workers_at
 from tfface.errors import UserError
 
 ray_is_here = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 
 
 def test_none_is_this_process():
-    with workers_at(None) as executor:
+    with executor_at(None) as executor:
         assert executor is LOCAL
 
 
@@ -73,7 +73,7 @@ def test_no_ray_on_this_machine(refused, tiny_faces, tmp_path, monkeypatch):
 
 def test_another_version_of_ray_or_python():
     said = RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.9.0\n    Python: 3.10.1\nThis ...")
-    assert ray._reason(said).startswith("install the same Ray and Python on all nodes and here: Version mismatch")
+    assert cluster._reason(said).startswith("install the same Ray and Python on all nodes and here: Version mismatch")
 
 
 @ray_is_here

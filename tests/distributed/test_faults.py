@@ -151,7 +151,7 @@ def test_embedding_survives_a_node(nodes, pool, tmp_path, make_photo, monkeypatc
         for number in range(8):
             pixels = make_photo(person, number, 40, 40)[:, :, ::-1]
             (tmp_path / "faces" / f"p{person}" / f"{number}.jpg").write_bytes(cv2.imencode(".jpg", pixels)[1].tobytes())
-    faces = data.load(str(tmp_path / "faces"))
+    faces = data.load_dataset(str(tmp_path / "faces"))
     embedder, whole = load_embedder("student", offline=True), recipe("whole")
     killer = remove_a_node(nodes, lambda: bool(made) and begun(made[0]))
     found = embed_dataset(faces, embedder, whole, executor=pool)
@@ -166,4 +166,4 @@ def test_a_node_with_other_weights_is_named(pool, tiny_faces):
     student = load_embedder("student", offline=True)
     other = Embedder(student.preset, "0" * 64, student.build)
     with pytest.raises(UserError, match=r"^node 127\.0\.0\.1: student/.* has weights .* here, not 000000000000: share"):
-        embed_dataset(data.load(str(tiny_faces)), other, recipe("whole"), executor=pool)
+        embed_dataset(data.load_dataset(str(tiny_faces)), other, recipe("whole"), executor=pool)

@@ -9,20 +9,14 @@ import pytest
 
 from tfface import data
 from tfface.data import FolderFaces
+from tfface.data.crops import NO_BOX, crops
 from tfface.errors import ImageError, UserError
 from tfface.evaluation import embeddings
-from tfface.evaluation.embeddings import (
-    NO_BOX,
-    NO_FACE,
-    crop_files,
-    crops,
-    embed_dataset,
-    embed_images,
-    report_failures,
-)
+from tfface.evaluation.embeddings import embed_dataset, embed_images, report_failures
 from tfface.models._embedder import Embedder
 from tfface.preprocessing import mtcnn
 from tfface.preprocessing.images import crop_resize, decode, encode_png, recipe
+from tfface.preprocessing.photographs import NO_FACE, crop_files
 from tfface.utils import files
 from tfface.utils.cache import Store
 
@@ -65,7 +59,7 @@ def counting(tiny_embedder):
 
 @pytest.fixture
 def faces(tiny_faces):
-    return data.load(str(tiny_faces))
+    return data.load_dataset(str(tiny_faces))
 
 
 @pytest.fixture
@@ -126,14 +120,14 @@ class TestEmbedDataset:
             chosen = recipe("center-140")
         else:
             (tiny_faces / "cid" / "more.png").write_bytes(encode_png(decode(faces.read("cid/cid 0.jpg"))))
-            faces = data.load(str(tiny_faces))
+            faces = data.load_dataset(str(tiny_faces))
         assert embed_dataset(faces, embedder, chosen).ok.all()
         assert sum(embedder.batches) == len(faces)
 
     def test_failures_are_zeros_with_a_reason_and_the_rest_goes_on(self, tiny_faces, tiny_embedder):
         (tiny_faces / "Ann Ames" / "Ann Ames 0.jpg").write_bytes(b"")
         (tiny_faces / "cid" / "page.jpg").write_text("<html>")
-        faces = data.load(str(tiny_faces))
+        faces = data.load_dataset(str(tiny_faces))
         found = embed_dataset(faces, tiny_embedder, WHOLE)
         assert found.failed == [
             ("Ann Ames/Ann Ames 0.jpg", "is empty (0 bytes)"),
@@ -157,7 +151,7 @@ class TestEmbedDataset:
 
     def test_a_failed_image_stays_zero_with_flip(self, tiny_faces, tiny_embedder):
         (tiny_faces / "cid" / "cid 0.jpg").write_bytes(b"")
-        found = embed_dataset(data.load(str(tiny_faces)), tiny_embedder, WHOLE, flip=True)
+        found = embed_dataset(data.load_dataset(str(tiny_faces)), tiny_embedder, WHOLE, flip=True)
         assert not found.vectors[9].any()
         assert np.isfinite(found.vectors).all()
 

@@ -85,7 +85,7 @@ def test_gender_lists_make_groups(evaluate, lfw_dir):
 def test_mtcnn_finds_every_face_of_two_folds(run_cli, lfw_dir, lfw_cache, registry_cache, monkeypatch):
     """Folds 9 and 10 alone, to stay quick: 1,200 pairs; the best centre crop of a trial makes 1.2% errors there."""
     monkeypatch.setenv("TFFACE_CACHE", str(lfw_cache))
-    from tfface.data import load
+    from tfface.data import load_dataset
     from tfface.evaluation.embeddings import embed_dataset
     from tfface.metrics.roc import ErrorCurve
     from tfface.metrics.similarity import cosine_distance
@@ -93,7 +93,7 @@ def test_mtcnn_finds_every_face_of_two_folds(run_cli, lfw_dir, lfw_cache, regist
     from tfface.preprocessing.images import recipe
 
     assert files.cache_dir() == lfw_cache
-    dataset = load("lfw", manual_dir=lfw_dir)
+    dataset = load_dataset("lfw", manual_dir=lfw_dir)
     pairs = dataset.pairs("view2")
     chosen = pairs.fold >= 8
     used = np.unique(np.concatenate([pairs.first[chosen], pairs.second[chosen]]))

@@ -8,8 +8,8 @@ import pytest
 from tfface.data import FolderFaces, Pairs
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings
-from tfface.evaluation.evaluate import evaluate
 from tfface.evaluation.mining import hardest_people, mine
+from tfface.evaluation.scoring import evaluate_embeddings
 from tfface.metrics.similarity import arrange
 from tfface.models._embedder import Preset
 
@@ -131,7 +131,7 @@ def test_calibrated_judges_each_half_at_the_others_threshold():
     embeddings, people = in_clusters(8, 6, 0.5), "".join(letter * 6 for letter in "abcdefgh")
     dataset = faces(people)
     mined = mine(dataset, embeddings, PRESET, calibrated=True)
-    calibrated = evaluate(dataset, embeddings, PRESET).metrics["calibrated"]
+    calibrated = evaluate_embeddings(dataset, embeddings, PRESET).metrics["calibrated"]
     assert mined.metrics["threshold"] == calibrated["threshold"]
     assert mined.metrics["threshold_source"] == calibrated["threshold_source"]
     halves = arrange(list(people), seed=0)

@@ -73,7 +73,7 @@ def test_the_package_s_normalisation_is_its_own():
 def test_a_data_set_is_embedded_without_a_keras_model(tiny_faces):
     preset = _deepface_package._preset("Facenet", "base", Client(), 0.4, "0" * 64)
     package = _deepface_package.PackageEmbedder(preset, "0" * 64, _deepface_package._no_keras_model, Client(), "base")
-    faces = data.load(str(tiny_faces))
+    faces = data.load_dataset(str(tiny_faces))
     found = embed_dataset(faces, package, recipe("whole"))
     assert found.ok.all()
     np.testing.assert_allclose(np.linalg.norm(found.vectors, axis=1), 1, atol=1e-6)

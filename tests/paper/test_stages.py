@@ -100,9 +100,9 @@ def test_places(tmp_path):
 
 def test_what_a_data_set_decides(tiny_faces, make_photo, tmp_path):
     """Of the tiny faces nobody has four photographs."""
-    from tfface.data import load
+    from tfface.data import load_dataset
 
-    facts = facts_of(load(str(tiny_faces)))
+    facts = facts_of(load_dataset(str(tiny_faces)))
     assert facts["version"].startswith("folder:tiny faces files-")
     assert {name: facts[name] for name in ("protocol", "pairs", "people", "own_head")} == {
         **{"protocol": "all-pairs", "pairs": 20, "people": [], "own_head": False}
@@ -111,4 +111,4 @@ def test_what_a_data_set_decides(tiny_faces, make_photo, tmp_path):
         (tmp_path / "more" / name).mkdir(parents=True)
         for number in range(count):
             (tmp_path / "more" / name / f"{number}.jpg").touch()
-    assert facts_of(load(str(tmp_path / "more")))["people"] == ["c", "a", "b"]
+    assert facts_of(load_dataset(str(tmp_path / "more")))["people"] == ["c", "a", "b"]

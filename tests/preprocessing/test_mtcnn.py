@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from tfface import data
+from tfface.data.detection import find_faces
 from tfface.preprocessing import mtcnn
-from tfface.preprocessing.mtcnn import choose_face, detect, find_faces
+from tfface.preprocessing.mtcnn import choose_face, detect
 
 
 def boxes(*rows) -> np.ndarray:
@@ -112,7 +113,7 @@ class TestFindFaces:
     @pytest.fixture
     def faces(self, tiny_faces):
         (tiny_faces / "cid" / "0 bad.jpg").write_bytes(b"no image")
-        return data.load(str(tiny_faces))
+        return data.load_dataset(str(tiny_faces))
 
     def test_every_photograph_has_its_row(self, faces, detector):
         table = find_faces(faces)
@@ -138,12 +139,12 @@ class TestFindFaces:
         find_faces(faces)
         seen = len(detector.batches)
         (tiny_faces / "cid" / "0 bad.jpg").write_bytes(cv2.imencode(".jpg", grey(64, 64))[1].tobytes())
-        assert find_faces(data.load(str(tiny_faces))).failed == [""] * 11
+        assert find_faces(data.load_dataset(str(tiny_faces))).failed == [""] * 11
         assert len(detector.batches) > seen
 
     @pytest.mark.registry
     def test_real_faces(self, registry_cache):
-        photographs = data.load("five_faces", images_per_person=4, seed=0)
+        photographs = data.load_dataset("five_faces", images_per_person=4, seed=0)
         table = find_faces(photographs)
         found = [index for index in range(len(photographs)) if table.main_face(index) is not None]
         assert len(found) >= 19

@@ -2,8 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
+from tfface.data.crops import crops
 from tfface.data.dataset import open_folder
-from tfface.evaluation.embeddings import crops
 from tfface.evaluation.mining import WrongPair
 from tfface.preprocessing.images import recipe
 from tfface.report.gallery import SHOWN, crops_by_key, draw_gallery

@@ -45,7 +45,7 @@ def test_read_back_it_is_what_was_counted(faces, tiny_embedder, tmp_path):
     made, count = run(faces, tiny_embedder, tmp_path / "adversarial")
     found = manifest.read(tmp_path / "adversarial")
     assert count == len(found.records) == sum(int(one.rows.attacked.sum()) * 2 for one in made) > 0
-    again = data.load(str(tmp_path / "adversarial"))
+    again = data.load_dataset(str(tmp_path / "adversarial"))
     assert again.own_recipe == "whole"
     vectors = embed_dataset(again, tiny_embedder, WHOLE).vectors
     clean = embed_dataset(faces, tiny_embedder, WHOLE).vectors
@@ -65,7 +65,7 @@ def test_a_head_names_whom_it_sees(faces, tiny_embedder, tmp_path):
     (one,), _ = run(faces, tiny_embedder, tmp_path / "made", goals=("classify",), count=6)
     records = manifest.read(tmp_path / "made").records
     head = one.trial.context.head
-    again = data.load(str(tmp_path / "made"))
+    again = data.load_dataset(str(tmp_path / "made"))
     vectors = embed_dataset(again, tiny_embedder, WHOLE).vectors
     for record in records:
         seen = head.people[int(head.logits(vectors[[again.position(record["file"])]])[0].argmax())]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tfface.attacks.pgd import PGD
-from tfface.defenses._stack import defended
+from tfface.defenses._stack import apply
 from tfface.preprocessing.images import recipe
 from tfface.robustness import benchmark
 from tfface.robustness.benchmark import Benchmark, row, verdict
@@ -83,7 +83,7 @@ def photographs(faces):
 
 
 def test_a_row_holds_every_cell_and_is_made_once(asked, photographs, tiny_embedder, monkeypatch):
-    embedder = defended(tiny_embedder, ["resize-pad", "bit-depth"])
+    embedder = apply(tiny_embedder, ["resize-pad", "bit-depth"])
     found = row(asked, photographs, embedder, recipe("whole"))
     assert found["label"] == "resize-pad + bit-depth"
     assert [attack["knowledge"] for attack in found["attacks"]] == ["white box", "naive"]

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tfface.data import Pairs, load
+from tfface.data import Pairs, load_dataset
 from tfface.errors import UserError
 from tfface.preprocessing.images import recipe
 from tfface.robustness import certified_pairs as module
@@ -19,7 +19,7 @@ SMOOTHING = Smoothing(sigma=0.05, samples=60, guess=10, alpha=0.05)
 
 @pytest.fixture
 def smoothed(tiny_faces, tiny_embedder):
-    return Smoothed(load(str(tiny_faces)), tiny_embedder, recipe("whole"), SMOOTHING)
+    return Smoothed(load_dataset(str(tiny_faces)), tiny_embedder, recipe("whole"), SMOOTHING)
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def test_a_surrogates_attack_is_checked_beside(trial, asked, context):
 
 def test_subjects_that_cannot_be_cropped(many_faces, trial, asked):
     (many_faces / "person 0" / "0.png").write_bytes(b"no image")
-    made = trial(count=2, context={"dataset": data.load(str(many_faces))})
+    made = trial(count=2, context={"dataset": data.load_dataset(str(many_faces))})
     broken = {"first": np.array([0, 0]), "second": np.array([1, 2])}
     made = dataclasses.replace(made, subjects=dataclasses.replace(made.subjects, **broken))
     with pytest.raises(UserError, match="none of the first 2 subjects of dodging can be cropped"):

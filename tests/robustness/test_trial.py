@@ -137,7 +137,7 @@ def test_the_smallest_epsilon_succeeds(trial):
 
 def test_a_photograph_that_cannot_be_cropped(many_faces, trial, context):
     (many_faces / "person 0" / "0.png").write_bytes(b"no image")
-    broken = data.load(str(many_faces))
+    broken = data.load_dataset(str(many_faces))
     made = trial(context={"dataset": broken})
     subjects = Subjects("dodging", "mine", np.array([0, 1, 2]), np.array([1, 0, 3]), limits=np.full(3, 0.1))
     found = run_trial(dataclasses.replace(made, subjects=subjects))

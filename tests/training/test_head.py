@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from tfface import data
+from tfface.data.crops import Crops, crops
 from tfface.errors import UserError
-from tfface.evaluation.embeddings import crops
-from tfface.preprocessing.crops import Crops
 from tfface.preprocessing.images import recipe
 from tfface.training.head import Head, HeadSettings, train_head, with_head
 from tfface.training.head_data import HeadData, embed_head_data, head_data
@@ -127,7 +126,7 @@ class TestHeadData:
 @pytest.fixture
 def faces(tiny_faces):
     (tiny_faces / "Bob_Burn" / "broken.jpg").write_bytes(b"no image")
-    return data.load(str(tiny_faces))
+    return data.load_dataset(str(tiny_faces))
 
 
 def test_crops_are_those_of_the_pipeline_in_any_order(faces):

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfface.data import load
+from tfface.data import load_dataset
 from tfface.preprocessing.images import recipe
 from tfface.training.maker import ViewMaker, sampled, usable
 from tfface.training.views import PLAIN, Augmentation
@@ -11,7 +11,7 @@ from tfface.training.views import PLAIN, Augmentation
 @pytest.fixture
 def make_maker(tiny_faces, tiny_embedder):
     def make(augmentation=PLAIN, seed=0, **options):
-        dataset = load(str(tiny_faces))
+        dataset = load_dataset(str(tiny_faces))
         return ViewMaker(dataset, np.arange(8), recipe("whole"), tiny_embedder, augmentation, seed, **options)
 
     return make
@@ -63,7 +63,7 @@ def test_answers_in_bfloat16_are_close_and_leave_the_teacher_alone(make_maker, t
 def test_unreadable_photographs_are_left_out(tiny_faces, capsys):
     damaged = sorted(tiny_faces.glob("*/*.jpg"))[1]
     damaged.write_bytes(damaged.read_bytes()[:40])
-    dataset = load(str(tiny_faces))
+    dataset = load_dataset(str(tiny_faces))
     kept = usable(dataset, recipe("whole"), np.arange(10))
     assert [key for index, key in enumerate(dataset.keys) if index not in kept] == ["Ann Ames/Ann Ames 1.jpg"]
     assert "1 of 10 photographs" in capsys.readouterr().err

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tfface.data import load
+from tfface.data import load_dataset
 from tfface.preprocessing.images import recipe
 from tfface.training.validation import Validation, validation_of
 
@@ -33,7 +33,7 @@ def test_a_diverged_training(user_error):
 
 def test_a_few_crops_of_each_person(tiny_faces, monkeypatch):
     monkeypatch.setattr("tfface.training.validation.IMAGES_PER_PERSON", 2)
-    dataset = load(str(tiny_faces))
+    dataset = load_dataset(str(tiny_faces))
     validation = validation_of(dataset, np.arange(6), recipe("whole"), 24, seed=0)
     assert validation.images.shape == (4, 24, 24, 3)
     assert validation.same.tolist() == [True, False, False, False, False, True]
@@ -41,4 +41,4 @@ def test_a_few_crops_of_each_person(tiny_faces, monkeypatch):
 
 def test_people_who_make_no_genuine_pair(tiny_faces, user_error):
     with user_error("make no pair of one kind"):
-        validation_of(load(str(tiny_faces)), np.array([0, 3]), recipe("whole"), 24, seed=0)
+        validation_of(load_dataset(str(tiny_faces)), np.array([0, 3]), recipe("whole"), 24, seed=0)

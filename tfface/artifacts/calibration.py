@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from tfface.data.crops import crops
 from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError
-from tfface.evaluation.embeddings import crops
 from tfface.preprocessing.images import Recipe
 from tfface.training.split import split_people
 

@@ -9,7 +9,7 @@ from tfface.artifacts import golden
 from tfface.artifacts.artifact import Artifact
 from tfface.data.dataset import FaceDataset
 from tfface.evaluation.embeddings import Embeddings, embed_dataset
-from tfface.evaluation.evaluate import evaluate
+from tfface.evaluation.scoring import evaluate_embeddings
 from tfface.models._embedder import Embedder
 from tfface.preprocessing.images import Recipe
 
@@ -32,7 +32,7 @@ def judge(
         The embeddings, and an `evaluate` object that also names data set and recipe.
     """
     embeddings = embed_dataset(dataset, embedder, cut)
-    metrics = evaluate(dataset, embeddings, embedder.preset, protocol=protocol, seed=seed).metrics
+    metrics = evaluate_embeddings(dataset, embeddings, embedder.preset, protocol=protocol, seed=seed).metrics
     return embeddings, {
         "dataset": dataset.name,
         "dataset_version": dataset.version,

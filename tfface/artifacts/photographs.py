@@ -10,7 +10,7 @@ import numpy as np
 from tfface.artifacts.artifact import Artifact, open_artifact
 from tfface.errors import ImageError, UserError
 from tfface.evaluation.embeddings import Embeddings, embed_images
-from tfface.evaluation.verification import Verification
+from tfface.evaluation.verify import Verification
 from tfface.metrics.similarity import cosine_distance, from_cosine
 from tfface.preprocessing.images import Recipe, crop_array, decode, recipe
 from tfface.utils.progress import progress
@@ -124,7 +124,7 @@ def verify(
     threshold: float | None = None,
     flip: bool = False,
 ) -> Verification:
-    """Judges a pair of photographs, as `tfface.evaluation.verification.verify` does.
+    """Judges a pair of photographs, as `tfface.evaluation.verify.verify` does.
 
     Args:
         embedder: an artifact's.

@@ -3,13 +3,13 @@
 Each command is a file here, found by its name and imported when it is used.
 """
 
-import logging
 import os
 import sys
 
 import click
 
 from tfface import __version__
+from tfface.cli import _output
 from tfface.errors import UserError
 from tfface.utils import registry, tensorflow_logs
 
@@ -28,28 +28,13 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="tfface")
 def cli() -> None:
-    """How good a face recognition model is, how it is fooled, how it is made harder to fool."""
-
-
-class _Stderr(logging.Handler):
-    """Writes what the library logs as lines on stderr, so that stdout stays for results."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        print(f"tfface: {self.format(record)}", file=sys.stderr, flush=True)
-
-
-def log_to_stderr() -> None:
-    """Show the library's log on stderr."""
-    logger = logging.getLogger("tfface")
-    if not any(isinstance(handler, _Stderr) for handler in logger.handlers):
-        logger.addHandler(_Stderr())
-        logger.setLevel(logging.INFO)
+    """Measure how good a face recognition model is, fool it, and make it harder to fool."""
 
 
 def main() -> int:
-    """Runs the command line; what a user can mend is one line on stderr and exit code 2."""
+    """Run the command line; what a user can mend is one line on stderr and exit code 2."""
     tensorflow_logs.install()
-    log_to_stderr()
+    _output.log_to_stderr()
     try:
         cli(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

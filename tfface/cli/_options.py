@@ -3,20 +3,35 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from tfface.cli._output import in_options
+from tfface.errors import UserError
 from tfface.utils import registry
-
-if TYPE_CHECKING:
-    from tfface.distributed.executor import Executor
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
+class Command(click.Command):
+    """A command whose errors name its options."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            raise click.ClickException(in_options(str(error))) from error
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+
+
 class Distance(click.FloatRange):
-    """A number from zero; `nan` and `inf` are none."""
+    """A finite number >= 0."""
 
     def __init__(self) -> None:
         super().__init__(min=0)
@@ -24,12 +39,12 @@ class Distance(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
-            self.fail(f"{value} is no distance.", param, ctx)
+            self.fail(f"{value}: give a finite number >= 0.", param, ctx)
         return number
 
 
 class Epsilon(click.FloatRange):
-    """A number from 0 to 1; `nan` is none."""
+    """A number from 0 to 1."""
 
     def __init__(self) -> None:
         super().__init__(min=0, max=1)
@@ -37,26 +52,26 @@ class Epsilon(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number = float(super().convert(value, param, ctx))
         if math.isnan(number):
-            self.fail(f"{value} is no budget: give a number from 0 to 1.", param, ctx)
+            self.fail(f"{value}: give a number from 0 to 1.", param, ctx)
         return number
 
 
-model = click.option(
+embedder = click.option(
     "--model",
-    "model_name",
+    "embedder",
     default="facenet",
     show_default=True,
     metavar="NAME",
-    help="An architecture, a preset (resnet50/vggface2), or deepface:<Name>.",
+    help="Architecture, preset (resnet50/vggface2), or deepface:<Name>.",
 )
-models = click.option(
+embedders = click.option(
     "--model",
-    "model_names",
+    "embedder",
     multiple=True,
     default=("facenet",),
     show_default=True,
     metavar="NAME",
-    help="An architecture, a preset (resnet50/vggface2), or deepface:<Name>; repeats.",
+    help="Architecture, preset (resnet50/vggface2), or deepface:<Name>; repeats.",
 )
 
 
@@ -64,11 +79,10 @@ def dataset(default: str) -> Decorator:
     """`--dataset`, one of them, with a command's own default."""
     return click.option(
         "--dataset",
-        "dataset_name",
         default=default,
         show_default=True,
         metavar="NAME",
-        help="A data set, or a folder with one subfolder per person.",
+        help="Data set, or a folder with one subfolder per person.",
     )
 
 
@@ -89,17 +103,16 @@ epsilons = click.option(
     help="Budget of the attacks on the scale of [0, 1]: the largest change (linf) or the root mean square (l2); "
     f"repeats.  [default: the paper's {', '.join(map(str, _PAPERS_EPSILONS))}]",
 )
-defenses = click.option(
+defense = click.option(
     "--defense",
-    "defense_texts",
     multiple=True,
     metavar="NAME[:k=v,...]",
-    help=f"Put before the model: {', '.join(name.replace('_', '-') for name in registry.names('defenses'))} (their "
-    "options: python cli.py defenses); repeats, the first sees the image first.",
+    help="Input defense in front of the model: "
+    f"{', '.join(name.replace('_', '-') for name in registry.names('defenses'))} (their options: tfface defenses); "
+    "repeats, the first sees the image first.",
 )
 recipe = click.option(
     "--recipe",
-    "recipe_name",
     metavar="NAME",
     help="Crop recipe: whole, center-140, mtcnn-v1-margin0.20 ...; the preset's if absent.",
 )
@@ -114,27 +127,23 @@ out = click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Write metrics.json and pictures there.",
+    help="Output folder: metrics.json and pictures.",
 )
-seed = click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything that is drawn at random."
-)
+seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed.")
 manual_dir = click.option(
     "--manual-dir",
     type=click.Path(exists=True, path_type=Path),
     metavar="DIR",
-    help="Folder of data set archives at hand (or TFFACE_LFW).",
+    help="Folder of data set archives (or TFFACE_LFW).",
 )
 artifact = click.option(
     "--artifact",
-    "artifact_path",
     type=click.Path(exists=True, path_type=Path),
     metavar="FILE.tflite",
     help="Answer through an exported artifact instead of --model, without TensorFlow.",
 )
 boxes = click.option(
     "--boxes",
-    "boxes_file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE.csv",
     help="For --artifact: lines image,x,y,width,height, the faces in pixels.",
@@ -146,12 +155,20 @@ def given(name: str) -> bool:
     return click.get_current_context().get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
 
 
-def executor(address: str | None) -> "Executor":
-    """Who works for `--cluster`, until the command ends; this process where it is not given.
+# Names of the commands that do not call one public function yet.
+model = click.option("--model", "model_name", default="facenet", show_default=True, metavar="NAME")
+models = click.option("--model", "model_names", multiple=True, default=("facenet",), show_default=True, metavar="NAME")
+defenses = click.option("--defense", "defense_texts", multiple=True, metavar="NAME[:k=v,...]")
+recipe_name = click.option("--recipe", "recipe_name", metavar="NAME")
+artifact_path = click.option("--artifact", "artifact_path", type=click.Path(exists=True, path_type=Path))
+boxes_file = click.option("--boxes", "boxes_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
-    Raises:
-        UserError: nobody answers there, or a node is not fit for work.
-    """
-    from tfface.distributed.ray import workers_at
 
-    return click.get_current_context().with_resource(workers_at(address))
+def dataset_name(default: str) -> Decorator:
+    return click.option("--dataset", "dataset_name", default=default, show_default=True, metavar="NAME")
+
+
+def executor(address: str | None) -> Any:
+    from tfface.distributed.cluster import executor_at
+
+    return click.get_current_context().with_resource(executor_at(address))

@@ -28,9 +28,9 @@ _SETTINGS = {
 }
 
 
-@click.command()
+@click.command(cls=_options.Command)
 @_options.models
-@_options.dataset("five_faces")
+@_options.dataset_name("five_faces")
 @click.option(
     "--attack",
     "attack_names",
@@ -121,7 +121,7 @@ _SETTINGS = {
     metavar="DIR",
     help="Write the adversarial data set there: PNG files, judged as such, and manifest.json.",
 )
-@_options.recipe
+@_options.recipe_name
 @_options.manual_dir
 @_options.seed
 @_options.offline
@@ -135,8 +135,8 @@ def command(**options: Any) -> None:
     counted and left out of the rate; an attack that fails counts as a failure. With --defense the attack
     knows it; what one that does not reaches stands beside.
     """
-    from tfface.data.catalogue import load
-    from tfface.defenses._stack import defended
+    from tfface.data.catalogue import load_dataset
+    from tfface.defenses._stack import apply
     from tfface.models._embedder import load_embedder
     from tfface.preprocessing.images import recipe
     from tfface.robustness import adversarial_dataset
@@ -146,11 +146,11 @@ def command(**options: Any) -> None:
     clock = Clock()
     plan = dataclasses.replace(_plan(options), executor=_options.executor(options["cluster"]))
     embedders = [
-        defended(load_embedder(name, offline=options["offline"]), options["defense_texts"])
+        apply(load_embedder(name, offline=options["offline"]), options["defense_texts"])
         for name in options["model_names"]
     ]
     surrogate = options["surrogate_name"] and load_embedder(options["surrogate_name"], offline=options["offline"])
-    dataset = load(options["dataset_name"], manual_dir=options["manual_dir"], offline=options["offline"])
+    dataset = load_dataset(options["dataset_name"], manual_dir=options["manual_dir"], offline=options["offline"])
     experiments = []
     for embedder in embedders:
         chosen = recipe(options["recipe_name"] or dataset.own_recipe or embedder.preset.recipe)

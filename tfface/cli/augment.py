@@ -18,8 +18,8 @@ _SHEET = 6
 _LONGEST = 200  # bytes of a file's name that are its source's; file systems take 255 in all
 
 
-@click.command()
-@_options.dataset("five_faces")
+@click.command(cls=_options.Command)
+@_options.dataset_name("five_faces")
 @click.option(
     "--kinds",
     "kind_names",
@@ -72,12 +72,14 @@ def command(
     """
     from tfface.augmentation import kinds
     from tfface.data import manifest
-    from tfface.data.catalogue import load
+    from tfface.data.catalogue import load_dataset
     from tfface.preprocessing.images import recipe
 
     chosen_kinds = kinds(filter(None, (name.strip() for name in kind_names.split(","))))
     asked = recipe(recipe_name) if recipe_name else None
-    dataset = load(dataset_name, manual_dir=manual_dir, offline=offline, images_per_person=images_per_person, seed=seed)
+    dataset = load_dataset(
+        dataset_name, manual_dir=manual_dir, offline=offline, images_per_person=images_per_person, seed=seed
+    )
     dataset = dataset.of_people(person_names) if person_names else dataset
     dataset = dataset.sample_people(people, seed) if people else dataset
     chosen = asked or recipe(dataset.own_recipe or _RECIPE)
@@ -154,7 +156,7 @@ def _changed(
     import tensorflow as tf
 
     from tfface.augmentation import augmented, key_number
-    from tfface.evaluation.embeddings import crops, face_boxes
+    from tfface.data.crops import crops, face_boxes
 
     boxes = face_boxes(dataset, chosen)
     own = None if boxes is None else [boxes[index] for index in indices]
@@ -190,7 +192,7 @@ def _draw_sheet(
     """A photograph of some people, and its first copies."""
     import numpy as np
 
-    from tfface.evaluation.embeddings import crops, face_boxes
+    from tfface.data.crops import crops, face_boxes
     from tfface.preprocessing.images import decode
     from tfface.report.contact_sheet import draw_contact_sheet
 

@@ -15,9 +15,9 @@ _SETTINGS = {"steps": "--steps", "restarts": "--restarts", "queries": "--queries
 _NONE = "none"
 
 
-@click.command()
+@click.command(cls=_options.Command)
 @_options.models
-@_options.dataset("lfw")
+@_options.dataset_name("lfw")
 @click.option(
     "--protocol",
     default="view2",
@@ -88,7 +88,7 @@ _NONE = "none"
     metavar="DIR",
     help="The --out of certify: fills the row of its model and noise; repeats.",
 )
-@_options.recipe
+@_options.recipe_name
 @_options.manual_dir
 @_options.seed
 @_options.offline
@@ -102,9 +102,9 @@ def command(**options: Any) -> None:
     was measured, and the time of an image. A defense that only looks good to the naive attack, or fails a
     sanity check, is listed as broken. Cells are kept: a run that was stopped goes on.
     """
-    from tfface.data.catalogue import load
-    from tfface.defenses._stack import defended
-    from tfface.evaluation.evaluate import check_protocol
+    from tfface.data.catalogue import load_dataset
+    from tfface.defenses._stack import apply
+    from tfface.evaluation.scoring import check_protocol
     from tfface.models._embedder import load_embedder
     from tfface.preprocessing.images import recipe
     from tfface.report.robustness_tables import print_benchmark
@@ -116,9 +116,9 @@ def command(**options: Any) -> None:
     offline = options["offline"]
     models = [load_embedder(name, offline=offline) for name in options["model_names"]]
     texts = _stacks(options["stacks"])
-    lines = [[defended(model, stack) for stack in texts] for model in models]
+    lines = [[apply(model, stack) for stack in texts] for model in models]
     surrogate = load_embedder(options["surrogate_name"], offline=offline) if options["surrogate_name"] else None
-    dataset = load(options["dataset_name"], manual_dir=options["manual_dir"], offline=offline)
+    dataset = load_dataset(options["dataset_name"], manual_dir=options["manual_dir"], offline=offline)
     check_protocol(dataset, options["protocol"])
     objects = []
     for model, embedders in zip(models, lines, strict=True):

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from tfface.robustness.thresholds import Threshold
 
 
-@click.command()
+@click.command(cls=_options.Command)
 @_options.model
-@_options.dataset("lfw")
+@_options.dataset_name("lfw")
 @click.option(
     "--protocol",
     default="view2",
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Attack N certified pairs inside their radius, and at 10 times it, and count what breaks.",
 )
-@_options.recipe
+@_options.recipe_name
 @_options.manual_dir
 @_options.seed
 @_options.offline
@@ -83,7 +83,7 @@ def command(**options: Any) -> None:
     that the model gives most often under Gaussian noise; its certificate is an L2 radius. A model
     trained with that noise (distill --noise) is certified much further than another.
     """
-    from tfface.data.catalogue import load
+    from tfface.data.catalogue import load_dataset
     from tfface.models._embedder import load_embedder
     from tfface.preprocessing.images import recipe
     from tfface.report.certificates import print_certificates
@@ -96,7 +96,7 @@ def command(**options: Any) -> None:
     clock = Clock()
     smoothing = Smoothing(**{name: options[name] for name in ("sigma", "samples", "guess", "alpha", "seed")})
     embedder = load_embedder(options["model_name"], offline=options["offline"])
-    dataset = load(options["dataset_name"], manual_dir=options["manual_dir"], offline=options["offline"])
+    dataset = load_dataset(options["dataset_name"], manual_dir=options["manual_dir"], offline=options["offline"])
     chosen = recipe(options["recipe_name"] or dataset.own_recipe or embedder.preset.recipe)
     smoothed = Smoothed(dataset, embedder, chosen, smoothing)
     pairs, listed = _pairs(options, dataset)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _PORTS = {"grpc": 8500, "rest": 8501}
 
 
-@click.command()
+@click.command(cls=_options.Command)
 @click.argument("action", type=click.Choice(["embed", "verify"]))
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--server", metavar="HOST:PORT", help="[default: localhost:8500, or :8501 for rest]")
@@ -154,9 +154,9 @@ def _report_embeddings(
 ) -> None:
     import numpy as np
 
+    from tfface.cli._output import print_table
     from tfface.evaluation.embeddings import report_failures
     from tfface.utils.files import atomic_write, write_json
-    from tfface.utils.progress import print_table
 
     report_failures(embeddings.failed, len(files), strict=False)
     count, size = int(embeddings.ok.sum()), embeddings.vectors.shape[1]
@@ -198,10 +198,10 @@ def _report_verdict(
     record: dict[str, Any],
     out: Path | None,
 ) -> None:
+    from tfface.cli._output import print_table
     from tfface.errors import ImageError
     from tfface.metrics.similarity import cosine_distance, from_cosine
     from tfface.utils.files import write_json
-    from tfface.utils.progress import print_table
 
     for name, reason in embeddings.failed:
         raise ImageError(f"{name}: {reason}")

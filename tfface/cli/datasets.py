@@ -5,8 +5,7 @@ from typing import Any
 
 import click
 
-from tfface.cli import _options
-from tfface.utils import progress
+from tfface.cli import _options, _output
 
 
 @click.group("datasets")
@@ -27,7 +26,7 @@ def list_() -> None:
             label = facts["name"] + (" (default)" if config and facts["name"] == default["name"] else "")
             state = "prepared" if facts["prepared"] else "not prepared"
             rows.append([label, f"{facts['images']:,}", f"{facts['people']:,}", state, facts["source"]])
-    progress.print_table(["data set", "images", "people", "state", "where from"], rows)
+    _output.print_table(["data set", "images", "people", "state", "where from"], rows)
 
 
 @command.command()
@@ -65,7 +64,7 @@ def _print_counts(facts: dict[str, Any]) -> None:
         ["people with two or more", _count(facts["people_with_two_or_more"])],
         *([f"pairs of {name}", _pairs(counts)] for name, counts in facts["pair_sets"].items()),
     ]
-    progress.print_table([facts["name"], ""], rows)
+    _output.print_table([facts["name"], ""], rows)
 
 
 def _count(number: int | None) -> str:

@@ -2,13 +2,15 @@
 
 import click
 
+from tfface.cli import _options
 
-@click.command()
+
+@click.command(cls=_options.Command)
 def command() -> None:
     """Lists the defenses: options with their ranges and defaults, and what an attacker may know of them."""
     from tfface.augmentation import describe
+    from tfface.cli._output import print_table
     from tfface.utils import registry
-    from tfface.utils.progress import print_table
 
     words = {True: "yes", False: "no"}
     kinds = {name.replace("_", "-"): registry.load("defenses", name).DEFENSE for name in registry.names("defenses")}

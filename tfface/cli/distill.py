@@ -26,7 +26,7 @@ _NOT_MADE_BY = {"manual_dir", "offline", "out", "work", "saved_models", "growth"
 _SECONDS_BETWEEN_PICTURES = 30.0
 
 
-@click.command()
+@click.command(cls=_options.Command)
 @click.option(
     "--teacher",
     "teacher_name",
@@ -43,9 +43,9 @@ _SECONDS_BETWEEN_PICTURES = 30.0
     metavar="NAME",
     help="What is trained: student (the paper's), resnet50, deepface, or any other model.",
 )
-@_options.dataset("lfw")
+@_options.dataset_name("lfw")
 @click.option("--name", help="Of the preset, after the architecture.  [default: DATASET-distilled]")
-@_options.recipe
+@_options.recipe_name
 @click.option(
     "--input-size", type=click.IntRange(min=16), help="Side of the student's input; the architecture's if absent."
 )
@@ -254,7 +254,7 @@ def command(context: click.Context, **options: Any) -> None:
 
 
 def _job(options: dict[str, Any]) -> "DistillationJob":
-    from tfface.data.catalogue import load
+    from tfface.data.catalogue import load_dataset
     from tfface.models._embedder import load_embedder
     from tfface.preprocessing.images import recipe
     from tfface.training.bank import views_within
@@ -269,7 +269,7 @@ def _job(options: dict[str, Any]) -> "DistillationJob":
     seed = options["seed"]
     teacher = load_embedder(options["teacher_name"], offline=options["offline"])
     chosen = recipe(options["recipe_name"] or teacher.preset.recipe)
-    dataset = load(options["dataset_name"], manual_dir=options["manual_dir"], offline=options["offline"])
+    dataset = load_dataset(options["dataset_name"], manual_dir=options["manual_dir"], offline=options["offline"])
     name = options["name"] or f"{dataset.name.removeprefix('folder:').split('/')[0]}-distilled"
     student = student_of(
         options["student_name"],

@@ -18,11 +18,11 @@ _PACKAGES = (
 )
 
 
-@click.command()
+@click.command(cls=_options.Command)
 @_options.offline
 def command(offline: bool) -> None:
     """Tells what is installed, cached and reachable, and what each model and data set would use."""
-    from tfface.utils.progress import print_table
+    from tfface.cli._output import print_table
 
     print_table(["package", "version"], _installed(), title="Installed")
     print_table(["part", "files", "MB"], _cached(), title=f"Cached in {_cache_root()}")

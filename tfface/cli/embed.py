@@ -7,12 +7,12 @@ import click
 from tfface.cli import _options
 
 
-@click.command()
+@click.command(cls=_options.Command)
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @_options.model
-@_options.artifact
-@_options.boxes
-@_options.recipe
+@_options.artifact_path
+@_options.boxes_file
+@_options.recipe_name
 @_options.flip
 @click.option(
     "--out",

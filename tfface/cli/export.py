@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tfface.preprocessing.images import Recipe
 
 
-@click.command()
+@click.command(cls=_options.Command)
 @_options.model
 @_options.defenses
 @click.option(
@@ -100,16 +100,16 @@ def command(context: click.Context, **options: Any) -> None:
     """
     from tfface.artifacts.making import make, orders
     from tfface.artifacts.saved_model import fixed_recipe
-    from tfface.defenses._stack import defended
+    from tfface.defenses._stack import apply
     from tfface.errors import UserError
-    from tfface.evaluation.evaluate import check_protocol
+    from tfface.evaluation.scoring import check_protocol
     from tfface.models._embedder import load_embedder
     from tfface.utils.result import Clock
 
     clock = Clock()
     if options["attack_names"] and not options["evaluates"]:
         raise UserError("--attack goes with --evaluate, which finds the thresholds that attacks are judged at")
-    embedder = defended(load_embedder(options["model_name"], offline=options["offline"]), options["defense_texts"])
+    embedder = apply(load_embedder(options["model_name"], offline=options["offline"]), options["defense_texts"])
     cut = fixed_recipe(options["recipe_name"], embedder.preset)
     calibration = _calibration(options) if "int8" in options["quantizations"] else None
     todo = orders(embedder, cut, options["formats"], options["quantizations"], calibration)
@@ -125,9 +125,9 @@ def command(context: click.Context, **options: Any) -> None:
 
 
 def _load(name: str, options: dict[str, Any]) -> "FaceDataset":
-    from tfface.data.catalogue import load
+    from tfface.data.catalogue import load_dataset
 
-    return load(name, manual_dir=options["manual_dir"], offline=options["offline"])
+    return load_dataset(name, manual_dir=options["manual_dir"], offline=options["offline"])
 
 
 def _calibration(options: dict[str, Any]) -> "Calibration":

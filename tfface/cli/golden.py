@@ -4,8 +4,10 @@ from pathlib import Path
 
 import click
 
+from tfface.cli import _options
 
-@click.command()
+
+@click.command(cls=_options.Command)
 @click.argument("artifact", type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--golden",
@@ -22,8 +24,8 @@ def command(artifact: Path, golden_file: Path | None) -> None:
     """
     from tfface.artifacts.artifact import open_artifact
     from tfface.artifacts.golden import check
+    from tfface.cli._output import print_table
     from tfface.errors import UserError
-    from tfface.utils.progress import print_table
 
     opened = open_artifact(artifact)
     answers = check(opened, golden_file or opened.path.parent / "golden.json")

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from tfface.preprocessing.images import Recipe
 
 
-@click.command()
+@click.command(cls=_options.Command)
 @_options.model
-@_options.dataset("five_faces")
+@_options.dataset_name("five_faces")
 @click.option(
     "--protocol", default="all-pairs", show_default=True, metavar="NAME", help="all-pairs; of LFW view1 and view2."
 )
-@_options.recipe
+@_options.recipe_name
 @_options.flip
 @click.option("--threshold", type=_options.Distance(), help="In the preset's metric, instead of the preset's.")
 @click.option(
@@ -62,17 +62,17 @@ def command(
     """
     if calibrated and threshold is not None:
         raise click.UsageError("--threshold and --calibrated exclude each other: give one of them.")
-    from tfface.data.catalogue import load
+    from tfface.data.catalogue import load_dataset
     from tfface.evaluation.embeddings import embed_dataset, report_failures
-    from tfface.evaluation.evaluate import check_protocol
     from tfface.evaluation.mining import mine
+    from tfface.evaluation.scoring import check_protocol
     from tfface.models._embedder import load_embedder
     from tfface.preprocessing.images import recipe
     from tfface.utils.result import Clock, run_record
 
     clock, executor = Clock(), _options.executor(cluster)
     embedder = load_embedder(model_name, offline=offline)
-    dataset = load(dataset_name, manual_dir=manual_dir, offline=offline)
+    dataset = load_dataset(dataset_name, manual_dir=manual_dir, offline=offline)
     chosen = recipe(recipe_name or dataset.own_recipe or embedder.preset.recipe)
     check_protocol(dataset, protocol)
     embeddings = embed_dataset(dataset, embedder, chosen, flip=flip, executor=executor)
@@ -95,8 +95,8 @@ def command(
 
 
 def _show(metrics: dict[str, Any]) -> None:
+    from tfface.cli._output import print_table
     from tfface.report.evaluation_tables import interval, percent, title
-    from tfface.utils.progress import print_table
 
     kinds = ("false_positives", "false_negatives")
     print_table(

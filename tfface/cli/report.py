@@ -4,8 +4,10 @@ from pathlib import Path
 
 import click
 
+from tfface.cli import _options
 
-@click.command()
+
+@click.command(cls=_options.Command)
 @click.argument(
     "folders", nargs=-1, required=True, metavar="DIR...", type=click.Path(exists=True, file_okay=False, path_type=Path)
 )

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@click.command()
+@click.command(cls=_options.Command)
 @_options.model
-@_options.dataset("lfw")
+@_options.dataset_name("lfw")
 @_options.epsilons
 @click.option("--distill", is_flag=True, help="Train the student (hours) instead of taking the one at hand.")
 @click.option("--only", multiple=True, metavar="STAGE", help="This stage and those that it reads; repeats.")
@@ -42,14 +42,14 @@ def command(**options: Any) -> None:
     again until something that it depends on changes: an option, the weights, the data set, a package.
     The same command goes on where it was stopped. Models whose weights cannot be had are left out.
     """
-    from tfface.data.catalogue import load
+    from tfface.data.catalogue import load_dataset
     from tfface.paper import ledger
     from tfface.paper.pipeline import stages_of
     from tfface.paper.stages import Stages
     from tfface.utils.result import versions
 
     name = options["dataset_name"]
-    dataset = load(name, manual_dir=options["manual_dir"], offline=options["offline"])
+    dataset = load_dataset(name, manual_dir=options["manual_dir"], offline=options["offline"])
     out = options["out"] or _default_out(name, dataset)
     with ledger.claim(out, dataset.name) as top, _models_kept():
         choices = _choices(options, dataset, _models(options, out, top))
@@ -162,8 +162,8 @@ def _models_kept() -> Iterator[None]:
 
 
 def _show(rows: list[list[str]], stages: "Stages", choices: "Choices") -> None:
+    from tfface.cli._output import print_table
     from tfface.paper.pipeline import PAGE
-    from tfface.utils.progress import print_table
 
     click.echo(f"{choices.model.name} on {choices.version}")
     print_table(["stage", "seconds", "now"], rows)

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from tfface.paper.retraining import RetrainingConfig
 
 
-@click.command()
+@click.command(cls=_options.Command)
 @_options.model
-@_options.dataset("lfw")
+@_options.dataset_name("lfw")
 @click.option(
     "--people",
     type=click.IntRange(min=2),
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 @click.option(
     "--validate", is_flag=True, help="Judge on a part of the training photographs instead, to choose settings."
 )
-@_options.recipe
+@_options.recipe_name
 @_options.manual_dir
 @_options.seed
 @_options.offline
@@ -80,7 +80,7 @@ def command(**options: Any) -> None:
     either in any form: as they are, augmented, and attacked through the old head and the new.
     A photograph that a head gets wrong as it is stays in all sets.
     """
-    from tfface.data.catalogue import load
+    from tfface.data.catalogue import load_dataset
     from tfface.models._embedder import load_embedder
     from tfface.paper import open_set, retraining, retraining_results
     from tfface.preprocessing.images import recipe
@@ -88,7 +88,7 @@ def command(**options: Any) -> None:
 
     clock, plan = Clock(), _plan(options)
     embedder = load_embedder(options["model_name"], offline=options["offline"])
-    dataset = load(options["dataset_name"], manual_dir=options["manual_dir"], offline=options["offline"])
+    dataset = load_dataset(options["dataset_name"], manual_dir=options["manual_dir"], offline=options["offline"])
     chosen = recipe(options["recipe_name"] or dataset.own_recipe or embedder.preset.recipe)
     start = retraining.begin(plan, dataset, embedder, chosen)
     retrained = retraining.retrain(plan, start)

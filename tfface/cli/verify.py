@@ -9,17 +9,17 @@ from tfface.cli import _options
 
 if TYPE_CHECKING:
     from tfface.artifacts.artifact import Artifact
-    from tfface.evaluation.verification import Verification
+    from tfface.evaluation.verify import Verification
     from tfface.models._embedder import Embedder
 
 
-@click.command()
+@click.command(cls=_options.Command)
 @click.argument("first", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("second", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @_options.model
-@_options.artifact
-@_options.boxes
-@_options.recipe
+@_options.artifact_path
+@_options.boxes_file
+@_options.recipe_name
 @_options.flip
 @click.option("--threshold", type=_options.Distance(), help="Distances up to it match; the preset's if absent.")
 @_options.offline
@@ -38,12 +38,12 @@ def command(
 ) -> None:
     """Tells whether two photographs show one person: distance, threshold, verdict."""
     from tfface.artifacts.photographs import open_reader
+    from tfface.cli._output import print_table
     from tfface.errors import UserError
-    from tfface.evaluation.verification import verify
+    from tfface.evaluation.verify import verify
     from tfface.models._embedder import load_embedder
     from tfface.report.faces import draw_pair
     from tfface.utils.files import write_json
-    from tfface.utils.progress import print_table
     from tfface.utils.result import Clock, run_record
 
     clock = Clock()

@@ -7,7 +7,7 @@ import click
 from tfface.cli import _options
 
 
-@click.group()
+@click.group(cls=_options.Group)
 def command() -> None:
     """Lists, fetches and checks the weights of the presets."""
 
@@ -15,9 +15,9 @@ def command() -> None:
 @command.command("list")
 def list_() -> None:
     """Lists every preset: where its weights stand, their size and licence."""
+    from tfface.cli._output import print_table
     from tfface.hub import weights
     from tfface.models._embedder import all_presets
-    from tfface.utils.progress import print_table
 
     rows = []
     for preset in all_presets():
@@ -60,10 +60,10 @@ def fetch(name: str, given: Path | None, offline: bool) -> None:
 @click.argument("names", nargs=-1)
 def check(names: tuple[str, ...]) -> None:
     """Checks the weights at hand: their hash, and that they load into their network."""
+    from tfface.cli._output import print_table
     from tfface.errors import UserError
     from tfface.hub import weights
     from tfface.models._embedder import all_presets, candidates, load
-    from tfface.utils.progress import print_table
 
     wanted = [preset for name in names for preset in candidates(name)] if names else list(all_presets())
     rows, bad = [], []

@@ -1,25 +1,25 @@
-"""A data set's name -> images, identities, pairs, as `tf.data`.
+"""Data sets of faces by name or folder: images, people and pairs, as `tf.data`."""
 
-Importing this imports neither TensorFlow nor TensorFlow Datasets; preparing a data set does.
-"""
+from tfface.utils import lazy
 
-from tfface.data.catalogue import describe, load, names, prepare
-from tfface.data.dataset import FaceDataset, FolderFaces, TfdsFaces, open_photographs
-from tfface.data.pairs import Pairs, read_groups_file, read_pairs_file
-from tfface.data.tfdata import check_at_hand, encoded_around
+_NAMES = {
+    "FaceDataset": "tfface.data.dataset",
+    "FolderFaces": "tfface.data.dataset",
+    "TfdsFaces": "tfface.data.dataset",
+    "open_photographs": "tfface.data.dataset",
+    "Pairs": "tfface.data.pairs",
+    "read_groups_file": "tfface.data.pairs",
+    "read_pairs_file": "tfface.data.pairs",
+    "check_at_hand": "tfface.data.tfdata",
+    "encoded_around": "tfface.data.tfdata",
+    "describe": "tfface.data.catalogue",
+    "load_dataset": "tfface.data.catalogue",
+    "names": "tfface.data.catalogue",
+    "prepare": "tfface.data.catalogue",
+}
+__all__ = list(_NAMES)
+__getattr__ = lazy.attach(__name__, _NAMES)
 
-__all__ = [
-    "FaceDataset",
-    "FolderFaces",
-    "Pairs",
-    "TfdsFaces",
-    "check_at_hand",
-    "describe",
-    "encoded_around",
-    "load",
-    "names",
-    "open_photographs",
-    "prepare",
-    "read_groups_file",
-    "read_pairs_file",
-]
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -15,20 +15,21 @@ def names() -> list[str]:
     return prepared.names()
 
 
-def load(
-    name: str,
+def load_dataset(
+    name: str | Path | FaceDataset,
     *,
-    manual_dir: Path | None = None,
+    manual_dir: str | Path | None = None,
     offline: bool = False,
     images_per_person: int | None = None,
     seed: int = 0,
 ) -> FaceDataset:
-    """A data set by name (`five_faces`, `lfw`, `lfw/funneled`) or by the path of a folder.
+    """Load a data set by name (`five_faces`, `lfw`, `lfw/funneled`) or by the path of a folder.
 
     A named one is prepared on first use, and opened without TensorFlow from then on.
 
     Args:
         name: the data set; a folder has one subfolder per person, or the manifest of a command that wrote it.
+            A data set that is loaded already is taken as it is.
         manual_dir: the folder of archives at hand, or one archive (also `TFFACE_LFW` and the like).
         offline: never touch a network.
         images_per_person: draw so many images of each person.
@@ -36,8 +37,15 @@ def load(
 
     Raises:
         UserError: no such data set, or it cannot be had.
+
+    Example:
+        >>> import tfface
+        >>> faces = tfface.load_dataset("five_faces")  # doctest: +SKIP
+        >>> len(faces)  # doctest: +SKIP
+        118
     """
-    dataset = _open(name, manual_dir, offline=offline)
+    folder = None if manual_dir is None else Path(manual_dir)
+    dataset = name if isinstance(name, FaceDataset) else _open(str(name), folder, offline=offline)
     return dataset if images_per_person is None else dataset.sample(images_per_person, seed)
 
 

@@ -30,7 +30,7 @@ class DefendedEmbedder(Embedder):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Another process makes the defenses anew from their texts: layers are not sent.
-        return defended, (self.undefended, self.defense)
+        return apply, (self.undefended, self.defense)
 
     @property
     def random(self) -> bool:
@@ -57,7 +57,7 @@ class DefendedEmbedder(Embedder):
         return {**super().record(), "defense_facts": [defense.record() for defense in self.stack]}
 
 
-def defended(embedder: Embedder, texts: Sequence[str]) -> Embedder:
+def apply(embedder: Embedder, texts: Sequence[str]) -> Embedder:
     """The embedder behind defenses; itself where there are none.
 
     Args:

@@ -4,21 +4,22 @@ import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from tfface.augmentation import Corruption, key_number
+from tfface.augmentation import Corruption
+from tfface.data.crops import crops, face_boxes
 from tfface.data.dataset import FaceDataset
-from tfface.data.tfdata import check_at_hand, encoded_around
+from tfface.data.detection import detect_faces
+from tfface.data.tfdata import check_at_hand
 from tfface.distributed.executor import LOCAL, Executor
 from tfface.distributed.rows import RowJob, Save, fill
-from tfface.errors import ImageError, UserError
+from tfface.errors import UserError
 from tfface.metrics.unit import unit
-from tfface.preprocessing.images import Recipe, crop_resize, decode
-from tfface.preprocessing.mtcnn import DETECTOR, detect_faces, find_faces, known_faces
+from tfface.preprocessing.images import Recipe
+from tfface.preprocessing.mtcnn import DETECTOR
 from tfface.utils.array_file import MOST_IN_MEMORY, write_rows
 from tfface.utils.cache import Range, Store
 
@@ -33,12 +34,6 @@ BATCH = 64
 _LONGEST_RUN = 64
 """Shards in one pipeline: what it knows of their faces is held meanwhile."""
 _FORMAT = 1
-NO_FACE = "no face found in it"
-NO_BOX = "the data set gives no face box for it"
-
-
-Boxes = Sequence[np.ndarray | str] | Mapping[int, np.ndarray | str]
-"""By index the face (x, y, width, height), or why there is none."""
 
 
 @dataclass(frozen=True)
@@ -131,133 +126,6 @@ def _embed_once(
     label += f" under {corruption}" if corruption else ""
     fill(_Embedding(store, dataset, embedder, recipe, corruption, mirrored), label=label, executor=executor)
     return store
-
-
-def crops(
-    dataset: FaceDataset,
-    recipe: Recipe,
-    size: int,
-    *,
-    start: int = 0,
-    stop: int | None = None,
-    boxes: "Boxes | None" = None,
-    corruption: Corruption | None = None,
-    given_up: Mapping[int, str] = MappingProxyType({}),
-) -> "tf.data.Dataset":
-    """The data set's cropped photographs as a `tf.data` pipeline, in the order of its keys.
-
-    Args:
-        dataset: whose photographs.
-        recipe: how they are cropped.
-        size: side of a crop, in pixels.
-        start: first index.
-        stop: one past the last index; None for the end.
-        boxes: for every index the face (x, y, width, height), or why there is none; found if absent.
-        corruption: of every crop.
-        given_up: by index, photographs that are not to be read, and why.
-
-    Returns:
-        Elements (crop float32 (size, size, 3) in [0, 1], reason: a string, empty where it went well).
-    """
-    import tensorflow as tf
-
-    stop = len(dataset.keys) if stop is None else stop
-    boxes = face_boxes(dataset, recipe) if boxes is None else boxes
-    given_up = {int(index): reason for index, reason in given_up.items()}
-    indices = tf.data.Dataset.range(start, stop)
-
-    def cut(index: int, data: bytes) -> tuple[np.ndarray, np.ndarray, bytes]:
-        face = boxes[int(index)] if boxes else None
-        try:
-            if int(index) in given_up:
-                raise ImageError(given_up[int(index)])
-            pixels = decode(data)
-            if isinstance(face, str):
-                raise ImageError(face)
-        except ImageError as error:
-            return np.zeros((1, 1, 3), np.uint8), np.array([0, 0, 1, 1], np.float32), str(error).encode()
-        return pixels, recipe.box(pixels.shape[0], pixels.shape[1], face), b""
-
-    def crop(index: "tf.Tensor", element: dict[str, "tf.Tensor"]) -> tuple["tf.Tensor", "tf.Tensor"]:
-        pixels, box, reason = tf.numpy_function(cut, [index, element["image"]], [tf.uint8, tf.float32, tf.string])
-        pixels, box = tf.ensure_shape(pixels, (None, None, 3)), tf.ensure_shape(box, (4,))
-        return crop_resize(pixels, box, size), tf.ensure_shape(reason, ())
-
-    pairs = tf.data.Dataset.zip(indices, encoded_around(dataset, start, stop, given_up))
-    cropped = pairs.map(crop, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    if corruption is None:
-        return cropped
-    change = corruption.change()
-    numbers = tf.data.Dataset.from_tensor_slices(
-        np.array([key_number(key) for key in dataset.keys[start:stop]], np.int64)
-    )
-    return tf.data.Dataset.zip(cropped, numbers).map(
-        lambda element, number: (change(element[0], number), element[1]), tf.data.AUTOTUNE, deterministic=True
-    )
-
-
-def crop_files(files: Sequence[bytes], recipe: Recipe, size: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Crops a few photographs outside any data set, for `verify`.
-
-    Args:
-        files: image files' bytes.
-        recipe: how they are cropped; `given` has no boxes here.
-        size: side of a crop.
-
-    Returns:
-        Crops float32 (N, size, size, 3) in [0, 1], and the boxes cut out (x0, y0, x1, y1).
-
-    Raises:
-        ImageError: a file cannot be read, or has no face; the message begins with its position.
-    """
-    from tfface.preprocessing.mtcnn import choose_face, detect
-
-    if recipe.source == "given":
-        raise UserError(f"recipe {recipe.name} takes boxes from a data set; choose another for single photographs")
-    photographs = []
-    for position, data in enumerate(files):
-        try:
-            photographs.append(decode(data))
-        except ImageError as error:
-            raise ImageError(f"{position}: {error}") from error
-    boxes = []
-    found = detect(photographs) if recipe.source == "mtcnn" else [None] * len(photographs)
-    for position, (pixels, faces) in enumerate(zip(photographs, found, strict=True)):
-        face = None
-        if faces is not None:
-            chosen = choose_face(faces.boxes, *pixels.shape[:2])
-            if chosen is None:
-                raise ImageError(f"{position}: {NO_FACE}")
-            face = faces.boxes[chosen]
-        boxes.append(recipe.box(pixels.shape[0], pixels.shape[1], face))
-    cut = [crop_resize(pixels, box, size).numpy() for pixels, box in zip(photographs, boxes, strict=True)]
-    return np.stack(cut), boxes
-
-
-def face_boxes(
-    dataset: FaceDataset, recipe: Recipe, start: int = 0, stop: int | None = None
-) -> Sequence[np.ndarray | str] | None:
-    """For every key the face that the recipe cuts out, or why there is none.
-
-    Args:
-        dataset: whose photographs.
-        recipe: what it cuts out.
-        start: the first of those asked for; of a part the faces must have been found before.
-        stop: the one after the last; None for the end.
-    """
-    if recipe.source == "mtcnn":
-        whole = (start, stop) == (0, None)
-        table = find_faces(dataset) if whole else known_faces(dataset, start, len(dataset) if stop is None else stop)
-        return [reason or _or_no_face(table.main_face(index)) for index, reason in enumerate(table.failed)]
-    if recipe.source == "given":
-        if dataset.boxes is None:
-            raise UserError(f"data set {dataset.name} gives no face boxes, which recipe {recipe.name} needs")
-        return [NO_BOX if np.isnan(box).any() else box for box in dataset.boxes[start:stop]]
-    return None
-
-
-def _or_no_face(box: np.ndarray | None) -> np.ndarray | str:
-    return NO_FACE if box is None else box
 
 
 @dataclass(frozen=True, eq=False)

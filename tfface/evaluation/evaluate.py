@@ -1,198 +1,213 @@
-"""Protocols: all pairs of a data set, LFW's View 1 and View 2, and pair lists of one's own."""
+"""Evaluate how well face embedders tell people apart."""
 
-from collections.abc import Mapping
+import dataclasses
+import itertools
+import logging
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from tfface.augmentation import Corruption, corruption
+from tfface.data.catalogue import load_dataset
 from tfface.data.dataset import FaceDataset
-from tfface.data.pairs import Pairs
-from tfface.distributed.executor import LOCAL, Executor
-from tfface.errors import UserError
-from tfface.evaluation.embeddings import Embeddings
-from tfface.evaluation.protocols import AllPairsJudge, Judge, ListJudge, Metrics, estimate_entry
-from tfface.metrics import intervals
-from tfface.metrics.identity_errors import IdentityErrors
-from tfface.metrics.pair_tiles import WORST
-from tfface.metrics.roc import ErrorCurve
-from tfface.metrics.similarity import from_cosine, to_cosine
+from tfface.data.pairs import Pairs, read_groups_file, read_pairs_file
+from tfface.defenses._stack import apply
+from tfface.distributed.cluster import executor_at
+from tfface.distributed.executor import Executor
+from tfface.errors import Unavailable, UserError
+from tfface.evaluation.embeddings import embed_dataset, report_failures
+from tfface.evaluation.scoring import Evaluation, check_protocol, evaluate_embeddings
+from tfface.models._embedder import Embedder, as_embedder
+from tfface.preprocessing.images import Recipe, recipe
+from tfface.report.evaluation_tables import comparison_table, paper_table
+from tfface.utils.configured import configured
+from tfface.utils.result import Clock, Result, one_or_many, run_record
+from tfface.utils.sequences import as_list
+from tfface.utils.tables import Table
 
 if TYPE_CHECKING:
-    from tfface.models._embedder import Preset
+    from matplotlib.figure import Figure
 
-PROTOCOLS = ("all-pairs", "view1", "view2")
-
-
-class WorstPair(NamedTuple):
-    """A pair among those judged worst; the distance is in the preset's metric."""
-
-    kind: str
-    rank: int
-    first: str
-    second: str
-    distance: float
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What an evaluation found.
+class Comparison(Result):
+    """Several evaluations side by side.
 
     Attributes:
-        metrics: JSON-able, as `metrics.json` holds it.
-        curve: accepted pairs by threshold, in the preset's metric.
-        histogram: edges, genuine counts and impostor counts of the distances, for a picture.
-        worst: the 100 closest impostor and the 100 farthest genuine pairs, worst first.
+        evaluations: one for each model, data set, recipe and corruption.
     """
 
-    metrics: Metrics
-    curve: ErrorCurve
-    histogram: tuple[np.ndarray, np.ndarray, np.ndarray]
-    worst: list[WorstPair]
+    evaluations: Sequence[Evaluation]
+
+    def to_dict(self) -> dict[str, Any]:
+        return one_or_many([evaluation.to_dict() for evaluation in self.evaluations])
+
+    def tables(self) -> list[Table]:
+        objects = [evaluation.to_dict() for evaluation in self.evaluations]
+        settings = {(entry["dataset"], entry["recipe"], entry["corruption"]) for entry in objects}
+        return [comparison_table(objects), *([paper_table(objects)] if len(settings) == 1 else [])]
+
+    def plot(self) -> "Figure":
+        """Draw the ROC curves of all."""
+        from tfface.report.evaluation_plots import plot_roc
+
+        return plot_roc(
+            [(evaluation.label, evaluation.curve, evaluation.metrics["auc"]) for evaluation in self.evaluations]
+        )
+
+    def save_files(self, folder: Path) -> list[str]:
+        from tfface.report.evaluation_plots import save_figure
+
+        save_figure(self.plot(), folder / "roc.png")
+        written = ["roc.png"]
+        for evaluation in self.evaluations:
+            written += evaluation.save_distances(folder, suffix="-" + re.sub(r"[^\w.]", "-", evaluation.label))
+        return written
 
 
-def check_protocol(dataset: FaceDataset, protocol: str) -> None:
-    """Refuses a protocol before anything is embedded for it.
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """Configuration of an evaluation.
 
-    Raises:
-        UserError: no such protocol, or the data set lacks its pairs.
-    """
-    if protocol not in PROTOCOLS:
-        raise UserError(f"unknown protocol {protocol!r}; valid: {', '.join(PROTOCOLS)}, or --pairs FILE")
-    for name in {"all-pairs": (), "view1": ("view1-train", "view1-test"), "view2": ("view2",)}[protocol]:
-        dataset.pairs(name)
-
-
-def evaluate(
-    dataset: FaceDataset,
-    embeddings: Embeddings,
-    preset: "Preset",
-    *,
-    protocol: str = "all-pairs",
-    pairs: Pairs | None = None,
-    threshold: float | None = None,
-    groups: Mapping[str, str] | None = None,
-    seed: int = 0,
-    executor: Executor = LOCAL,
-) -> Evaluation:
-    """Judges embeddings of a data set.
-
-    Images that could not be embedded take part in no pair and are counted.
-
-    Args:
-        dataset: whose images.
-        embeddings: of it, in the order of its keys.
-        preset: whose metric and thresholds.
-        protocol: one of `PROTOCOLS`.
-        pairs: a list to judge instead of the protocol's.
+    Attributes:
+        protocol: `all-pairs`; of LFW also `view1` and `view2`.
+        pairs: a pairs file to judge instead of a protocol's pairs.
+        recipe: crop recipe; the preset's by default, or `whole` where a data set holds crops. Several are compared.
+        flip: add the mirrored photograph's embedding.
+        defense: input defenses in front of the model, as `jpeg:quality=75`.
+        corrupt: measure under a corruption of each crop, as `rotation:20`; several are compared with the clean run.
         threshold: fixed threshold in the preset's metric, instead of the preset's.
-        groups: image key to group: error rates within each group at the fixed threshold.
-        seed: of the split of the people into halves.
-        workers: who scores all pairs.
-
-    Raises:
-        UserError: no such protocol, the data set lacks its pairs, or there is nothing to judge.
+        groups: files of image or person to group: error rates by group.
+        images_per_person: evaluate a seeded sample of so many images a person.
+        strict: stop if a photograph fails, instead of counting it.
+        manual_dir: folder of data set archives at hand.
+        seed: random seed.
+        offline: never touch a network.
+        cluster: work on a Ray cluster: `auto`, `ray://HOST:PORT` or `local:N`.
     """
-    if pairs is None:
-        check_protocol(dataset, protocol)
-    fixed = (preset.metric, preset.threshold, preset.threshold_source)
-    if threshold is not None:
-        fixed = (preset.metric, threshold, "--threshold")
-    judge = judge_pairs(
-        dataset, embeddings, preset.metric, protocol=protocol, pairs=pairs, seed=seed, executor=executor
-    )
-    metrics = {
-        "protocol": pairs.name if pairs else protocol,
-        "images": len(dataset),
-        "identities": len(set(dataset.identities)),
-        "failed_images": len(embeddings.failed),
-        "failures": [{"image": key, "reason": reason} for key, reason in embeddings.failed],
-        **judge.judge([fixed, *preset.other_thresholds]),
-        "remarks": remarks(dataset, preset, judge),
-    }
-    if groups:
-        inside = np.array([groups.get(key, "") for key in dataset.keys])
-        limit = to_cosine(fixed[1], fixed[0])
-        metrics["groups"] = {
-            "metric": preset.metric,
-            "threshold": fixed[1],
-            "threshold_source": fixed[2],
-            "rates": {
-                name: _group_entry(judge.group_errors(inside == name, limit)) for name in sorted(set(groups.values()))
-            },
-        }
-    return Evaluation(metrics, judge.curve, judge.histogram(), _worst(dataset, judge))
+
+    protocol: str = "all-pairs"
+    pairs: str | Path | None = None
+    recipe: str | Sequence[str] | None = None
+    flip: bool = False
+    defense: str | Sequence[str] = ()
+    corrupt: str | Sequence[str] = ()
+    threshold: float | None = None
+    groups: str | Path | Sequence[str | Path] = ()
+    images_per_person: int | None = None
+    strict: bool = False
+    manual_dir: str | Path | None = None
+    seed: int = 0
+    offline: bool = False
+    cluster: str | None = None
 
 
-def judge_pairs(
-    dataset: FaceDataset,
-    embeddings: Embeddings,
-    metric: str,
+@configured(EvaluationConfig)
+def evaluate(
+    embedder: "str | Embedder | Sequence[str | Embedder]" = "facenet",
+    dataset: str | Path | FaceDataset | Sequence[str | Path | FaceDataset] = "five_faces",
     *,
-    protocol: str = "all-pairs",
-    pairs: Pairs | None = None,
-    seed: int = 0,
-    worst: int = WORST,
-    executor: Executor = LOCAL,
-) -> Judge:
-    """The judge of a protocol's pairs, or of a list; people are numbered in the order of their sorted names.
+    config: EvaluationConfig,
+) -> "Evaluation | Comparison":
+    """Evaluate how well face embedders tell people apart.
 
     Args:
-        dataset: whose images.
-        embeddings: of it, in the order of its keys.
-        metric: of thresholds.
-        protocol: one of `PROTOCOLS`.
-        pairs: a list to judge instead of the protocol's.
-        seed: of the split of the people into halves.
-        worst: how many of the worst pairs of each kind to keep, of all pairs.
-        workers: who scores all pairs.
+        embedder: a model, its name or its file; several are compared.
+        dataset: a data set, its name, or a folder with one subfolder per person; several are compared.
+
+    Returns:
+        An `Evaluation`; a `Comparison` where there are several.
 
     Raises:
-        UserError: the data set lacks the protocol's pairs, or there is nothing to judge.
+        UserError: a model, data set, recipe or list cannot be had, or there is nothing to judge.
+
+    Example:
+        >>> import tfface
+        >>> result = tfface.evaluate("student/lfw-distilled", "five_faces")  # doctest: +SKIP
+        >>> round(result.auc, 3)  # doctest: +SKIP
+        0.889
     """
-    people = np.unique(np.array(dataset.identities), return_inverse=True)[1]
-    if protocol == "all-pairs" and pairs is None:
-        return AllPairsJudge(embeddings, people, metric, seed, worst=worst, executor=executor)
-    return ListJudge.of(dataset, embeddings, people, metric, protocol, pairs)
+    embedders = [apply(as_embedder(one, offline=config.offline), as_list(config.defense)) for one in as_list(embedder)]
+    recipes = [recipe(name) for name in dict.fromkeys(as_list(config.recipe))]
+    corruptions = list(dict.fromkeys(corruption(text, config.seed) for text in as_list(config.corrupt)))
+    # Several corruptions are compared with the clean run; one is asked for as it is, and so is none.
+    cases: list[Corruption | None] = [*corruptions] if len(corruptions) == 1 else [None, *corruptions]
+    found: list[Evaluation] = []
+    with executor_at(config.cluster) as executor:
+        for faces in _at_hand(as_list(dataset), config):
+            run = _Run.of(faces, config, executor)
+            for model in embedders:
+                own = [recipe(faces.own_recipe or model.preset.recipe)]
+                for chosen, case in itertools.product(recipes or own, cases):
+                    # The same photographs fail under all corruptions.
+                    found.append(run.evaluate(model, chosen, case, report=case is cases[0]))
+    return found[0] if len(found) == 1 else Comparison(found)
 
 
-def _worst(dataset: FaceDataset, judge: Judge) -> list[WorstPair]:
-    return [
-        WorstPair(kind, rank, dataset.keys[first], dataset.keys[second], float(from_cosine(distance, judge.metric)))
-        for kind, pairs in zip(("impostor", "genuine"), judge.worst(), strict=True)
-        for rank, (first, second, distance) in enumerate(
-            islice(zip(pairs.first, pairs.second, pairs.distance, strict=True), WORST), start=1
+@dataclass(frozen=True)
+class _Run:
+    """What all evaluations on one data set share."""
+
+    faces: FaceDataset
+    config: EvaluationConfig
+    pairs: Pairs | None
+    groups: dict[str, str] | None
+    executor: Executor
+
+    @classmethod
+    def of(cls, faces: FaceDataset, config: EvaluationConfig, executor: Executor) -> "_Run":
+        pairs = read_pairs_file(config.pairs, faces) if config.pairs else None
+        if pairs is None:
+            check_protocol(faces, config.protocol)
+        groups = as_list(config.groups)
+        return cls(faces, config, pairs, read_groups_file(groups, faces) if groups else None, executor)
+
+    def evaluate(self, embedder: Embedder, recipe: Recipe, case: Corruption | None, *, report: bool) -> Evaluation:
+        config, clock = self.config, Clock()
+        embeddings = embed_dataset(
+            self.faces, embedder, recipe, flip=config.flip, corruption=case, executor=self.executor
         )
-    ]
-
-
-def _group_entry(errors: IdentityErrors | None) -> Metrics:
-    """Counts and error rates within one group; rates are None where it has no pairs of the kind."""
-    genuine = impostor = 0
-    match = non_match = None
-    if errors is not None:
-        genuine, impostor = int(errors.genuine_pairs.sum()), int(errors.impostor_pairs.sum()) // 2
-        match, non_match = intervals.false_match(errors), intervals.false_non_match(errors)
-    return {
-        "genuine": {"count": genuine},
-        "impostor": {"count": impostor},
-        "fmr": estimate_entry("value", match),
-        "fnmr": estimate_entry("value", non_match),
-    }
-
-
-def remarks(dataset: FaceDataset, preset: "Preset", judge: Judge) -> list[str]:
-    """What a reader must know to read the numbers rightly."""
-    said = []
-    if judge.excluded:
-        said.append(f"{judge.excluded} pairs are left out, since an image of theirs could not be embedded")
-    seen = set(dataset.identities) & preset.identities_seen
-    if seen:
-        said.append(
-            f"{preset.name} was trained on {len(seen)} of these {len(set(dataset.identities))} people: "
-            "its numbers here are not those of people it has not seen"
+        if report:
+            report_failures(embeddings.failed, len(self.faces), strict=config.strict)
+        evaluation = evaluate_embeddings(
+            self.faces,
+            embeddings,
+            embedder.preset,
+            protocol=config.protocol,
+            pairs=self.pairs,
+            threshold=config.threshold,
+            groups=self.groups,
+            seed=config.seed,
+            executor=self.executor,
         )
-    if dataset.name.startswith("lfw") and "LFW" in preset.training_data:
-        said.append(f"training data of {preset.name}: {preset.training_data}")
-    return said
+        record = run_record("evaluate", embedder, recipe.name, self.faces, config.seed, clock)
+        record |= {"flip": config.flip, "corruption": str(case) if case else None}
+        return dataclasses.replace(evaluation, record=record)
+
+
+def _at_hand(datasets: Sequence[str | Path | FaceDataset], config: EvaluationConfig) -> Iterator[FaceDataset]:
+    """Yield the data sets; of several, one that cannot be had is logged and passed over."""
+    found = []
+    for one in datasets:
+        try:
+            found.append(
+                load_dataset(
+                    one,
+                    manual_dir=config.manual_dir,
+                    offline=config.offline,
+                    images_per_person=config.images_per_person,
+                    seed=config.seed,
+                )
+            )
+        except Unavailable as error:
+            if len(datasets) == 1:
+                raise
+            logger.warning(f"{one} is not at hand and is left out: {error}")
+    if not found:
+        names = ", ".join(map(str, datasets))
+        raise UserError(f"none of {names} is at hand: see the command `datasets list`", parameter="dataset")
+    yield from found

@@ -16,8 +16,8 @@ from tfface.data.dataset import FaceDataset
 from tfface.distributed.executor import LOCAL, Executor
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings
-from tfface.evaluation.evaluate import check_protocol, judge_pairs, remarks
 from tfface.evaluation.protocols import Judge, estimate_entry
+from tfface.evaluation.scoring import check_protocol, judge_pairs, remarks
 from tfface.metrics import intervals
 from tfface.metrics.identity_errors import IdentityErrors
 from tfface.metrics.pair_tiles import WORST

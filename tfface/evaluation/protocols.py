@@ -182,7 +182,7 @@ class AllPairsJudge(Judge):
         return self._errors(self.arrangement, self.images, thresholds)
 
     def _errors(self, arrangement: Arrangement, images: np.ndarray, thresholds: list[float], **region: str) -> Any:
-        how = {"images": images, "workers": self.how.get("workers", LOCAL), **region}
+        how = {"images": images, "executor": self.how.get("executor", LOCAL), **region}
         return error_counts(self.embeddings.vectors, arrangement, thresholds, **how)
 
     def calibrated(self) -> Metrics | None:

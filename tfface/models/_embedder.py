@@ -229,7 +229,11 @@ def _arrived(preset: Preset, sha256: str) -> Embedder:
 
 
 def load_embedder(name: str, *, offline: bool = False) -> Embedder:
-    """The embedder that a `--model` name means: one of ours, or one of the `deepface` package.
+    """Load an embedder by name: a preset, an architecture, or a model of the `deepface` package.
+
+    Args:
+        name: `resnet50/vggface2`, `resnet50` (its first preset whose weights can be had), `deepface:<Name>`.
+        offline: never touch a network.
 
     Raises:
         UserError: no such model, or none of its weights can be had.
@@ -240,6 +244,11 @@ def load_embedder(name: str, *, offline: bool = False) -> Embedder:
 
         return _deepface_package.load(model, offline=offline)
     return load(*locate(name, offline=offline))
+
+
+def as_embedder(embedder: str | Embedder, *, offline: bool = False) -> Embedder:
+    """Return an embedder as it is, or load it by name (see `load_embedder`)."""
+    return load_embedder(embedder, offline=offline) if isinstance(embedder, str) else embedder
 
 
 def _bundled(architecture: str) -> Iterator[Preset]:

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from tfface.cli._output import print_table
 from tfface.report.evaluation_tables import interval, percent
 from tfface.report.paper import TABLE_2
-from tfface.utils.progress import print_table
 
 Metrics = dict[str, Any]
 

@@ -11,9 +11,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from tfface.cli._output import print_table
 from tfface.report.evaluation_tables import interval, percent
 from tfface.utils.files import atomic_write
-from tfface.utils.progress import print_table
 
 if TYPE_CHECKING:
     from tfface.robustness.certified_pairs import Certified

@@ -10,11 +10,11 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
+from tfface.cli._output import print_table
 from tfface.report.evaluation_tables import interval, percent
 from tfface.report.hardening import hardening_lines
 from tfface.training.checkpoints import rank
 from tfface.utils.files import atomic_write
-from tfface.utils.progress import print_table
 
 Metrics = dict[str, Any]
 

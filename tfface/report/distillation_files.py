@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfface.cli._output import print_table
 from tfface.models import _embedder
 from tfface.report.distillation import model_card, plot_curves, print_comparison
 from tfface.utils.files import atomic_write, read_json, write_json
-from tfface.utils.progress import print_table
 from tfface.utils.result import Clock, run_record
 
 if TYPE_CHECKING:

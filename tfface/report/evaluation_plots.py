@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import matplotlib
 
@@ -11,27 +12,41 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from tfface.evaluation.evaluate import Evaluation
 from tfface.utils.files import atomic_write
+
+
+class Curve(Protocol):
+    """Accepted pairs by threshold (`tfface.metrics.roc.ErrorCurve`)."""
+
+    @property
+    def impostor_accepted(self) -> np.ndarray: ...
+
+    @property
+    def genuine_accepted(self) -> np.ndarray: ...
+
+    @property
+    def impostors(self) -> int: ...
+
+    @property
+    def genuine(self) -> int: ...
+
 
 _GENUINE, _IMPOSTOR = "#2a9d6f", "#c8553d"
 
 
-def plot_roc(target: Path, evaluations: Sequence[tuple[str, Evaluation]]) -> None:
-    """ROC curves: true match rate against false match rate, the latter on a logarithmic axis.
+def plot_roc(curves: Sequence[tuple[str, Curve, float]]) -> plt.Figure:
+    """Draw ROC curves: true match rate against false match rate, the latter on a logarithmic axis.
 
     Args:
-        target: the PNG's path.
-        evaluations: (label, evaluation) of each curve.
+        curves: (label, curve, AUC) of each.
     """
     figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
     lowest = 1.0
-    for label, evaluation in evaluations:
-        curve = evaluation.curve
+    for label, curve, auc in curves:
         far, tar = curve.impostor_accepted / curve.impostors, curve.genuine_accepted / curve.genuine
         lowest = min(lowest, 1 / curve.impostors)
         shown = far > 0
-        axes.step(far[shown], tar[shown], where="post", label=f"{label} (AUC {evaluation.metrics['auc']:.4f})")
+        axes.step(far[shown], tar[shown], where="post", label=f"{label} (AUC {auc:.4f})")
     axes.set(
         xscale="log",
         xlim=(min(lowest, 0.5), 1),
@@ -42,19 +57,21 @@ def plot_roc(target: Path, evaluations: Sequence[tuple[str, Evaluation]]) -> Non
     )
     axes.grid(alpha=0.3, which="both")
     axes.legend(loc="lower right")
-    _save(figure, target)
+    return figure
 
 
-def plot_histogram(target: Path, title: str, evaluation: Evaluation) -> None:
-    """Distances of genuine and impostor pairs, each scaled to area one, with the thresholds.
+def plot_histogram(
+    title: str, histogram: tuple[np.ndarray, np.ndarray, np.ndarray], metrics: dict[str, Any]
+) -> plt.Figure:
+    """Draw the distances of genuine and impostor pairs, each scaled to area one, with the thresholds.
 
     Args:
-        target: the PNG's path.
         title: whose distances.
-        evaluation: what to show.
+        histogram: edges (B + 1,), genuine counts (B,) and impostor counts (B,).
+        metrics: of the evaluation.
     """
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
-    edges, genuine, impostor = evaluation.histogram
+    edges, genuine, impostor = histogram
     widths = np.diff(edges)
     for counts, colour, kind in ((genuine, _GENUINE, "genuine"), (impostor, _IMPOSTOR, "impostor")):
         if counts.sum():
@@ -66,7 +83,6 @@ def plot_histogram(target: Path, title: str, evaluation: Evaluation) -> None:
                 color=colour,
                 label=f"{kind} ({counts.sum():,} pairs)",
             )
-    metrics = evaluation.metrics
     axes.axvline(
         metrics["fixed"]["threshold"],
         color="#333333",
@@ -82,10 +98,11 @@ def plot_histogram(target: Path, title: str, evaluation: Evaluation) -> None:
     axes.set(xlabel=f"{metrics['metric']} distance", ylabel="density")
     axes.set_title(textwrap.fill(title, 80, break_on_hyphens=False), fontsize="medium")
     axes.legend()
-    _save(figure, target)
+    return figure
 
 
-def _save(figure: plt.Figure, target: Path) -> None:
+def save_figure(figure: plt.Figure, target: Path) -> None:
+    """Write a figure as a PNG file, and close it."""
     with atomic_write(target) as temporary:
         figure.savefig(temporary, dpi=120)
     plt.close(figure)

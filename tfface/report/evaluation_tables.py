@@ -1,10 +1,11 @@
 """The tables of `evaluate`, from the objects that `metrics.json` holds."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 from tfface.report.paper import TABLE_1
-from tfface.utils.progress import print_table
+from tfface.utils.tables import Table
 
 Metrics = dict[str, Any]
 
@@ -19,28 +20,25 @@ def interval(bounds: Sequence[float] | None, digits: int = 2) -> str:
     return "-" if bounds is None else f"{100 * bounds[0]:.{digits}f} to {100 * bounds[1]:.{digits}f}"
 
 
-def print_evaluation(metrics: Metrics) -> None:
-    """One model on one data set: thresholds, distances, rates."""
-    print_table(
-        ["threshold", "metric", "value", "accuracy", "95% interval", "FAR", "FRR"],
-        _threshold_rows(metrics),
-        title=title(metrics),
-    )
-    print_table(["pairs", "count", "cosine mean", "variance", "Euclidean mean", "variance"], _distance_rows(metrics))
+def evaluation_tables(metrics: Metrics) -> list[Table]:
+    """Make the tables of one model on one data set: thresholds, distances, rates."""
     rates = [["AUC", _number(metrics["auc"]), "-"], ["EER", percent(metrics["eer"]), "-"]]
     rates += [
-        [
-            f"TAR at FAR {100 * float(far):g}%",
-            percent(entry["value"]),
-            interval(entry["ci95"]),
-        ]
+        [f"TAR at FAR {100 * float(far):g}%", percent(entry["value"]), interval(entry["ci95"])]
         for far, entry in metrics["tar_at_far"].items()
     ]
-    print_table(["rate", "value", "95% interval"], rates)
+    tables = [
+        Table(
+            ["threshold", "metric", "value", "accuracy", "95% interval", "FAR", "FRR"],
+            _threshold_rows(metrics),
+            title=title(metrics),
+        ),
+        Table(["pairs", "count", "cosine mean", "variance", "Euclidean mean", "variance"], _distance_rows(metrics)),
+        Table(["rate", "value", "95% interval"], rates),
+    ]
     if metrics.get("groups"):
-        print_groups(metrics["groups"])
-    for remark in metrics["remarks"]:
-        print(f"Note: {remark}")
+        tables.append(groups_table(metrics["groups"]))
+    return [*tables[:-1], dataclasses.replace(tables[-1], notes=metrics["remarks"])]
 
 
 def title(metrics: Metrics) -> str:
@@ -56,7 +54,7 @@ def title(metrics: Metrics) -> str:
     )
 
 
-def print_groups(groups: Metrics) -> None:
+def groups_table(groups: Metrics) -> Table:
     """Error rates within each group at one threshold."""
     rows = [
         [
@@ -71,12 +69,12 @@ def print_groups(groups: Metrics) -> None:
         for name, entry in groups["rates"].items()
     ]
     columns = ["group", "genuine", "false non-match", "95% interval", "impostor", "false match", "95% interval"]
-    print_table(
+    return Table(
         columns, rows, title=f"By group, pairs within it, at {groups['metric']} distance {groups['threshold']:.4f}"
     )
 
 
-def print_comparison(objects: Sequence[Metrics]) -> None:
+def comparison_table(objects: Sequence[Metrics]) -> Table:
     """Several runs side by side; one data set and recipe makes it the paper's Table 1."""
     rows = []
     corrupted = any(metrics["corruption"] for metrics in objects)
@@ -100,7 +98,7 @@ def print_comparison(objects: Sequence[Metrics]) -> None:
                 "-" if far is None else f"{percent(metrics['tar_at_far'][far]['value'])} at {float(far):g}",
             ]
         )
-    print_table(
+    return Table(
         [
             "preset",
             "data set",
@@ -133,9 +131,9 @@ PAPER_COLUMNS = (
 )
 
 
-def print_paper_table(objects: Sequence[Metrics]) -> None:
+def paper_table(objects: Sequence[Metrics]) -> Table:
     """The paper's Table 1 and ours beside it; Euclidean distances of unit vectors, as its figures are."""
-    print_table(
+    return Table(
         PAPER_COLUMNS,
         [paper_row(metrics) for metrics in objects],
         title="The paper's Table 1 (distances: mean/variance, Euclidean)",

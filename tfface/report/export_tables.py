@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from tfface.cli._output import print_table
 from tfface.report.evaluation_tables import percent
-from tfface.utils.progress import print_table
 
 Metrics = dict[str, Any]
 

@@ -7,9 +7,9 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from tfface.data.crops import face_boxes
 from tfface.data.dataset import FaceDataset
 from tfface.errors import ImageError
-from tfface.evaluation.embeddings import face_boxes
 from tfface.evaluation.mining import WrongPair
 from tfface.preprocessing.images import Recipe, crop_resize, decode, encode_png
 from tfface.utils.files import atomic_write

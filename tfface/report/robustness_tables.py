@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from tfface.cli._output import print_table
 from tfface.report.attack_tables import number
 from tfface.report.evaluation_tables import interval, percent
-from tfface.utils.progress import print_table
 
 Metrics = dict[str, Any]
 KNOWLEDGE = ("naive", "white box", "transfer")

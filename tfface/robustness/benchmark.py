@@ -15,7 +15,7 @@ import numpy as np
 from tfface.data.dataset import FaceDataset
 from tfface.defenses._stack import DefendedEmbedder
 from tfface.evaluation.embeddings import embed_dataset
-from tfface.evaluation.evaluate import evaluate
+from tfface.evaluation.scoring import evaluate_embeddings
 from tfface.preprocessing.images import Recipe
 from tfface.robustness.cells import kept
 from tfface.robustness.checking import RESTARTS, STEPS, check_trial
@@ -71,7 +71,7 @@ def row(
     label = " + ".join(defense.short for defense in stack) or "no defense"
     logger.warning(f"{embedder.preset.name}, {label}")
     plan = asked.plan
-    found = evaluate(
+    found = evaluate_embeddings(
         dataset, embed_dataset(dataset, embedder, recipe), embedder.preset, protocol=plan.protocol, seed=plan.seed
     ).metrics
     calibrated = found["calibrated"] or found["fixed"]

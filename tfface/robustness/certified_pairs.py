@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 
 from tfface.augmentation import key_number
+from tfface.data.crops import Crops
 from tfface.data.dataset import FaceDataset
 from tfface.data.pairs import Pairs
 from tfface.evaluation.embeddings import Embeddings, embed_dataset
 from tfface.metrics.similarity import cosine_distance
-from tfface.preprocessing.crops import Crops
 from tfface.preprocessing.images import Recipe
 from tfface.preprocessing.mtcnn import DETECTOR
 from tfface.robustness.pairs import ALL_PAIRS, GENUINE_GOAL, choose_pairs

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfface.data.crops import Crops
 from tfface.data.dataset import FaceDataset
 from tfface.defenses._stack import DRAWS, DefendedEmbedder
-from tfface.preprocessing.crops import Crops
 from tfface.preprocessing.images import Recipe
 from tfface.preprocessing.mtcnn import DETECTOR
 from tfface.utils.sending import fields_of

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from tfface.data.detection import detect_faces
 from tfface.data.tfdata import check_at_hand
 from tfface.distributed.executor import LOCAL, Executor
 from tfface.distributed.rows import RowJob, Save, fill
-from tfface.preprocessing.mtcnn import detect_faces
 from tfface.robustness.batch import attack_batch
 from tfface.robustness.rows import COLUMNS, TrialResults, TrialStore, from_table
 from tfface.robustness.trial import Trial

@@ -11,8 +11,8 @@ import numpy as np
 from tfface.data.dataset import FaceDataset
 from tfface.data.pairs import Pairs
 from tfface.evaluation.embeddings import Embeddings
-from tfface.evaluation.evaluate import evaluate
 from tfface.evaluation.protocols import ListJudge
+from tfface.evaluation.scoring import evaluate_embeddings
 from tfface.metrics import intervals
 from tfface.metrics.pair_tiles import BINS_PER_UNIT
 from tfface.metrics.roc import ErrorCurve
@@ -39,13 +39,13 @@ def heldout_metrics(
     """
     if split.heldout_pairs is None:
         taken = dataset.take(split.heldout, "heldout")
-        return evaluate(
+        return evaluate_embeddings(
             taken, take(embeddings, split.heldout, dataset), preset, protocol="all-pairs", seed=seed
         ).metrics
     pairs = split.heldout_pairs
     # As one list, so that intervals are by identity; over two folds a t interval would say nothing.
     one = dataclasses.replace(pairs, fold=np.zeros_like(pairs.fold))
-    metrics = evaluate(dataset, embeddings, preset, pairs=one, seed=seed).metrics
+    metrics = evaluate_embeddings(dataset, embeddings, preset, pairs=one, seed=seed).metrics
     return {**metrics, "calibrated": _across_folds(dataset, embeddings, preset.metric, pairs)}
 
 

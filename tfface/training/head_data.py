@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from tfface.augmentation import PAPER, augment_batch, key_number
+from tfface.data.crops import Crops
 from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError
-from tfface.preprocessing.crops import Crops
 from tfface.preprocessing.images import Recipe
 from tfface.preprocessing.mtcnn import DETECTOR
 from tfface.utils.cache import Store

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfface.data.crops import face_boxes
 from tfface.data.dataset import FaceDataset
 from tfface.errors import ImageError, UserError
-from tfface.evaluation.embeddings import face_boxes
 from tfface.preprocessing.images import Recipe, decode
 from tfface.preprocessing.mtcnn import DETECTOR
 from tfface.training.bank import ViewBank

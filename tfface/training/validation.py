@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfface.data.crops import crops, face_boxes
 from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError
-from tfface.evaluation.embeddings import crops, face_boxes
 from tfface.metrics.roc import ErrorCurve
 from tfface.preprocessing.images import Recipe
 

@@ -1,13 +1,10 @@
-"""Progress of long work, and tables."""
+"""Progress of long work."""
 
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
-
-from rich.console import Console
-from rich.table import Table
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -25,6 +22,7 @@ def progress(items: Iterable[T], *, total: int, label: str, unit: str = "images"
         done: how many were done before (a resumed run).
     """
     if sys.stderr.isatty():
+        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (
@@ -46,16 +44,3 @@ def progress(items: Iterable[T], *, total: int, label: str, unit: str = "images"
         if count < total and time.monotonic() - last > _SECONDS_BETWEEN_LINES:
             last = time.monotonic()
             logger.info(f"{label}: {count} of {total} {unit}")
-
-
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
-    """Prints a table on stdout; the first column is text, the rest are aligned right."""
-    table = Table(title=title or None, title_justify="left")
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    # A pipe has no width: give the table all it needs instead of folding it at 80.
-    width = None if sys.stdout.isatty() else 200
-    # A cell is text as it stands: a file called `me[red].jpg` is not markup.
-    Console(width=width, highlight=False, markup=False, emoji=False).print(table)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from tfface.errors import ImageError, UserError
-from tfface.evaluation.embeddings import NO_FACE, crop_files
-from tfface.evaluation.verification import Verification, verify
+from tfface.evaluation.verify import Verification, verify
 from tfface.preprocessing import mtcnn
 from tfface.preprocessing.images import recipe
+from tfface.preprocessing.photographs import NO_FACE, crop_files
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfface.errors import ImageError
-from tfface.evaluation.embeddings import crop_files, embed_images
+from tfface.evaluation.embeddings import embed_images
 from tfface.metrics.similarity import cosine_distance, from_cosine
 from tfface.preprocessing.images import recipe
+from tfface.preprocessing.photographs import crop_files
 
 if TYPE_CHECKING:
     from tfface.models._embedder import Embedder

@@ -7,7 +7,7 @@ import pytest
 from tfface.data import FaceDataset, Pairs
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings
-from tfface.evaluation.evaluate import evaluate
+from tfface.evaluation.scoring import evaluate_embeddings
 from tfface.models._embedder import Preset
 
 PRESET = Preset(
@@ -77,7 +77,7 @@ def test_all_pairs_by_hand():
     is accepted (accuracy 50%); at Euclidean 1.0 (cosine 0.5) float32 noise decides, so 1.01 is used.
     """
     preset = dataclasses.replace(PRESET, other_thresholds=(("euclidean", 1.01, "the paper"),))
-    metrics = evaluate(faces("aabb"), at_angles(0, 60, 180, 240), preset).metrics
+    metrics = evaluate_embeddings(faces("aabb"), at_angles(0, 60, 180, 240), preset).metrics
     assert metrics["genuine"]["count"] == 2
     assert metrics["genuine"]["mean"] == pytest.approx(0.5, abs=1e-6)
     assert metrics["genuine"]["variance"] == pytest.approx(0, abs=1e-6)
@@ -99,7 +99,7 @@ def test_calibrated_row_has_the_same_accuracy_in_both_metrics():
     centres = np.repeat(rng.normal(size=(8, 2)), 6, axis=0)
     vectors = centres + 0.3 * rng.normal(size=centres.shape)
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    metrics = evaluate(faces(people), Embeddings(vectors, np.ones(48, bool), []), PRESET).metrics
+    metrics = evaluate_embeddings(faces(people), Embeddings(vectors, np.ones(48, bool), []), PRESET).metrics
     calibrated, other = metrics["calibrated"], metrics["rows"][-1]
     assert other["metric"] == "euclidean"
     assert other["threshold"] == pytest.approx((2 * calibrated["threshold"]) ** 0.5)
@@ -119,7 +119,7 @@ def test_folds_are_judged_at_the_threshold_of_the_others():
     """
     rows = [(0, 1, True, 0), (0, 2, False, 0), (0, 3, True, 1), (0, 4, False, 1)]
     dataset = faces("aabac", {"view2": pair_list(rows)})
-    metrics = evaluate(dataset, at_angles(0, 60, 120, 85, 180), PRESET, protocol="view2").metrics
+    metrics = evaluate_embeddings(dataset, at_angles(0, 60, 120, 85, 180), PRESET, protocol="view2").metrics
     assert metrics["calibrated"]["folds"] == [1.0, 1.0]
     expected = ((0.5 + 1.5) / 2 + (1 - np.cos(np.deg2rad(85)) + 2) / 2) / 2
     assert metrics["calibrated"]["threshold"] == pytest.approx(expected, abs=1e-6)
@@ -132,7 +132,9 @@ def test_view1_takes_its_threshold_from_the_training_list_alone():
         "view1-train": pair_list([(0, 1, True, 0), (0, 2, False, 0)]),
         "view1-test": pair_list([(0, 3, True, 0), (0, 4, False, 0)]),
     }
-    metrics = evaluate(faces("aabac", lists), at_angles(0, 60, 120, 120, 180), PRESET, protocol="view1").metrics
+    metrics = evaluate_embeddings(
+        faces("aabac", lists), at_angles(0, 60, 120, 120, 180), PRESET, protocol="view1"
+    ).metrics
     assert metrics["calibrated"]["threshold"] == pytest.approx(1.0, abs=1e-6)
     assert metrics["calibrated"]["accuracy"] == 0.5
     assert metrics["genuine"]["count"] == metrics["impostor"]["count"] == 1
@@ -140,20 +142,20 @@ def test_view1_takes_its_threshold_from_the_training_list_alone():
 
 def test_one_fold_has_no_calibrated_threshold():
     dataset = faces("aab", {"view2": pair_list([(0, 1, True, 0), (0, 2, False, 0)])})
-    assert evaluate(dataset, at_angles(0, 10, 120), PRESET, protocol="view2").metrics["calibrated"] is None
+    assert evaluate_embeddings(dataset, at_angles(0, 10, 120), PRESET, protocol="view2").metrics["calibrated"] is None
 
 
 def test_pairs_with_a_failed_image_are_left_out_and_said():
     rows = [(0, 1, True, 0), (0, 3, True, 0), (0, 2, False, 0)]
     dataset = faces("aaba", {"view2": pair_list(rows)})
-    metrics = evaluate(dataset, at_angles(0, 10, 120, 0, failed=(3,)), PRESET, protocol="view2").metrics
+    metrics = evaluate_embeddings(dataset, at_angles(0, 10, 120, 0, failed=(3,)), PRESET, protocol="view2").metrics
     assert metrics["genuine"]["count"] == 1
     assert metrics["failed_images"] == 1
     assert any("1 pairs are left out" in remark for remark in metrics["remarks"])
 
 
 def test_all_pairs_leaves_failed_images_out():
-    metrics = evaluate(faces("aabb"), at_angles(0, 60, 180, 240, failed=(3,)), PRESET).metrics
+    metrics = evaluate_embeddings(faces("aabb"), at_angles(0, 60, 180, 240, failed=(3,)), PRESET).metrics
     assert (metrics["genuine"]["count"], metrics["impostor"]["count"]) == (1, 2)
     assert metrics["images"] == 4
 
@@ -165,7 +167,7 @@ def test_groups_by_hand():
     """
     dataset = faces("aabcc")
     groups = dict(zip(dataset.keys, "xxxyy", strict=True))
-    metrics = evaluate(dataset, at_angles(0, 10, 20, 90, 200), PRESET, groups=groups).metrics["groups"]
+    metrics = evaluate_embeddings(dataset, at_angles(0, 10, 20, 90, 200), PRESET, groups=groups).metrics["groups"]
     assert metrics["threshold"] == 0.4
     assert metrics["rates"]["x"]["fmr"]["value"] == 1.0
     assert metrics["rates"]["x"]["impostor"]["count"] == 2
@@ -175,14 +177,14 @@ def test_groups_by_hand():
 
 
 def test_a_given_threshold_replaces_the_presets():
-    metrics = evaluate(faces("aabb"), at_angles(0, 60, 180, 240), PRESET, threshold=0.6).metrics
+    metrics = evaluate_embeddings(faces("aabb"), at_angles(0, 60, 180, 240), PRESET, threshold=0.6).metrics
     assert metrics["fixed"]["accuracy"] == 1.0
     assert metrics["fixed"]["threshold_source"] == "--threshold"
 
 
 def test_people_seen_in_training_are_said():
     preset = dataclasses.replace(PRESET, identities_seen=frozenset({"a", "z"}))
-    remarks = evaluate(faces("aabb"), at_angles(0, 60, 180, 240), preset).metrics["remarks"]
+    remarks = evaluate_embeddings(faces("aabb"), at_angles(0, 60, 180, 240), preset).metrics["remarks"]
     assert any("trained on 1 of these 2 people" in remark for remark in remarks)
 
 
@@ -197,7 +199,7 @@ def test_people_seen_in_training_are_said():
 )
 def test_what_cannot_be_judged_says_why(people, protocol, message):
     with pytest.raises(UserError, match=message):
-        evaluate(faces(people), at_angles(0, 60, 180), PRESET, protocol=protocol)
+        evaluate_embeddings(faces(people), at_angles(0, 60, 180), PRESET, protocol=protocol)
 
 
 def test_the_worst_pairs_come_first_by_key():
@@ -212,7 +214,7 @@ def test_the_worst_pairs_come_first_by_key():
             (1, 3, False, 0),
         ]
         dataset = faces("aabb", {"view2": pair_list(rows)})
-        worst = evaluate(dataset, at_angles(0, 60, 180, 260), PRESET, protocol=protocol).worst
+        worst = evaluate_embeddings(dataset, at_angles(0, 60, 180, 260), PRESET, protocol=protocol).worst
         assert [(pair.kind, pair.rank) for pair in worst] == [("impostor", n) for n in (1, 2, 3, 4)] + [
             ("genuine", 1),
             ("genuine", 2),
@@ -223,5 +225,5 @@ def test_the_worst_pairs_come_first_by_key():
 
 
 def test_worst_pairs_name_the_right_images_after_a_failed_one():
-    worst = evaluate(faces("aabb"), at_angles(7, 0, 180, 240, failed=(0,)), PRESET).worst
+    worst = evaluate_embeddings(faces("aabb"), at_angles(7, 0, 180, 240, failed=(0,)), PRESET).worst
     assert {pair[2:4] for pair in worst if pair.kind == "genuine"} == {("b/2.png", "b/3.png")}

@@ -23,7 +23,7 @@ _ROOT = Path(__file__).parents[2]
 
 
 @contextlib.contextmanager
-def workers_at(address: str | None) -> Iterator[Executor]:
+def executor_at(address: str | None) -> Iterator[Executor]:
     """The workers of a cluster; this process where none is named.
 
     Args:
