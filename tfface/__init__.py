@@ -13,6 +13,7 @@ _NAMES = {
     "load_dataset": "tfface.data.catalogue",
     "load_embedder": "tfface.models._embedder",
     "verify": "tfface.evaluation.verify",
+    "write_report": "tfface.report.page",
     "criteria": "tfface.attacks._criteria:*",
 }
 _MODULES = ("attacks", "data", "defenses", "errors", "metrics", "models")

@@ -9,9 +9,10 @@ from typing import ClassVar
 import tensorflow_datasets as tfds
 
 from tfface.data.builder import FacesBuilder
-from tfface.data.dataset import IMAGE_SUFFIXES, natural_key
+from tfface.data.dataset import IMAGE_SUFFIXES
 from tfface.errors import UserError
 from tfface.hub import packages
+from tfface.utils.sequences import natural_key
 
 logger = logging.getLogger("tfface.datasets.five_faces")
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfface import data
-from tfface.data.dataset import natural_key
 from tfface.errors import UserError
+from tfface.utils.sequences import natural_key
 
 
 @pytest.fixture

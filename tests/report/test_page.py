@@ -12,7 +12,7 @@ from PIL import Image
 
 from tfface.errors import UserError
 from tfface.report import page
-from tfface.report.page_images import data_uri
+from tfface.report.page import data_uri
 
 ODD = "<b>Ann & \"Bob\"</b> 'Žák'"
 VOID = {"meta", "img", "input", "wbr", "link", "br", "hr"}
@@ -170,7 +170,7 @@ def build(tmp_path):
 
     def run(*folders: Path) -> tuple[Reader, str]:
         target = tmp_path / "page" / "report.html"
-        page.build(folders, target)
+        page.write_report(folders, target)
         text = target.read_text()
         return Reader(text), text
 
@@ -373,7 +373,7 @@ def test_another_schema_is_told_by_its_file(tmp_path, content, said):
     path.parent.mkdir()
     path.write_text(content)
     with pytest.raises(UserError, match=re.escape(said)) as error:
-        page.build([tmp_path], tmp_path / "report.html")
+        page.write_report([tmp_path], tmp_path / "report.html")
     assert str(path) in str(error.value)
     assert not (tmp_path / "report.html").exists()
 
@@ -385,16 +385,16 @@ def test_a_figure_that_points_elsewhere_is_refused(tmp_path):
     path.write_text(path.read_text().replace("0c.png", "../../secret.png"))
     picture(tmp_path / "secret.png")
     with pytest.raises(UserError, match="lies outside of its folder"):
-        page.build([folder], tmp_path / "report.html")
+        page.write_report([folder], tmp_path / "report.html")
 
 
 def test_a_broken_picture_is_told_by_its_file(tmp_path):
     folder = write(tmp_path / "evaluate", evaluation())
     (folder / "roc.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match=r"roc\.png is no image"):
-        page.build([folder], tmp_path / "report.html")
+        page.write_report([folder], tmp_path / "report.html")
 
 
 def test_a_folder_without_results(tmp_path):
     with pytest.raises(UserError, match=r"holds no metrics\.json"):
-        page.build([tmp_path], tmp_path / "report.html")
+        page.write_report([tmp_path], tmp_path / "report.html")

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from tfface.report.page_attacks import attack_section
-from tfface.report.page_parts import Chart, Table
-from tfface.report.page_runs import Run
+from tfface.report.page_runs import Chart, Run, TableBlock
 
 
 def run(label: str, goal: str, norm: str = "linf", **more) -> Run:
@@ -16,7 +15,7 @@ def run(label: str, goal: str, norm: str = "linf", **more) -> Run:
 def test_pairs_and_classifiers_stand_apart_and_the_papers_kind_first():
     runs = [run("pairs", "dodging"), run("l2", "classify", "l2"), run("papers", "classify"), run("more", "dodging")]
     section = attack_section(runs)
-    tables = [block for block in section.blocks if isinstance(block, Table) and "Error rate" in block.title]
+    tables = [block for block in section.blocks if isinstance(block, TableBlock) and "Error rate" in block.title]
     assert [list(table.columns[1:]) for table in tables] == [["paper: FGSM", "papers"], ["pairs", "more"], ["l2"]]
     assert [table.title.split(";")[0].rpartition(", ")[2] for table in tables] == [
         "photographs taken for another person",

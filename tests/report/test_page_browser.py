@@ -100,7 +100,7 @@ def report(tmp_path) -> Path:
     picture(mine / "false_positives.png", 99)
     (mine / "metrics.json").write_text(json.dumps({**head, "command": "mine", **entry}))
     target = tmp_path / "report.html"
-    page.build([tmp_path / "runs"], target)
+    page.write_report([tmp_path / "runs"], target)
     return target
 
 

@@ -1,4 +1,4 @@
-"""`python cli.py report DIR...`: one HTML page of what other commands wrote."""
+"""`tfface report DIR...`: one HTML page of what other commands wrote."""
 
 from pathlib import Path
 
@@ -17,15 +17,15 @@ from tfface.cli import _options
     default="report.html",
     show_default=True,
     metavar="FILE",
-    help="The page.",
+    help="HTML file.",
 )
 def command(folders: tuple[Path, ...], out: Path) -> None:
-    """Gathers the results in or below folders into one HTML page.
+    """Write one HTML page of the results in or below folders.
 
     Each DIR is the --out of evaluate, mine, attack, retrain, distill or export, or holds some of
     those. The page needs nothing beside itself: no network, no further file.
     """
-    from tfface.report.page import build
+    from tfface.report.page import write_report
 
-    count = build(folders, out)
-    click.echo(f"wrote {out}: {count} {'run' if count == 1 else 'runs'}, {out.stat().st_size / 1e6:.1f} MB")
+    page = write_report(folders, out)
+    click.echo(f"wrote {page.path}: {page.runs} {'run' if page.runs == 1 else 'runs'}, {page.bytes / 1e6:.1f} MB")

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfface.data.dataset import natural_key
 from tfface.errors import UserError
 from tfface.utils.progress import progress
+from tfface.utils.sequences import natural_key
 
 
 @dataclass(frozen=True)

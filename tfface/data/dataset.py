@@ -6,7 +6,6 @@ import difflib
 import functools
 import logging
 import os
-import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from tfface.data.pairs import Pairs, read_pairs_file
 from tfface.errors import UserError
 from tfface.utils.files import digest_of
 from tfface.utils.sending import fields_of
+from tfface.utils.sequences import natural_key
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -27,15 +27,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".pgm", ".tif", ".tiff"})
-
-
-def natural_key(path: str) -> tuple:
-    """Sorts `s2/10.png` after `s2/9.png`, and a person's images together; ties by the text itself."""
-    parts = [
-        [int(piece) if index % 2 else piece for index, piece in enumerate(re.split(r"(\d+)", part))]
-        for part in path.split("/")
-    ]
-    return parts, path
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,17 +1,22 @@
 """One HTML file that gathers runs: tables, pictures, galleries, a slider; it needs nothing beside itself."""
 
+import base64
+import io
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 from markupsafe import Markup, escape
+from PIL import Image
 
-from tfface.errors import UserError
-from tfface.report.page_images import data_uri
+from tfface.errors import ImageError, UserError
+from tfface.preprocessing.images import decode
 from tfface.report.page_runs import read_runs
 from tfface.report.page_sections import sections
 from tfface.utils.files import atomic_write
+from tfface.utils.sequences import as_list
 
 PAPER = "Facial Recognition Adversarial Methods and Defenses"
 MOST_BYTES = 10_000_000
@@ -20,21 +25,45 @@ _QUALITIES = ((1400, 85), (1100, 70), (800, 55), (480, 40))
 """(longest side in pixels, WebP quality), tried until the page is small enough."""
 
 
-def build(runs: Sequence[Path], target: Path) -> int:
-    """Renders the report of all runs in or below some folders.
+@dataclass(frozen=True)
+class Report:
+    """A page that was written.
+
+    Attributes:
+        path: the HTML file.
+        runs: number of runs that it shows.
+    """
+
+    path: Path
+    runs: int
+
+    @property
+    def bytes(self) -> int:
+        """Size of the file."""
+        return self.path.stat().st_size
+
+
+def write_report(folders: str | Path | Sequence[str | Path], out: str | Path = "report.html") -> Report:
+    """Write one HTML page of the results in or below folders.
 
     Args:
-        runs: folders that hold `metrics.json` files, each with its pictures beside it.
-        target: the HTML file.
+        folders: one or several, which hold `metrics.json` files, each with its pictures beside it.
+        out: the HTML file.
 
     Returns:
-        How many runs it shows.
+        Where the page is and how many runs it shows.
 
     Raises:
-        UserError: a folder holds no run, one is of another schema, a picture cannot be read, or all
-            of it is more than a page can hold.
+        UserError: a folder holds no run, a run is of another schema, a picture cannot be read, or all of it is more
+            than a page can hold.
+
+    Example:
+        >>> import tfface
+        >>> tfface.evaluate("student", "five_faces").save("runs/evaluate")  # doctest: +SKIP
+        >>> tfface.write_report("runs", "report.html").runs  # doctest: +SKIP
+        1
     """
-    found = read_runs(runs)
+    found = read_runs([Path(folder) for folder in as_list(folders)])
     template = _environment().get_template("page.html.j2")
     parts = sections(found)
     for longest, quality in _QUALITIES:
@@ -48,9 +77,32 @@ def build(runs: Sequence[Path], target: Path) -> int:
             break
     else:
         raise UserError(f"the report would be {len(page) / 1e6:.0f} MB, above {MOST_BYTES // 10**6}: give fewer runs")
-    with atomic_write(target) as temporary:
+    with atomic_write(out) as temporary:
         temporary.write_bytes(page)
-    return len(found)
+    return Report(Path(out), len(found))
+
+
+def data_uri(path: Path, *, longest: int = 1400, quality: int = 85) -> str:
+    """Return an image file as WebP in a `data:` address.
+
+    Args:
+        path: image that `tfface.preprocessing.images.decode` reads.
+        longest: pixels; a longer side is scaled down to it.
+        quality: WebP's, 0 to 100.
+
+    Raises:
+        UserError: the image cannot be read.
+    """
+    try:
+        picture = Image.fromarray(decode(path.read_bytes()))
+    except ImageError as error:
+        raise UserError(f"{path} {error}: run the command that wrote it again") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=quality, method=4)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _environment() -> jinja2.Environment:

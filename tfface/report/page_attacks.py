@@ -1,15 +1,42 @@
-"""The report's section on attacks: the paper's Table 2, error against epsilon, what was attacked how."""
+"""The sections of the HTML report on attacks and defenses.
 
+Table 2 and error against epsilon stand beside the paper's Figure 1, one epsilon shown at a time. An attack writes a
+folder `figure1/` (of several attacks `figure1-1-...`, numbered as they are in `metrics.json`) with images and
+`figure1.json`: `epsilons`, `noise_factor`, and `rows` of `clean`, `reference` (or null), `threshold` (or null),
+`person`, `compared`, and by epsilon `adversarial`, `noise`, `distances`, `verdicts` (true: the two match; or words).
+"""
+
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from tfface.errors import UserError
 from tfface.report.attack_tables import how, number
 from tfface.report.evaluation_tables import percent
-from tfface.report.page_cells import HEADLINES, count, pictures, rate, remarks
-from tfface.report.page_figure import figures
-from tfface.report.page_parts import Block, Chart, Notes, Point, Section, Series, Table
-from tfface.report.page_runs import Run
+from tfface.report.page_runs import (
+    HEADLINES,
+    Block,
+    Chart,
+    FigureRow,
+    Notes,
+    PipelineStep,
+    Point,
+    Run,
+    Section,
+    Series,
+    Slider,
+    TableBlock,
+    count,
+    pictures,
+    rate,
+    remarks,
+)
 from tfface.report.paper import TABLE_2
+from tfface.report.robustness_tables import detection_table, detection_title, table, title
+from tfface.report.robustness_tables import remarks as robustness_remarks
+from tfface.utils.files import read_json
+from tfface.utils.sequences import natural_key
 
 Metrics = dict[str, Any]
 _UNITS = {"linf": "the largest change of a value", "l2": "the root mean square of the change"}
@@ -33,10 +60,10 @@ def attack_section(runs: list[Run]) -> Section:
         blocks += [_table_2(norm, chosen), _chart(norm, chosen)]
     names = ["attack", "norm", "goal", "threshold", "attacked", "already wrong", "median epsilon", "never fooled"]
     ways = [[run.label, *run.view(_attack)] for run in runs]
-    blocks.append(Table("How they were attacked", ["run", *names], ways, words=frozenset({1, 2, 3, 4})))
+    blocks.append(TableBlock("How they were attacked", ["run", *names], ways, words=frozenset({1, 2, 3, 4})))
     if still := [[run.label, *row] for run in runs for row in run.view(_still_matched)]:
         names = ["run", "epsilon", "photographs that fool the head", "match their person"]
-        blocks.append(Table("What fools the head, before the similarity test", names, still))
+        blocks.append(TableBlock("What fools the head, before the similarity test", names, still))
     beside = pictures(runs, {"minimal_epsilon": "smallest epsilon that succeeds"}, "plot")
     return Section(
         "attacks",
@@ -69,7 +96,7 @@ def _of_pairs(run: Run) -> bool:
     return run.metrics["goal"] != "classify"
 
 
-def _table_2(norm: str, rated: _Rated) -> Table:
+def _table_2(norm: str, rated: _Rated) -> TableBlock:
     papers = any(_is_papers(run) for run, _ in rated)
     epsilons = {epsilon for _, rates in rated for epsilon in rates} | (set(TABLE_2) if papers else set())
     rows = [
@@ -82,7 +109,7 @@ def _table_2(norm: str, rated: _Rated) -> Table:
     ]
     what = "pairs judged wrong" if _of_pairs(rated[0][0]) else "photographs taken for another person"
     title = f"Error rate (95% interval) by epsilon, {what}; {norm}: {_UNITS.get(norm, norm)}"
-    return Table(
+    return TableBlock(
         f"The paper's Table 2 and ours. {title}" if papers else title,
         ["epsilon", *(["paper: FGSM"] if papers else []), *(run.label for run, _ in rated)],
         rows,
@@ -153,3 +180,109 @@ def _masked(runs: Sequence[Run]) -> list[Notes]:
         if (run.metrics.get("check") or {}).get("masks_gradients")
     ]
     return [Notes(lines)] if lines else []
+
+
+def figures(runs: Sequence[Run]) -> list[Slider]:
+    """The Figure 1 of every attack that wrote one.
+
+    Raises:
+        UserError: one is malformed, or names a file outside of its folder.
+    """
+    found = []
+    for folder in dict.fromkeys(run.folder for run in runs):
+        own = [run for run in runs if run.folder == folder]
+        for path in sorted(folder.glob("figure1*/figure1.json"), key=lambda path: natural_key(path.as_posix())):
+            numbered = re.match(r"figure1-(\d+)", path.parent.name)
+            place = int(numbered[1]) - 1 if numbered else 0
+            if place < len(own) and (slider := _slider(path, own[place])):
+                found.append(slider)
+    return found
+
+
+def _slider(path: Path, run: Run) -> Slider | None:
+    content = read_json(path)
+    try:
+        epsilons = [float(epsilon) for epsilon in content["epsilons"]]
+        rows = [_row(path.parent, row, len(epsilons)) for row in content["rows"]]
+        factor = content.get("noise_factor")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is malformed ({type(error).__name__}: {error}): run attack again") from error
+    if not epsilons or not rows:
+        return None
+    if "median_epsilon" in run.metrics:  # each photograph has a smallest epsilon of its own
+        labels, start = ["0", *["the smallest that succeeds"] * (len(epsilons) - 1)], len(epsilons) - 1
+    else:
+        labels = [f"{epsilon:g}" for epsilon in epsilons]
+        start = min(range(len(epsilons)), key=lambda place: abs(epsilons[place] - 0.01))
+    noise = f"perturbation × {factor}" if factor and factor != 1 else "perturbation"
+    return Slider(f"The paper's Figure 1: {run.label}", labels, rows, start, noise)
+
+
+def _row(folder: Path, row: Metrics, length: int) -> FigureRow:
+    def file(name: str) -> Path:
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"{name} lies outside of its folder")
+        return path
+
+    distances = row.get("distances") or [None] * length
+    verdicts = row.get("verdicts") or [""] * length
+    steps = [
+        PipelineStep(
+            file(adversarial), file(noise), _caption(distance, row.get("threshold"), verdict), verdict != verdicts[0]
+        )
+        for adversarial, noise, distance, verdict in zip(
+            row["adversarial"], row["noise"], distances, verdicts, strict=True
+        )
+    ]
+    if len(steps) != length:
+        raise ValueError(f"{len(steps)} images for {length} epsilons")
+    reference = file(row["reference"]) if row.get("reference") else None
+    names = str(row.get("person") or "clean"), str(row.get("compared") or "reference")
+    return FigureRow(file(row["clean"]), reference, steps, *names)
+
+
+def _caption(distance: float | None, threshold: float | None, verdict: bool | str) -> str:
+    words = ("match" if verdict else "no match") if isinstance(verdict, bool) else str(verdict)
+    beside = "" if threshold is None else f" (threshold {threshold:.3f})"
+    far = "" if distance is None else f"distance {distance:.3f}{beside}"
+    return ": ".join(filter(None, [far, words]))
+
+
+def robustness_section(runs: list[Run]) -> Section:
+    """Each run's table of defenses, its pictures, and why what is broken is.
+
+    Raises:
+        UserError: a run is of another schema.
+    """
+    blocks: list[Block] = []
+    for run in runs:
+        columns, rows = run.view(table)
+        last = len(columns) - 1
+        blocks.append(TableBlock(f"{run.label}: {run.view(title)}", columns, rows, words=frozenset({last})))
+        if broken := run.view(robustness_remarks):
+            blocks.append(Notes(broken))
+        columns, rows = run.view(detection_table)
+        if rows:
+            blocks.append(
+                TableBlock(f"{run.label}: {run.view(detection_title)}", columns, rows, words=frozenset({1, 2}))
+            )
+    titles = {
+        "heat_map": "smallest epsilons by defense and attacker",
+        "error_against_epsilon": "error against epsilon",
+        "detection": "ROC of detection",
+    }
+    return Section(
+        "defenses",
+        "What makes it harder to fool",
+        "Each defense before the model, attacked by who does not know it (naive), by who does (white box), and through "
+        "another model (transfer). A defense that only looks good to the naive is broken, whatever its numbers.",
+        [*blocks, *pictures(runs, titles, "plot")],
+        [
+            (
+                f"{sum(row['verdict']['status'] == 'broken' for row in run.metrics['rows'])}",
+                f"defenses broken: {run.label}",
+            )
+            for run in runs[:HEADLINES]
+        ],
+    )

@@ -1,17 +1,21 @@
-"""The runs that a report gathers: folders with the `metrics.json` that a command wrote."""
+"""Runs that the HTML report gathers, and the blocks of its sections; the template knows how each looks."""
 
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from tfface.data.dataset import natural_key
 from tfface.errors import UserError
+from tfface.report.evaluation_tables import interval, percent
 from tfface.utils.files import read_json
+from tfface.utils.sequences import natural_key
 
 T = TypeVar("T")
+Metrics = dict[str, Any]
+HEADLINES = 2
+"""Figures that a section may put at the top of the page."""
 _HEAD = ("command", "versions", "started", "seconds")
 
 
@@ -111,3 +115,189 @@ def _setting(entry: dict[str, Any], others: list[dict[str, Any]]) -> str:
     differing = [name for name in naming if len({str(other.get(name)) for other in others}) > 1]
     own = [str(entry.get(name) or "none") for name in differing]
     return ", ".join(own) or str(others.index(entry) + 1)
+
+
+@dataclass(frozen=True)
+class TableBlock:
+    """Cells as text; the first column is on the left.
+
+    Attributes:
+        title: above it.
+        columns: their headings.
+        rows: as long as `columns`.
+        paper: which columns hold the paper's figures.
+        words: which columns hold words, besides the first.
+    """
+
+    kind: ClassVar[str] = "table"
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    paper: frozenset[int] = frozenset()
+    words: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image file beside a run.
+
+    Attributes:
+        title: below it.
+        path: the file.
+        style: `plot` may be shown inverted in the dark, `gallery` is never narrower than can be read.
+    """
+
+    kind: ClassVar[str] = "picture"
+    title: str
+    path: Path
+    style: str = "photo"
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where a value and the ends of its interval stand in a chart of 600 by 240."""
+
+    label: str
+    x: float
+    y: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points of a line, or the paper's."""
+
+    label: str
+    points: Sequence[Point]
+    paper: bool = False
+
+    @property
+    def path(self) -> str:
+        """The points as SVG's `polyline` takes them."""
+        return " ".join(f"{point.x:.1f},{point.y:.1f}" for point in self.points)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Rates against epsilon.
+
+    Attributes:
+        title: above it.
+        series: its lines.
+        ticks: (x, label) along epsilon.
+    """
+
+    kind: ClassVar[str] = "chart"
+    title: str
+    series: Sequence[Series]
+    ticks: Sequence[tuple[float, str]]
+
+
+@dataclass(frozen=True)
+class PipelineStep:
+    """A photograph attacked at one epsilon.
+
+    Attributes:
+        adversarial: its file.
+        noise: the perturbation's file.
+        caption: distance and verdict.
+        changed: the verdict is not that of the first epsilon.
+    """
+
+    adversarial: Path
+    noise: Path
+    caption: str
+    changed: bool
+
+
+@dataclass(frozen=True)
+class FigureRow:
+    """A photograph, what it is compared with, and its attacks by epsilon."""
+
+    clean: Path
+    reference: Path | None
+    steps: Sequence[PipelineStep]
+    person: str
+    compared: str
+
+
+@dataclass(frozen=True)
+class Slider:
+    """The paper's Figure 1: photographs attacked at several epsilons, one shown at a time.
+
+    Attributes:
+        title: above it.
+        epsilons: each step's name.
+        rows: one a photograph.
+        start: the step shown first.
+        noise: what the pictures of the perturbation are.
+    """
+
+    kind: ClassVar[str] = "slider"
+    title: str
+    epsilons: Sequence[str]
+    rows: Sequence[FigureRow]
+    start: int
+    noise: str
+
+
+@dataclass(frozen=True)
+class Notes:
+    """Sentences that a reader must know."""
+
+    kind: ClassVar[str] = "notes"
+    lines: Sequence[str]
+
+
+Block = TableBlock | Picture | Chart | Slider | Notes
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report.
+
+    Attributes:
+        anchor: its id in the page.
+        title: its heading.
+        lead: what it shows, in a sentence.
+        blocks: its content, in order.
+        headlines: (figure, what it is) for the top of the page.
+    """
+
+    anchor: str
+    title: str
+    lead: str
+    blocks: Sequence[Block]
+    headlines: Sequence[tuple[str, str]] = field(default_factory=tuple)
+
+
+def pictures(runs: Sequence[Run], titles: dict[str, str], style: str) -> list[Picture]:
+    """The PNG files in the runs' folders whose names begin with a title's key."""
+    return [
+        Picture(f"{title or path.stem.replace('_', ' ')}: {run.label if run.alone else run.folder.name}", path, style)
+        for run in {run.folder: run for run in runs}.values()
+        for start, title in titles.items()
+        for path in sorted(run.folder.glob(f"{start}*.png"))
+    ]
+
+
+def remarks(runs: Sequence[Run]) -> list[Notes]:
+    """What the runs say that a reader must know, each once."""
+    lines = dict.fromkeys(str(line) for run in runs for line in run.metrics.get("remarks") or [])
+    return [Notes(list(lines))] if lines else []
+
+
+def rate(entry: Metrics | float | None, name: str) -> str:
+    """A rate with its interval, from an entry that holds both, or the rate alone."""
+    if entry is None:
+        return "-"
+    if not isinstance(entry, dict):
+        return percent(float(entry))
+    value, bounds = entry[name], entry.get("ci95")
+    return percent(value) if value is None or bounds is None else f"{percent(value)} ({interval(bounds)})"
+
+
+def count(value: int | None) -> str:
+    """A number of things; a dash where there is none."""
+    return "-" if value is None else f"{value:,}"

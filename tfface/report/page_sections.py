@@ -7,15 +7,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfface.data.dataset import natural_key
 from tfface.report.distillation import comparison_rows
 from tfface.report.evaluation_tables import PAPER_COLUMNS, paper_row, percent
-from tfface.report.page_attacks import attack_section
-from tfface.report.page_cells import HEADLINES, count, pictures, rate, remarks
-from tfface.report.page_parts import Block, Notes, Section, Table
-from tfface.report.page_robustness import robustness_section
-from tfface.report.page_runs import Run
+from tfface.report.page_attacks import attack_section, robustness_section
+from tfface.report.page_runs import (
+    HEADLINES,
+    Block,
+    Notes,
+    Run,
+    Section,
+    TableBlock,
+    count,
+    pictures,
+    rate,
+    remarks,
+)
 from tfface.utils.files import read_json
+from tfface.utils.sequences import natural_key
 
 Metrics = dict[str, Any]
 _PEOPLE = 10
@@ -49,14 +57,14 @@ def sections(runs: Sequence[Run]) -> list[Section]:
 def _evaluation(runs: list[Run]) -> Section:
     plain = [run for run in runs if not run.view(_changed)]
     blocks: list[Block] = [
-        Table(
+        TableBlock(
             "The paper's Table 1 and ours (distances: mean/variance, Euclidean)",
             ["run", *PAPER_COLUMNS],
             [[run.label, *run.view(paper_row)] for run in plain],
             paper=frozenset(index + 1 for index, name in enumerate(PAPER_COLUMNS) if name.startswith("paper")),
             words=frozenset({1}),
         ),
-        Table(
+        TableBlock(
             "Verification",
             ["run", "data set", "crop", "images", "at the fixed threshold", "calibrated", "AUC", "EER", "TAR at FAR"],
             [[run.label, *run.view(_verification)] for run in runs],
@@ -121,14 +129,14 @@ def _mining(runs: list[Run]) -> Section:
             *(f"{entry['count']:,} of {entry['pairs']:,} ({percent(entry['rate'], 3)})" for entry in found),
         ]
 
-    table = Table(
+    table = TableBlock(
         "Wrong pairs",
         ["run", "data set", "threshold", "false positives", "false negatives"],
         [[run.label, *run.view(counts)] for run in runs],
         words=frozenset({1, 2}),
     )
     hardest = [
-        Table(
+        TableBlock(
             f"The people with the most errors: {run.label}",
             ["person", "photographs", "false positives", "false negatives"],
             rows,
@@ -156,7 +164,7 @@ def _retraining(runs: list[Run]) -> Section:
 
     columns = [run.view(cells) for run in runs]
     blocks: list[Block] = [
-        Table(
+        TableBlock(
             "Error rates (95% interval) before and after",
             ["test set", *(f"{run.label}: {when}" for run in runs for when in ("before", "after"))],
             [
@@ -169,7 +177,7 @@ def _retraining(runs: list[Run]) -> Section:
         if claims := run.view(_claims):
             names = ["claim", "paper", "ours", "holds"]
             blocks.append(
-                Table(f"The paper's claims: {run.label}", names, claims, frozenset({1}), frozenset({1, 2, 3}))
+                TableBlock(f"The paper's claims: {run.label}", names, claims, frozenset({1}), frozenset({1, 2, 3}))
             )
     return Section(
         "retraining",
@@ -189,7 +197,7 @@ def _claims(metrics: Metrics) -> list[list[str]]:
 
 def _distillation(runs: list[Run]) -> Section:
     blocks: list[Block] = [
-        Table(
+        TableBlock(
             "Students",
             ["run", "teacher", "student", "weights", "people trained on"],
             [[run.label, *run.view(_student)] for run in runs],
@@ -200,7 +208,7 @@ def _distillation(runs: list[Run]) -> Section:
         if "misses" in run.metrics:
             names = ["Euclidean distances of unit vectors", "paper", run.metrics["teacher"], run.metrics["preset"]]
             blocks.append(
-                Table(f"Student and teacher: {run.label}", names, run.view(comparison_rows), paper=frozenset({1}))
+                TableBlock(f"Student and teacher: {run.label}", names, run.view(comparison_rows), paper=frozenset({1}))
             )
     return Section(
         "distillation",
@@ -231,7 +239,7 @@ def _exports(runs: list[Run]) -> Section:
         "What is shipped",
         "The exported files: their size, the time of one image, how near their embeddings are to the model's own.",
         [
-            Table(
+            TableBlock(
                 "Artifacts",
                 ["run", "file", "format", "quantization", "MB", "ms", "cosine: least", "mean", "accuracy"],
                 [[run.label, *row] for run in runs for row in run.view(artifacts)],
@@ -276,7 +284,7 @@ def _provenance(runs: Sequence[Run]) -> Section:
     lines = [f"{text}: {'all runs' if len(labels) == 1 else ', '.join(own)}" for text, own in labels.items()]
     names = ["run", "command", "preset", "weights (SHA-256)", "crop", "data set", "seed", "started", "seconds"]
     rows = [[run.label, *run.view(row)] for run in runs]
-    table = Table("Runs", names, rows, words=frozenset({1, 2, 3, 4, 5, 7}))
+    table = TableBlock("Runs", names, rows, words=frozenset({1, 2, 3, 4, 5, 7}))
     lead = "Every figure above depends on these. Each run's metrics.json holds all of its own."
     return Section("runs", "What was run", lead, [table, Notes(lines), *_stages(runs)])
 
@@ -294,5 +302,5 @@ def _stages(runs: Sequence[Run]) -> list[Block]:
     absent = dict.fromkeys(
         f"{name} is left out: {why}" for stage in stages.values() for name, why in (stage.get("absent") or {}).items()
     )
-    table = Table("Command lines", ["stage", "command"], rows, words=frozenset({1}))
+    table = TableBlock("Command lines", ["stage", "command"], rows, words=frozenset({1}))
     return [table, *([Notes(list(absent))] if absent else [])]
