@@ -19,9 +19,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from tfface.metrics.all_pairs import all_pairs
 from tfface.metrics.pair_merging import PairSummary
 from tfface.metrics.roc import ErrorCurve, calibrate_halves
-from tfface.metrics.similarity import all_pairs
 
 IMAGES = 13_233
 BLOCK = 2048

@@ -63,7 +63,7 @@ def network(name: str) -> tuple[Any, float | None]:
 def genuine_pairs(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Crops of the first two photographs of each of the first people who have two."""
     from tfface.data.catalogue import load_dataset
-    from tfface.data.crops import crops
+    from tfface.data.crops import crop_stream
     from tfface.errors import UserError
     from tfface.preprocessing.images import recipe
 
@@ -75,7 +75,7 @@ def genuine_pairs(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     first = [np.flatnonzero(names == name)[:2] for name in dict.fromkeys(dataset.identities)]
     chosen = np.array([places for places in first if len(places) == 2][:count])
     both = [
-        np.stack([image.numpy() for image, _ in crops(dataset.take(column, "benchmark"), crop, size)])
+        np.stack([image.numpy() for image, _ in crop_stream(dataset.take(column, "benchmark"), crop, size)])
         for column in chosen.T
     ]
     return both[0], both[1]

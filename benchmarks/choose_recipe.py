@@ -14,8 +14,8 @@ import numpy as np
 
 from tfface.data.catalogue import load_dataset
 from tfface.evaluation.embeddings import embed_dataset
+from tfface.metrics.distances import cosine_distance
 from tfface.metrics.roc import ErrorCurve, kfold
-from tfface.metrics.similarity import cosine_distance
 from tfface.models._embedder import load_embedder
 from tfface.preprocessing.images import recipe
 

@@ -27,7 +27,7 @@ import keras
 import numpy as np
 
 from tfface.data.catalogue import load_dataset
-from tfface.data.crops import crops
+from tfface.data.crops import crop_stream
 from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import BATCH, embed_dataset
@@ -45,7 +45,7 @@ def main() -> None:
     keras.utils.disable_interactive_logging()
     embedder = load_embedder("facenet/msceleb")
     photographs = _photographs(options.images)
-    ready = np.stack([image.numpy() for image, _ in crops(photographs, RECIPE, 160)])
+    ready = np.stack([image.numpy() for image, _ in crop_stream(photographs, RECIPE, 160)])
     plain = [decode(photographs.read(key))[55:195, 55:195] for key in photographs.keys]
     peer = _keras_facenet(embedder)
     ways: dict[str, Callable[[], object]] = {

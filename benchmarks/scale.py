@@ -47,9 +47,8 @@ from tfface.distributed.rows import Piece
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import embed_dataset
 from tfface.metrics import similarity
+from tfface.metrics.all_pairs import TileGroups, all_pairs, arrange
 from tfface.metrics.pair_tiles import TILE, WORST, tile_plan
-from tfface.metrics.similarity import all_pairs, arrange
-from tfface.metrics.tile_groups import TileGroups
 from tfface.models._embedder import load_embedder
 from tfface.preprocessing.images import recipe
 from tfface.utils import tensorflow_logs

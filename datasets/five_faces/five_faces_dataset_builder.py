@@ -9,7 +9,7 @@ from typing import ClassVar
 import tensorflow_datasets as tfds
 
 from tfface.data.builder import FacesBuilder
-from tfface.data.dataset import IMAGE_SUFFIXES
+from tfface.data.folder import IMAGE_SUFFIXES
 from tfface.errors import UserError
 from tfface.hub import packages
 from tfface.utils.sequences import natural_key

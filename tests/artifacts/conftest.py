@@ -12,7 +12,7 @@ from tfface.artifacts.artifact import Artifact, open_artifact
 from tfface.artifacts.calibration import Calibration
 from tfface.artifacts.making import Order, make
 from tfface.data import FolderFaces
-from tfface.data.dataset import open_folder
+from tfface.data.folder import open_folder
 from tfface.preprocessing.images import recipe
 
 

@@ -7,7 +7,7 @@ from tfface.attacks._criteria import Dodging, Impersonation
 from tfface.attacks.pgd import PGD
 from tfface.attacks.square import Square
 from tfface.data import FaceDataset
-from tfface.data.dataset import open_folder
+from tfface.data.folder import open_folder
 from tfface.errors import UserError
 from tfface.preprocessing.images import recipe
 from tfface.robustness import runner

@@ -44,7 +44,7 @@ def test_golden_inputs_stand_in_where_nothing_is_evaluated(made, tiny_embedder):
 
 
 def test_a_data_set_is_judged_through_the_artifact(made, tiny_embedder, tiny_faces, monkeypatch):
-    from tfface.data.dataset import open_folder
+    from tfface.data.folder import open_folder
 
     dataset, artifact = open_folder(tiny_faces), made("tflite", "int8")
     embeddings, metrics = judge(artifact.embedder(), dataset, recipe("whole"), protocol="all-pairs")

@@ -36,7 +36,7 @@ def test_answers_as_the_keras_model_does(made, tiny_embedder, crops, quantizatio
 
 
 def test_int8_answers_nearly_so(made, tiny_embedder, some_faces):
-    from tfface.data.crops import crops as cropped
+    from tfface.data.crops import crop_stream as cropped
     from tfface.preprocessing.images import recipe
 
     images = np.stack([crop.numpy() for crop, _ in cropped(some_faces, recipe("center-140"), 32)])

@@ -6,19 +6,12 @@ import pytest
 import tensorflow as tf
 from scipy import ndimage
 
-from tfface import augmentation, data
-from tfface.augmentation import (
-    CORRUPTIONS,
-    KINDS,
-    PAPER,
-    augment_batch,
-    augmented,
-    corruption,
-    key_number,
-    kinds,
-    pixels,
-)
-from tfface.data.crops import crops
+from tfface import data
+from tfface.augmentation import levels, pixels
+from tfface.augmentation.corruptions import CORRUPTIONS, corruption
+from tfface.augmentation.kinds import KINDS, PAPER, augment_batch, augmented, kinds
+from tfface.augmentation.levels import key_number
+from tfface.data.crops import crop_stream
 from tfface.errors import UserError
 from tfface.preprocessing.images import recipe
 
@@ -238,11 +231,11 @@ class TestCorruptions:
 
     def test_crops_are_corrupted_by_their_keys_from_wherever_they_start(self, tiny_faces):
         dataset, case = data.load_dataset(str(tiny_faces)), corruption("noise:0.1", 7)
-        plain = [crop for crop, _ in crops(dataset, recipe("whole"), 32)]
-        found = [crop.numpy() for crop, _ in crops(dataset, recipe("whole"), 32, corruption=case)]
+        plain = [crop for crop, _ in crop_stream(dataset, recipe("whole"), 32)]
+        found = [crop.numpy() for crop, _ in crop_stream(dataset, recipe("whole"), 32, corruption=case)]
         for key, before, after in zip(dataset.keys, plain, found, strict=True):
             assert np.array_equal(case.change()(before, key_number(key)), after)
-        part = [crop.numpy() for crop, _ in crops(dataset, recipe("whole"), 32, start=4, stop=7, corruption=case)]
+        part = [crop.numpy() for crop, _ in crop_stream(dataset, recipe("whole"), 32, start=4, stop=7, corruption=case)]
         assert np.array_equal(found[4:7], part)
 
 
@@ -251,4 +244,4 @@ def test_every_name_has_its_change():
 
     assert all(callable(getattr(random_changes, name)) for name in KINDS)
     assert all(callable(getattr(fixed_changes, name)) for name in CORRUPTIONS)
-    assert "rotation (0 to 180 degrees at most, each way, else 20)" in augmentation.describe(KINDS)
+    assert "rotation (0 to 180 degrees at most, each way, else 20)" in levels.describe(KINDS)

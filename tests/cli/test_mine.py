@@ -49,7 +49,7 @@ def test_every_genuine_pair_is_wrong_at_threshold_zero(mine, tmp_path):
     result, metrics = mine("--threshold", "0")
     assert result.code == 0, result.err
     assert list(metrics) == SCHEMA
-    assert (metrics["command"], metrics["threshold_source"]) == ("mine", "--threshold")
+    assert (metrics["command"], metrics["threshold_source"]) == ("mine", "given")
     assert (metrics["false_positives"]["count"], metrics["false_positives"]["pairs"]) == (0, 36)
     assert (metrics["false_negatives"]["count"], metrics["false_negatives"]["rate"]) == (9, 1.0)
     assert [(person["person"], person["false_negatives"]) for person in metrics["people"]] == [

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tfface.artifacts.making import Order, make
-from tfface.data.dataset import open_folder
+from tfface.data.folder import open_folder
 from tfface.preprocessing.images import recipe
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from tfface import data
-from tfface.data import check_at_hand, encoded_around
 from tfface.errors import UserError
 
 
@@ -27,13 +26,13 @@ def test_a_folder_travels_by_its_absolute_path(tiny_faces, monkeypatch):
     assert "positions" not in vars(found)
     assert (found.keys, found.version, found.folder) == (faces.keys, faces.version, tiny_faces)
     assert found.read(found.keys[3]) == (tiny_faces / faces.keys[3]).read_bytes()
-    check_at_hand(found)
+    found.check_at_hand()
 
 
 def test_a_folder_that_is_not_there_is_named(faces, tiny_faces):
     shutil.rmtree(tiny_faces)
     with pytest.raises(UserError, match=rf"{tiny_faces} does not hold folder:tiny faces here: all must see it"):
-        check_at_hand(faces)
+        faces.check_at_hand()
 
 
 @pytest.mark.parametrize("given_up", [(), (0,), (9,), (3, 4), (0, 5, 9), (42,)])
@@ -43,7 +42,7 @@ def test_what_is_given_up_is_not_read(faces, tiny_faces, given_up, span):
     for index in given_up:
         if index < len(faces):
             (tiny_faces / faces.keys[index]).write_bytes(b"poison")
-    found = list(encoded_around(faces, *span, given_up).as_numpy_iterator())
+    found = list(faces.encoded_without(*span, given_up).as_numpy_iterator())
     assert [element["image"] for element in found] == expected
     assert [element["key"].decode() for element in found] == faces.keys[slice(*span)]
     assert np.all([len(element) == 2 for element in found])

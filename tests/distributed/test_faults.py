@@ -16,7 +16,7 @@ from tfface.distributed.rows import RowJob, fill
 from tfface.errors import UserError
 from tfface.evaluation import embeddings
 from tfface.evaluation.embeddings import embed_dataset
-from tfface.metrics.similarity import all_pairs
+from tfface.metrics.all_pairs import all_pairs
 from tfface.models._embedder import Embedder, load_embedder
 from tfface.preprocessing.images import recipe
 from tfface.utils.cache import Store
@@ -125,7 +125,7 @@ def test_scoring_survives_a_node_to_the_bit(nodes, pool, monkeypatch):
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     made = []
     monkeypatch.setattr(
-        "tfface.metrics.tile_groups.Store", lambda *args, **named: made.append(Store(*args, **named)) or made[0]
+        "tfface.metrics.all_pairs.Store", lambda *args, **named: made.append(Store(*args, **named)) or made[0]
     )
     killer = remove_a_node(nodes, lambda: bool(made) and begun(made[0]))
     found = all_pairs(vectors, identities, seed=0, tile=128, executor=pool)

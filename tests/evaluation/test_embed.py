@@ -9,7 +9,7 @@ import pytest
 
 from tfface import data
 from tfface.data import FolderFaces
-from tfface.data.crops import NO_BOX, crops
+from tfface.data.crops import NO_BOX, crop_stream
 from tfface.errors import ImageError, UserError
 from tfface.evaluation import embeddings
 from tfface.evaluation.embeddings import embed_dataset, embed_images, report_failures
@@ -140,7 +140,7 @@ class TestEmbedDataset:
         assert embed_dataset(faces, tiny_embedder, WHOLE).failed == found.failed
 
     def test_flip_adds_the_mirrored_embedding(self, faces, tiny_embedder, counting):
-        images = np.stack([image.numpy() for image, _ in crops(faces, WHOLE, 32)])
+        images = np.stack([image.numpy() for image, _ in crop_stream(faces, WHOLE, 32)])
         total = tiny_embedder.model(images).numpy() + tiny_embedder.model(images[:, :, ::-1]).numpy()
         expected = total / np.linalg.norm(total, axis=1, keepdims=True)
         plain = counting()
@@ -186,7 +186,7 @@ class TestEmbedDataset:
             return model
 
         fresh = Embedder(tiny_embedder.preset, "2" * 64, build)
-        images = np.stack([image.numpy() for image, _ in crops(faces, WHOLE, 32)])
+        images = np.stack([image.numpy() for image, _ in crop_stream(faces, WHOLE, 32)])
         assert fresh.embed(images) == pytest.approx(build()(images).numpy(), abs=1e-6)
 
     def test_embeddings_that_are_not_finite_are_refused(self, faces, tiny_embedder):
@@ -255,7 +255,7 @@ class TestRecipes:
 
     def test_the_face_is_what_is_cut_out(self, faces, detector):
         # 32x32 at (16, 24), both sides grown by a quarter: 4 px each way.
-        image, reason = next(iter(crops(faces, recipe("mtcnn-v1-margin0.25"), 40)))
+        image, reason = next(iter(crop_stream(faces, recipe("mtcnn-v1-margin0.25"), 40)))
         assert reason.numpy() == b""
         assert image.numpy() * 255 == pytest.approx(decode(faces.read(faces.keys[0]))[20:60, 12:52], abs=1e-3)
 
@@ -263,7 +263,7 @@ class TestRecipes:
         boxes = np.tile(np.array([10, 20, 30, 40], np.float32), (10, 1))
         boxes[3] = np.nan
         with_boxes = dataclasses.replace(faces, boxes=boxes)
-        found = list(crops(with_boxes, recipe("given-margin0.0"), 20))
+        found = list(crop_stream(with_boxes, recipe("given-margin0.0"), 20))
         assert [reason.numpy().decode() for _, reason in found] == [""] * 3 + [NO_BOX] + [""] * 6
         expected = crop_resize(decode(faces.read(faces.keys[0])), np.array([10, 20, 40, 60], np.float32), 20)
         assert found[0][0].numpy() == pytest.approx(expected.numpy())
@@ -273,15 +273,15 @@ class TestRecipes:
             embed_dataset(faces, tiny_embedder, recipe("given-margin0.30"))
 
     def test_a_part_of_a_data_set(self, faces):
-        everything = [image.numpy() for image, _ in crops(faces, WHOLE, 32)]
-        part = [image.numpy() for image, _ in crops(faces, WHOLE, 32, start=3, stop=7)]
+        everything = [image.numpy() for image, _ in crop_stream(faces, WHOLE, 32)]
+        part = [image.numpy() for image, _ in crop_stream(faces, WHOLE, 32, start=3, stop=7)]
         assert np.array_equal(part, everything[3:7])
 
 
 class TestCropFiles:
     def test_as_the_pipeline_does(self, faces):
         found, boxes = crop_files([faces.read(key) for key in faces.keys[:2]], WHOLE, 32)
-        assert np.array_equal(found, [image.numpy() for image, _ in crops(faces, WHOLE, 32, stop=2)])
+        assert np.array_equal(found, [image.numpy() for image, _ in crop_stream(faces, WHOLE, 32, stop=2)])
         assert [box.tolist() for box in boxes] == [[0, 0, 64, 80], [0, 0, 64, 88]]
 
     @pytest.mark.parametrize(("position", "data", "reason"), [(0, b"", "is empty"), (1, b"text", "is no image")])

@@ -87,8 +87,8 @@ def test_mtcnn_finds_every_face_of_two_folds(run_cli, lfw_dir, lfw_cache, regist
     monkeypatch.setenv("TFFACE_CACHE", str(lfw_cache))
     from tfface.data import load_dataset
     from tfface.evaluation.embeddings import embed_dataset
+    from tfface.metrics.distances import cosine_distance
     from tfface.metrics.roc import ErrorCurve
-    from tfface.metrics.similarity import cosine_distance
     from tfface.models._embedder import load_embedder
     from tfface.preprocessing.images import recipe
 

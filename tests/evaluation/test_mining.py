@@ -10,7 +10,7 @@ from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings
 from tfface.evaluation.mining import hardest_people, mine
 from tfface.evaluation.scoring import evaluate_embeddings
-from tfface.metrics.similarity import arrange
+from tfface.metrics.all_pairs import arrange
 from tfface.models._embedder import Preset
 
 PRESET = Preset(
@@ -195,7 +195,7 @@ def test_view2_at_a_fixed_threshold():
         ("false_negative", 1, "a/0.png", "a/5.png"),
         ("false_negative", 2, "a/0.png", "a/3.png"),
     ]
-    assert mined.metrics["threshold_source"] == "--threshold"
+    assert mined.metrics["threshold_source"] == "given"
 
 
 def test_no_pair_is_wrong():

@@ -179,7 +179,7 @@ def test_groups_by_hand():
 def test_a_given_threshold_replaces_the_presets():
     metrics = evaluate_embeddings(faces("aabb"), at_angles(0, 60, 180, 240), PRESET, threshold=0.6).metrics
     assert metrics["fixed"]["accuracy"] == 1.0
-    assert metrics["fixed"]["threshold_source"] == "--threshold"
+    assert metrics["fixed"]["threshold_source"] == "given"
 
 
 def test_people_seen_in_training_are_said():

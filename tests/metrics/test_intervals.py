@@ -10,8 +10,7 @@ from scipy import stats
 
 from tfface.errors import UserError
 from tfface.metrics import intervals
-from tfface.metrics.identity_errors import IdentityErrors
-from tfface.metrics.intervals import Estimate, bootstrap_median, mean_of, student, wilson
+from tfface.metrics.intervals import Estimate, IdentityErrors, bootstrap_median, mean_of, student, wilson
 
 
 def errors_of(genuine_errors, genuine_pairs, impostor_errors, impostor_pairs) -> IdentityErrors:

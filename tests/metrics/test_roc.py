@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from tfface.errors import UserError
+from tfface.metrics.all_pairs import all_pairs
+from tfface.metrics.distances import cosine_distance, to_cosine
 from tfface.metrics.roc import ACCEPT_NONE, ErrorCurve, FoldResult, calibrate_halves, kfold, supported_fars
-from tfface.metrics.similarity import all_pairs, cosine_distance, to_cosine
 
 # Genuine at 0.1, 0.2, 0.4; impostors at 0.3, 0.5, 0.6, 0.7.
 DISTANCES = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])

@@ -5,12 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfface.metrics import similarity
+from tfface.metrics import all_pairs as all_pairs_module
+from tfface.metrics.all_pairs import TileGroups, all_pairs, arrange
 from tfface.metrics.identity_errors import error_counts
 from tfface.metrics.pair_merging import REGIONS, Merger
 from tfface.metrics.pair_tiles import tile_plan
-from tfface.metrics.similarity import all_pairs, arrange
-from tfface.metrics.tile_groups import TileGroups
 
 
 def clustered(images: int, people: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -48,7 +47,7 @@ def test_groups_hold_every_tile_once(rows, tile, data):
 @pytest.fixture
 def on_disk(monkeypatch):
     """Everything is too large for memory."""
-    monkeypatch.setattr(similarity, "MOST_IN_MEMORY", 0)
+    monkeypatch.setattr(all_pairs_module, "MOST_IN_MEMORY", 0)
 
 
 def test_scores_from_disk_equal_those_from_memory_to_the_bit(monkeypatch):
@@ -58,7 +57,7 @@ def test_scores_from_disk_equal_those_from_memory_to_the_bit(monkeypatch):
     memory = all_pairs(embeddings, **inputs)
     arrangement = arrange(identities[images], seed=3)
     counted = error_counts(embeddings, arrangement, [0.3, 0.8], images=images, region="b", tile=100)
-    monkeypatch.setattr(similarity, "MOST_IN_MEMORY", 0)
+    monkeypatch.setattr(all_pairs_module, "MOST_IN_MEMORY", 0)
     same_bits(memory, all_pairs(embeddings, **inputs))
     for one, other in zip(
         counted, error_counts(embeddings, arrangement, [0.3, 0.8], images=images, region="b", tile=100), strict=True
@@ -74,9 +73,9 @@ def test_only_missing_groups_are_scored_again(on_disk, cache, monkeypatch):
     assert len(kept) == len(TileGroups(tile_plan(300, 64, boundary=arrange(identities, seed=0).boundary)).all())
     kept[2].unlink()
     scored = []
-    score = similarity.score_tile
+    score = all_pairs_module.score_tile
     monkeypatch.setattr(
-        similarity, "score_tile", lambda *args, **named: scored.append(args[2]) or score(*args, **named)
+        all_pairs_module, "score_tile", lambda *args, **named: scored.append(args[2]) or score(*args, **named)
     )
     same_bits(first, all_pairs(embeddings, identities, seed=0, tile=64))
     assert [part.number for part in scored] == [2]
@@ -101,7 +100,7 @@ def test_mergers_hold_all_that_they_merged():
     embeddings, identities = clustered(200, 20)
     arrangement = arrange(identities, seed=0)
     rows, plan = embeddings[arrangement.order], tile_plan(200, 32, boundary=arrangement.boundary)
-    results = [similarity.score_tile(rows, arrangement.codes, part, worst=9) for part in plan]
+    results = [all_pairs_module.score_tile(rows, arrangement.codes, part, worst=9) for part in plan]
     whole, parts = Merger(worst=9), [Merger(worst=9) for _ in range(3)]
     for number, result in enumerate(results):
         whole.add(result)

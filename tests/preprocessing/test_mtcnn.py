@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tfface import data
-from tfface.data.detection import find_faces
+from tfface.data.crops import find_faces
 from tfface.preprocessing import mtcnn
 from tfface.preprocessing.mtcnn import choose_face, detect
 

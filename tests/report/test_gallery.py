@@ -2,8 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tfface.data.crops import crops
-from tfface.data.dataset import open_folder
+from tfface.data.crops import crop_stream
+from tfface.data.folder import open_folder
 from tfface.evaluation.mining import WrongPair
 from tfface.preprocessing.images import recipe
 from tfface.report.gallery import SHOWN, crops_by_key, draw_gallery
@@ -30,7 +30,7 @@ def draw(target, dataset, pairs) -> np.ndarray:
 def test_faces_are_those_that_the_model_sees(dataset):
     chosen = recipe("center-140")
     found = crops_by_key(dataset, chosen, 32, dataset.keys[3:5])
-    for key, (crop, _) in zip(dataset.keys[3:5], crops(dataset, chosen, 32, start=3, stop=5), strict=True):
+    for key, (crop, _) in zip(dataset.keys[3:5], crop_stream(dataset, chosen, 32, start=3, stop=5), strict=True):
         assert np.array_equal(found[key], np.rint(crop.numpy() * 255).astype(np.uint8))
 
 

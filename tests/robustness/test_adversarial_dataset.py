@@ -10,7 +10,7 @@ from tfface.attacks.fgsm import FGSM
 from tfface.data import manifest
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import embed_dataset
-from tfface.metrics.similarity import cosine_distance
+from tfface.metrics.distances import cosine_distance
 from tfface.preprocessing.images import recipe
 from tfface.robustness import adversarial_dataset
 from tfface.robustness.context import Judging

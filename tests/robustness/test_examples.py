@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tfface.attacks.fgsm import FGSM
-from tfface.metrics.similarity import cosine_distance
+from tfface.metrics.distances import cosine_distance
 from tfface.preprocessing.images import recipe
 from tfface.robustness.examples import examples
 from tfface.robustness.experiment import AttackConfig, prepare

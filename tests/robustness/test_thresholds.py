@@ -9,8 +9,8 @@ import pytest
 from tfface.data import Pairs
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import embed_dataset
+from tfface.metrics.distances import cosine_distance
 from tfface.metrics.roc import kfold
-from tfface.metrics.similarity import cosine_distance
 from tfface.preprocessing.images import recipe
 from tfface.robustness import thresholds
 from tfface.robustness.thresholds import Threshold

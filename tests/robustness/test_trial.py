@@ -8,7 +8,7 @@ import pytest
 from tfface import data
 from tfface.attacks._quantization import quantized
 from tfface.attacks.pgd import PGD
-from tfface.metrics.similarity import cosine_distance
+from tfface.metrics.distances import cosine_distance
 from tfface.robustness import batch, rows, runner
 from tfface.robustness.context import Judging
 from tfface.robustness.results import pair_distances

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tfface import data
-from tfface.data.crops import Crops, crops
+from tfface.data.crops import Crops, crop_stream
 from tfface.errors import UserError
 from tfface.preprocessing.images import recipe
 from tfface.training.head import Head, HeadSettings, train_head, with_head
@@ -130,7 +130,7 @@ def faces(tiny_faces):
 
 
 def test_crops_are_those_of_the_pipeline_in_any_order(faces):
-    expected = list(crops(faces, WHOLE, 32).as_numpy_iterator())
+    expected = list(crop_stream(faces, WHOLE, 32).as_numpy_iterator())
     order = np.array([5, 0, 10, 0, *range(len(faces))])
     images, reasons = Crops(faces, WHOLE, 32)(order)
     for image, reason, index in zip(images, reasons, order, strict=True):

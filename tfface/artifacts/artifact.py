@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfface.errors import UserError
-from tfface.metrics.unit import unit
+from tfface.metrics.distances import unit
 from tfface.models._embedder import Embedder, Preset
 from tfface.utils.files import read_json, sha256_of
 from tfface.utils.tensorflow_logs import held_stderr

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tfface.data.crops import crops
+from tfface.data.crops import crop_stream
 from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError
 from tfface.preprocessing.images import Recipe
@@ -42,7 +42,7 @@ class Calibration:
         Raises:
             UserError: none can be read.
         """
-        found = [crop.numpy() for crop, reason in crops(self.photographs, cut, size) if not reason.numpy()]
+        found = [crop.numpy() for crop, reason in crop_stream(self.photographs, cut, size) if not reason.numpy()]
         if not found:
             raise UserError(f"no photograph of {self.photographs.name} can be read to calibrate on")
         return np.stack(found)

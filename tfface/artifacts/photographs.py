@@ -11,7 +11,7 @@ from tfface.artifacts.artifact import Artifact, open_artifact
 from tfface.errors import ImageError, UserError
 from tfface.evaluation.embeddings import Embeddings, embed_images
 from tfface.evaluation.verify import Verification
-from tfface.metrics.similarity import cosine_distance, from_cosine
+from tfface.metrics.distances import cosine_distance, from_cosine
 from tfface.preprocessing.images import Recipe, crop_array, decode, recipe
 from tfface.utils.progress import progress
 

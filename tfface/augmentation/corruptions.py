@@ -51,7 +51,7 @@ class Corruption:
         import tensorflow as tf
 
         from tfface.augmentation import fixed_changes
-        from tfface.augmentation.seeds import ImageSeeds
+        from tfface.augmentation.random_changes import ImageSeeds
 
         step, number = getattr(fixed_changes, self.name)(self.severity), key_number(self.name)
 

@@ -8,8 +8,7 @@ import tensorflow as tf
 from keras import layers
 
 from tfface.augmentation import pixels
-from tfface.augmentation.random_changes import Change, of_layer
-from tfface.augmentation.seeds import ImageSeeds
+from tfface.augmentation.random_changes import Change, ImageSeeds, of_layer
 
 GREY = 0.5
 

@@ -126,14 +126,13 @@ def _change(texts: Iterable[str | Kind], seed: int) -> Callable[..., "tf.Tensor"
     import tensorflow as tf
 
     from tfface.augmentation import random_changes
-    from tfface.augmentation.seeds import ImageSeeds
 
     steps = [(key_number(kind.name), getattr(random_changes, kind.name)(kind.strength)) for kind in kinds(texts)]
 
     def change(image: "tf.Tensor", key: Any, copy: Any) -> "tf.Tensor":
         for number, step in steps:
             # Seeds for each kind: one kind more leaves what the others draw as it was.
-            image = step(image, ImageSeeds(seed, key, copy, number))
+            image = step(image, random_changes.ImageSeeds(seed, key, copy, number))
         return tf.clip_by_value(image, 0.0, 1.0)
 
     return change

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tfface.augmentation import KINDS, PAPER, Kind, describe
+from tfface.augmentation.kinds import KINDS, PAPER, Kind
+from tfface.augmentation.levels import describe
 from tfface.cli import _options
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def command(
     command goes on where it was stopped. A copy is drawn from the seed, its photograph's name and its number
     alone.
     """
-    from tfface.augmentation import kinds
+    from tfface.augmentation.kinds import kinds
     from tfface.data import manifest
     from tfface.data.catalogue import load_dataset
     from tfface.preprocessing.images import recipe
@@ -155,12 +156,13 @@ def _changed(
     import numpy as np
     import tensorflow as tf
 
-    from tfface.augmentation import augmented, key_number
-    from tfface.data.crops import crops, face_boxes
+    from tfface.augmentation.kinds import augmented
+    from tfface.augmentation.levels import key_number
+    from tfface.data.crops import crop_stream, face_boxes
 
     boxes = face_boxes(dataset, chosen)
     own = None if boxes is None else [boxes[index] for index in indices]
-    cropped = crops(dataset.take(np.array(indices), "missing"), chosen, header["size"], boxes=own)
+    cropped = crop_stream(dataset.take(np.array(indices), "missing"), chosen, header["size"], boxes=own)
     numbers = np.array([key_number(dataset.keys[index]) for index in indices], np.int64)
     elements = tf.data.Dataset.zip(cropped, tf.data.Dataset.from_tensor_slices((numbers, np.array(indices, np.int64))))
     elements = elements.map(lambda crop, label: (crop[0], label[0], label[1], crop[1]))
@@ -172,7 +174,7 @@ def _changed(
 
 def _stems(dataset: "FaceDataset") -> list[str]:
     """`<person>/<name>` of each photograph, without its suffix; unique, and short enough to name a file."""
-    from tfface.augmentation import key_number
+    from tfface.augmentation.levels import key_number
 
     names = [PurePosixPath(key.split("/", 1)[-1]).with_suffix("").as_posix().replace("/", "_") for key in dataset.keys]
     # Without regard to case, as some file systems are.
@@ -192,7 +194,7 @@ def _draw_sheet(
     """A photograph of some people, and its first copies."""
     import numpy as np
 
-    from tfface.data.crops import crops, face_boxes
+    from tfface.data.crops import crop_stream, face_boxes
     from tfface.preprocessing.images import decode
     from tfface.report.contact_sheet import draw_contact_sheet
 
@@ -202,7 +204,9 @@ def _draw_sheet(
     boxes, rows = face_boxes(dataset, chosen), []
     for person, key in list(first.items())[:_SHEET]:
         index = dataset.position(key)
-        original, _ = next(crops(dataset, chosen, size, start=index, stop=index + 1, boxes=boxes).as_numpy_iterator())
+        original, _ = next(
+            crop_stream(dataset, chosen, size, start=index, stop=index + 1, boxes=boxes).as_numpy_iterator()
+        )
         files = [record["file"] for record in records if record["source"] == key][:_SHEET]
         copies = [decode((target.parent / file).read_bytes()).astype(np.float32) / 255 for file in files]
         rows.append((person, [original, *copies]))

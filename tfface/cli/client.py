@@ -200,7 +200,7 @@ def _report_verdict(
 ) -> None:
     from tfface.cli._output import print_table
     from tfface.errors import ImageError
-    from tfface.metrics.similarity import cosine_distance, from_cosine
+    from tfface.metrics.distances import cosine_distance, from_cosine
     from tfface.utils.files import write_json
 
     for name, reason in embeddings.failed:

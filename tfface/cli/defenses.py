@@ -8,7 +8,7 @@ from tfface.cli import _options
 @click.command(cls=_options.Command)
 def command() -> None:
     """Lists the defenses: options with their ranges and defaults, and what an attacker may know of them."""
-    from tfface.augmentation import describe
+    from tfface.augmentation.levels import describe
     from tfface.cli._output import print_table
     from tfface.utils import registry
 

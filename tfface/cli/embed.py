@@ -45,7 +45,7 @@ def command(
     import numpy as np
 
     from tfface.artifacts.photographs import embed_photographs, open_reader, read_boxes, reader_recipe
-    from tfface.data.dataset import open_photographs
+    from tfface.data.folder import open_photographs
     from tfface.errors import UserError
     from tfface.evaluation.embeddings import embed_dataset, report_failures
     from tfface.models._embedder import load_embedder

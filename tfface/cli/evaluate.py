@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from tfface.augmentation import CORRUPTIONS, describe
+from tfface.augmentation.corruptions import CORRUPTIONS
+from tfface.augmentation.levels import describe
 from tfface.cli import _options
 from tfface.cli._output import finish
 

@@ -4,14 +4,12 @@ from tfface.utils import lazy
 
 _NAMES = {
     "FaceDataset": "tfface.data.dataset",
-    "FolderFaces": "tfface.data.dataset",
+    "FolderFaces": "tfface.data.folder",
     "TfdsFaces": "tfface.data.dataset",
-    "open_photographs": "tfface.data.dataset",
+    "open_photographs": "tfface.data.folder",
     "Pairs": "tfface.data.pairs",
     "read_groups_file": "tfface.data.pairs",
     "read_pairs_file": "tfface.data.pairs",
-    "check_at_hand": "tfface.data.tfdata",
-    "encoded_around": "tfface.data.tfdata",
     "describe": "tfface.data.catalogue",
     "load_dataset": "tfface.data.catalogue",
     "names": "tfface.data.catalogue",

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from tfface.data import manifest, prepared
-from tfface.data.dataset import FaceDataset, TfdsFaces, open_folder, open_manifest
+from tfface.data.dataset import FaceDataset, TfdsFaces
+from tfface.data.folder import open_folder, open_manifest
 from tfface.errors import UserError
 from tfface.utils import registry
 

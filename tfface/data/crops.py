@@ -1,32 +1,37 @@
-"""Crops of a data set's photographs: in order as a `tf.data` pipeline, or a few from anywhere."""
+"""Faces found in a data set's photographs, and crops of them: in order as a `tf.data` pipeline, or by index."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
-from tfface.augmentation import Corruption, key_number
+from tfface.augmentation.corruptions import Corruption
+from tfface.augmentation.levels import key_number
 from tfface.data.dataset import FaceDataset
-from tfface.data.detection import find_faces, known_faces
-from tfface.data.tfdata import encoded_around
+from tfface.distributed.executor import LOCAL, Executor
+from tfface.distributed.rows import RowJob, Save, fill
 from tfface.errors import ImageError, UserError
+from tfface.preprocessing import mtcnn
 from tfface.preprocessing.images import Recipe, crop_resize, decode
-from tfface.preprocessing.photographs import NO_FACE
+from tfface.preprocessing.photographs import NO_FACE, crop_photograph
+from tfface.utils.cache import Range, Store
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 NO_BOX = "the data set gives no face box for it"
-
+_SHARD_ROWS = 256
 
 Boxes = Sequence[np.ndarray | str] | Mapping[int, np.ndarray | str]
 """By index the face (x, y, width, height), or why there is none."""
 
 
-def crops(
+def crop_stream(
     dataset: FaceDataset,
     recipe: Recipe,
     size: int,
@@ -37,17 +42,17 @@ def crops(
     corruption: Corruption | None = None,
     given_up: Mapping[int, str] = MappingProxyType({}),
 ) -> "tf.data.Dataset":
-    """The data set's cropped photographs as a `tf.data` pipeline, in the order of its keys.
+    """Return a data set's crops as a `tf.data` pipeline, in the order of its keys.
 
     Args:
-        dataset: whose photographs.
-        recipe: how they are cropped.
-        size: side of a crop, in pixels.
+        dataset: photographs to crop.
+        recipe: crop recipe.
+        size: side of a crop in pixels.
         start: first index.
         stop: one past the last index; None for the end.
-        boxes: for every index the face (x, y, width, height), or why there is none; found if absent.
-        corruption: of every crop.
-        given_up: by index, photographs that are not to be read, and why.
+        boxes: by index the face (x, y, width, height), or why there is none; detected if None.
+        corruption: applied to every crop.
+        given_up: photographs not to be read: index to reason.
 
     Returns:
         Elements (crop float32 (size, size, 3) in [0, 1], reason: a string, empty where it went well).
@@ -76,7 +81,7 @@ def crops(
         pixels, box = tf.ensure_shape(pixels, (None, None, 3)), tf.ensure_shape(box, (4,))
         return crop_resize(pixels, box, size), tf.ensure_shape(reason, ())
 
-    pairs = tf.data.Dataset.zip(indices, encoded_around(dataset, start, stop, given_up))
+    pairs = tf.data.Dataset.zip(indices, dataset.encoded_without(start, stop, given_up))
     cropped = pairs.map(crop, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     if corruption is None:
         return cropped
@@ -92,13 +97,13 @@ def crops(
 def face_boxes(
     dataset: FaceDataset, recipe: Recipe, start: int = 0, stop: int | None = None
 ) -> Sequence[np.ndarray | str] | None:
-    """For every key the face that the recipe cuts out, or why there is none.
+    """Return for every key the face that the recipe cuts out, or why there is none; None for recipes without faces.
 
     Args:
-        dataset: whose photographs.
-        recipe: what it cuts out.
-        start: the first of those asked for; of a part the faces must have been found before.
-        stop: the one after the last; None for the end.
+        dataset: photographs to crop.
+        recipe: crop recipe.
+        start: first index; of a part of the data set, the faces must have been found before.
+        stop: one past the last index; None for the end.
     """
     if recipe.source == "mtcnn":
         whole = (start, stop) == (0, None)
@@ -116,22 +121,23 @@ def _or_no_face(box: np.ndarray | None) -> np.ndarray | str:
 
 
 class Crops:
-    """A data set's crops by index: the same pixels as `crops`, in any order."""
+    """Crops of a data set by index: the same pixels as `crop_stream`, in any order."""
 
     def __init__(self, dataset: FaceDataset, recipe: Recipe, size: int) -> None:
-        """
+        """Open the crops of a data set.
+
         Args:
-            dataset: whose photographs.
-            recipe: how they are cropped.
-            size: side of a crop, in pixels.
+            dataset: photographs to crop.
+            recipe: crop recipe.
+            size: side of a crop in pixels.
         """
         self.dataset, self.recipe, self.size = dataset, recipe, size
 
     def __call__(self, indices: np.ndarray) -> tuple[np.ndarray, list[str]]:
-        """Reads and crops photographs.
+        """Read and crop photographs.
 
         Args:
-            indices: (N,) int, into the data set's keys; may repeat.
+            indices: (N,) int indices into the data set's keys; may repeat.
 
         Returns:
             Crops float32 (N, size, size, 3) in [0, 1], zeros where a photograph failed, and for each the
@@ -147,11 +153,121 @@ class Crops:
         try:
             if isinstance(face, str):
                 raise ImageError(face)
-            pixels = decode(self.dataset.read(self.dataset.keys[index]))
+            crop, _ = crop_photograph(self.dataset.read(self.dataset.keys[index]), self.recipe, self.size, face)
         except ImageError as error:
             return np.zeros((self.size, self.size, 3), np.float32), str(error)
-        return crop_resize(pixels, self.recipe.box(pixels.shape[0], pixels.shape[1], face), self.size).numpy(), ""
+        return crop, ""
 
     @functools.cached_property
     def _boxes(self) -> Sequence[np.ndarray | str] | None:
         return face_boxes(self.dataset, self.recipe)
+
+
+@dataclass(frozen=True)
+class FaceTable:
+    """Faces found in each photograph of a data set, in the order of its keys.
+
+    Attributes:
+        failed: why a photograph could not be read; empty where it could.
+        sizes: int (N, 2): height, width.
+        faces: the faces of each.
+    """
+
+    failed: list[str]
+    sizes: np.ndarray
+    faces: list[mtcnn.Faces]
+
+    def main_face(self, index: int) -> np.ndarray | None:
+        """Return the main face (x, y, width, height) of a photograph, or None."""
+        boxes = self.faces[index].boxes
+        chosen = mtcnn.choose_face(boxes, *self.sizes[index])
+        return None if chosen is None else boxes[chosen]
+
+
+@dataclass(frozen=True, eq=False)
+class _Finding(RowJob):
+    """Detection of faces in a data set's photographs, as rows of a store."""
+
+    dataset: FaceDataset
+    store: Store
+
+    longest = 2  # a part takes a core some ten seconds
+
+    @classmethod
+    def of(cls, dataset: FaceDataset) -> "_Finding":
+        fingerprint = {"detector": mtcnn.DETECTOR, "dataset": dataset.name, "version": dataset.version}
+        return cls(dataset, Store("boxes", fingerprint, len(dataset.keys), shard_rows=_SHARD_ROWS))
+
+    def units(self, part: Range) -> int:
+        return 1
+
+    def prepare(self) -> None:
+        self.dataset.check_at_hand()
+
+    def compute(self, parts: Sequence[Range], given_up: Mapping[int, str], save: Save) -> Iterator[int]:
+        for start, stop in parts:
+            save((start, stop), _face_rows(self.dataset, start, stop, given_up))
+            yield 1
+
+
+def find_faces(dataset: FaceDataset) -> FaceTable:
+    """Return the faces of all photographs of a data set, from the cache where they were found before."""
+    detect_faces(dataset)
+    return known_faces(dataset, 0, len(dataset))
+
+
+def detect_faces(dataset: FaceDataset, *, executor: Executor = LOCAL) -> None:
+    """Detect the faces in those photographs of a data set that the cache does not have yet."""
+    fill(_Finding.of(dataset), label="finding faces", unit="parts", executor=executor)
+
+
+def known_faces(dataset: FaceDataset, start: int, stop: int) -> FaceTable:
+    """Return faces of the photographs from `start` to before `stop`, which must have been detected before."""
+    return _face_table(_Finding.of(dataset).store.read(start, stop))
+
+
+def _face_rows(dataset: FaceDataset, start: int, stop: int, given_up: Mapping[int, str]) -> pa.Table:
+    failed: list[str] = []
+    sizes: list[tuple[int, int]] = []
+
+    def readable() -> Iterator[np.ndarray]:
+        elements = dataset.encoded_without(start, stop, given_up).as_numpy_iterator()
+        for index, element in enumerate(elements, start=start):
+            try:
+                if index in given_up:
+                    raise ImageError(given_up[index])
+                pixels = decode(element["image"])
+            except ImageError as error:
+                failed.append(str(error))
+                sizes.append((0, 0))
+                continue
+            failed.append("")
+            sizes.append((pixels.shape[0], pixels.shape[1]))
+            yield pixels
+
+    found = iter(mtcnn.detect(readable()))
+    nothing = mtcnn.Faces(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
+    faces = [nothing if reason else next(found) for reason in failed]
+    flat = pa.list_(pa.float32())
+    return pa.table(
+        {
+            "failed": pa.array(failed, pa.string()),
+            "height": pa.array([size[0] for size in sizes], pa.int32()),
+            "width": pa.array([size[1] for size in sizes], pa.int32()),
+            "boxes": pa.array([face.boxes.ravel() for face in faces], flat),
+            "confidences": pa.array([face.confidences for face in faces], flat),
+            "landmarks": pa.array([face.landmarks.ravel() for face in faces], flat),
+        }
+    )
+
+
+def _face_table(table: pa.Table) -> FaceTable:
+    def arrays(column: str, *shape: int) -> list[np.ndarray]:
+        return [np.asarray(value.values, np.float32).reshape(shape) for value in table[column]]
+
+    faces = [
+        mtcnn.Faces(*parts)
+        for parts in zip(arrays("boxes", -1, 4), arrays("confidences", -1), arrays("landmarks", -1, 5, 2), strict=True)
+    ]
+    sizes = np.stack([table["height"].to_numpy(), table["width"].to_numpy()], axis=1)
+    return FaceTable(table["failed"].to_pylist(), sizes, faces)

@@ -5,14 +5,11 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from tfface.errors import UserError
-
-if TYPE_CHECKING:
-    from tfface.data.dataset import FaceDataset
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +24,22 @@ _TRUTH = {
     "different": False,
 }
 _HEADINGS = {"image", "image-or-person", "person", "identity", "key", "name"}
+
+
+class Images(Protocol):
+    """Images with their people: what lists are about (`FaceDataset`)."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def keys(self) -> Sequence[str]: ...
+
+    @property
+    def identities(self) -> Sequence[str]: ...
+
+    @property
+    def positions(self) -> dict[str, int]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +64,7 @@ class Pairs:
         return len(self.first)
 
 
-def read_pairs_file(path: str | Path, dataset: "FaceDataset") -> Pairs:
+def read_pairs_file(path: str | Path, dataset: Images) -> Pairs:
     """Reads pairs in the format of LFW's `pairs.txt` or as CSV.
 
     LFW's: `name n1 n2` is a genuine pair, `name1 n1 name2 n2` an impostor pair. A first line of
@@ -79,7 +92,7 @@ def read_pairs_file(path: str | Path, dataset: "FaceDataset") -> Pairs:
     )
 
 
-def read_groups_file(paths: str | Path | Sequence[str | Path], dataset: "FaceDataset") -> dict[str, str]:
+def read_groups_file(paths: str | Path | Sequence[str | Path], dataset: Images) -> dict[str, str]:
     """Reads the group of each image, from one file or several.
 
     A CSV or TSV holds `image-or-person,group`. A file without a second column lists images, one a
@@ -121,7 +134,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
 
 
 def _csv_pairs(
-    path: Path, lines: Sequence[tuple[int, str]], header: Sequence[str], dataset: "FaceDataset"
+    path: Path, lines: Sequence[tuple[int, str]], header: Sequence[str], dataset: Images
 ) -> list[tuple[int, int, bool, int]]:
     rows = []
     for number, line in lines[1:]:
@@ -138,9 +151,7 @@ def _csv_pairs(
     return rows
 
 
-def _lfw_pairs(
-    path: Path, lines: Sequence[tuple[int, str]], dataset: "FaceDataset"
-) -> list[tuple[int, int, bool, int]]:
+def _lfw_pairs(path: Path, lines: Sequence[tuple[int, str]], dataset: Images) -> list[tuple[int, int, bool, int]]:
     stems = {str(PurePosixPath(key).with_suffix("")): index for index, key in enumerate(dataset.keys)}
     lines, fold_size = _take_header(path, lines)
     rows = []
@@ -186,7 +197,7 @@ def _known(positions: dict[str, int], image: str, where: str, dataset: str) -> i
     return positions[image]
 
 
-def _group_lookup(dataset: "FaceDataset") -> dict[str, list[int]]:
+def _group_lookup(dataset: Images) -> dict[str, list[int]]:
     """Person, key and file name to image indices; a key wins over a person or file of that name."""
     lookup: dict[str, list[int]] = {}
     for index, (key, identity) in enumerate(zip(dataset.keys, dataset.identities, strict=True)):

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
-from tfface.augmentation import Level, describe
+from tfface.augmentation.levels import Level, describe
 from tfface.errors import UserError
 from tfface.models._layers import UnitNorm
 from tfface.utils import registry

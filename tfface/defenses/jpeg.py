@@ -2,7 +2,8 @@
 
 from typing import Any, ClassVar
 
-from tfface.augmentation import Level, pixels
+from tfface.augmentation import pixels
+from tfface.augmentation.levels import Level
 from tfface.defenses import _dct
 from tfface.defenses._defense import Defense, register
 

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from tfface.augmentation import Corruption
-from tfface.data.crops import crops, face_boxes
+from tfface.augmentation.corruptions import Corruption
+from tfface.data.crops import crop_stream, detect_faces, face_boxes
 from tfface.data.dataset import FaceDataset
-from tfface.data.detection import detect_faces
-from tfface.data.tfdata import check_at_hand
 from tfface.distributed.executor import LOCAL, Executor
 from tfface.distributed.rows import RowJob, Save, fill
 from tfface.errors import UserError
-from tfface.metrics.unit import unit
+from tfface.metrics.distances import unit
 from tfface.preprocessing.images import Recipe
 from tfface.preprocessing.mtcnn import DETECTOR
 from tfface.utils.array_file import MOST_IN_MEMORY, write_rows
@@ -140,7 +138,7 @@ class _Embedding(RowJob):
     mirrored: bool
 
     def prepare(self) -> None:
-        check_at_hand(self.dataset)
+        self.dataset.check_at_hand()
         self.embedder.open()  # a worker that lacks the weights says so before it begins
 
     def compute(self, parts: Sequence[Range], given_up: Mapping[int, str], save: Save) -> Iterator[int]:
@@ -161,7 +159,7 @@ class _Embedding(RowJob):
 
     def _crops(self, start: int, stop: int, given_up: Mapping[int, str]) -> "tf.data.Dataset":
         boxes = face_boxes(self.dataset, self.recipe, start, stop)
-        return crops(
+        return crop_stream(
             self.dataset,
             self.recipe,
             self.embedder.preset.input_size,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfface.augmentation import Corruption, corruption
+from tfface.augmentation.corruptions import Corruption, corruption
 from tfface.data.catalogue import load_dataset
 from tfface.data.dataset import FaceDataset
 from tfface.data.pairs import Pairs, read_groups_file, read_pairs_file
@@ -131,9 +131,9 @@ def evaluate(
         >>> round(result.auc, 3)  # doctest: +SKIP
         0.889
     """
-    embedders = [apply(as_embedder(one, offline=config.offline), as_list(config.defense)) for one in as_list(embedder)]
     recipes = [recipe(name) for name in dict.fromkeys(as_list(config.recipe))]
     corruptions = list(dict.fromkeys(corruption(text, config.seed) for text in as_list(config.corrupt)))
+    embedders = [apply(as_embedder(one, offline=config.offline), as_list(config.defense)) for one in as_list(embedder)]
     # Several corruptions are compared with the clean run; one is asked for as it is, and so is none.
     cases: list[Corruption | None] = [*corruptions] if len(corruptions) == 1 else [None, *corruptions]
     found: list[Evaluation] = []

@@ -19,9 +19,9 @@ from tfface.evaluation.embeddings import Embeddings
 from tfface.evaluation.protocols import Judge, estimate_entry
 from tfface.evaluation.scoring import check_protocol, judge_pairs, remarks
 from tfface.metrics import intervals
-from tfface.metrics.identity_errors import IdentityErrors
+from tfface.metrics.distances import from_cosine, to_cosine
+from tfface.metrics.intervals import IdentityErrors
 from tfface.metrics.pair_tiles import WORST
-from tfface.metrics.similarity import from_cosine, to_cosine
 
 if TYPE_CHECKING:
     from tfface.models._embedder import Preset
@@ -126,7 +126,7 @@ def mine(
         if not parts:
             raise UserError(f"{protocol} of {dataset.name} has too few pairs to calibrate on: give a threshold")
     elif threshold is not None:
-        parts, source = [(judge, threshold)], "--threshold"
+        parts, source = [(judge, threshold)], "given"
     else:
         parts, source = [(judge, preset.threshold)], preset.threshold_source
     errors = _errors(parts, len(set(dataset.identities)))

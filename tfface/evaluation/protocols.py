@@ -18,11 +18,13 @@ from tfface.distributed.executor import LOCAL
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings
 from tfface.metrics import intervals, pair_tiles
-from tfface.metrics.identity_errors import IdentityErrors, error_counts
-from tfface.metrics.pair_merging import METRICS, Distances, PairSummary
+from tfface.metrics.all_pairs import Arrangement, all_pairs, arrange
+from tfface.metrics.distances import METRICS, cosine_distance, from_cosine, to_cosine
+from tfface.metrics.identity_errors import error_counts
+from tfface.metrics.intervals import IdentityErrors
+from tfface.metrics.pair_merging import Distances, PairSummary
 from tfface.metrics.pair_tiles import BINS, BINS_PER_UNIT
 from tfface.metrics.roc import ErrorCurve, FoldResult, calibrate_halves, kfold, supported_fars
-from tfface.metrics.similarity import Arrangement, all_pairs, arrange, cosine_distance, from_cosine, to_cosine
 
 Metrics = dict[str, Any]
 Threshold = tuple[str, float, str]

@@ -15,10 +15,10 @@ from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings
 from tfface.evaluation.protocols import AllPairsJudge, Judge, ListJudge, Metrics, estimate_entry
 from tfface.metrics import intervals
-from tfface.metrics.identity_errors import IdentityErrors
+from tfface.metrics.distances import from_cosine, to_cosine
+from tfface.metrics.intervals import IdentityErrors
 from tfface.metrics.pair_tiles import WORST
 from tfface.metrics.roc import ErrorCurve
-from tfface.metrics.similarity import from_cosine, to_cosine
 from tfface.report.evaluation_tables import evaluation_tables, title
 from tfface.utils.files import write_csv
 from tfface.utils.result import Result

@@ -8,7 +8,7 @@ import numpy as np
 
 from tfface.errors import ImageError
 from tfface.evaluation.embeddings import embed_images
-from tfface.metrics.similarity import cosine_distance, from_cosine
+from tfface.metrics.distances import cosine_distance, from_cosine
 from tfface.preprocessing.images import recipe
 from tfface.preprocessing.photographs import crop_files
 

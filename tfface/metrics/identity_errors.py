@@ -6,31 +6,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfface.distributed.executor import LOCAL, Executor
+from tfface.metrics.all_pairs import (
+    Arrangement,
+    Arrays,
+    TileGroups,
+    TileJob,
+    found_by,
+    over_tiles,
+    sorted_rows,
+    tile_store,
+)
+from tfface.metrics.intervals import IdentityErrors
 from tfface.metrics.pair_tiles import TILE, RowSource, Tile, strips, tile_plan
-from tfface.metrics.similarity import Arrangement, sorted_rows
-from tfface.metrics.tile_groups import Arrays, TileGroups, TileJob, found_by, over_tiles, tile_store
 from tfface.utils.array_file import FlatRows
 from tfface.utils.cache import Store
 from tfface.utils.progress import progress
-
-
-@dataclass(frozen=True)
-class IdentityErrors:
-    """Errors at one threshold, by identity; each impostor pair counts for both of its people.
-
-    Attributes:
-        threshold: on the cosine distance; pairs at or below it are taken for one person.
-        genuine_pairs: (P,) pairs of images of each person.
-        genuine_errors: (P,) those above the threshold.
-        impostor_pairs: (P,) pairs with another person.
-        impostor_errors: (P,) those at or below the threshold.
-    """
-
-    threshold: float
-    genuine_pairs: np.ndarray
-    genuine_errors: np.ndarray
-    impostor_pairs: np.ndarray
-    impostor_errors: np.ndarray
 
 
 def error_counts(

@@ -16,7 +16,6 @@ import numpy as np
 from scipy import stats
 
 from tfface.errors import UserError
-from tfface.metrics.identity_errors import IdentityErrors
 
 LEVEL = 0.95
 
@@ -103,6 +102,25 @@ def mean_of(parts: Sequence[Estimate]) -> Estimate:
     below = math.hypot(*(part.value - part.low for part in parts)) / count
     above = math.hypot(*(part.high - part.value for part in parts)) / count
     return Estimate(value, value - below, value + above)
+
+
+@dataclass(frozen=True)
+class IdentityErrors:
+    """Errors at one threshold, by identity; each impostor pair counts for both of its people.
+
+    Attributes:
+        threshold: on the cosine distance; pairs at or below it are taken for one person.
+        genuine_pairs: (P,) pairs of images of each person.
+        genuine_errors: (P,) those above the threshold.
+        impostor_pairs: (P,) pairs with another person.
+        impostor_errors: (P,) those at or below the threshold.
+    """
+
+    threshold: float
+    genuine_pairs: np.ndarray
+    genuine_errors: np.ndarray
+    impostor_pairs: np.ndarray
+    impostor_errors: np.ndarray
 
 
 @dataclass(frozen=True)

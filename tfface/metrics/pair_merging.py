@@ -12,22 +12,10 @@ from functools import cached_property
 
 import numpy as np
 
-from tfface.errors import UserError
+from tfface.metrics.distances import checked_metric
 from tfface.metrics.pair_tiles import BINS, WORST, PairDistances, Tally, TileResult, join
 
-METRICS = ("cosine", "euclidean")
 REGIONS = ("a", "b", "across")
-
-
-def checked_metric(metric: str) -> str:
-    """The metric's name.
-
-    Raises:
-        UserError: there is none of that name.
-    """
-    if metric not in METRICS:
-        raise UserError(f"unknown metric {metric!r}; valid: {', '.join(METRICS)}")
-    return metric
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from functools import cached_property
 import numpy as np
 
 from tfface.errors import UserError
+from tfface.metrics.distances import from_cosine
 from tfface.metrics.intervals import student
 from tfface.metrics.pair_merging import PairSummary, RegionScores
 from tfface.metrics.pair_tiles import BINS, BINS_PER_UNIT
-from tfface.metrics.similarity import from_cosine
 
 FARS = (0.1, 0.01, 0.001, 1e-4, 1e-5, 1e-6)
 _FEWEST_FALSE_ACCEPTS = 3

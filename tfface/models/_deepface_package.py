@@ -19,7 +19,7 @@ import numpy as np
 
 from tfface.errors import Unavailable, UserError
 from tfface.hub.weights import ANSWER_SECONDS
-from tfface.metrics.unit import unit
+from tfface.metrics.distances import unit
 from tfface.models._embedder import Embedder, Preset
 from tfface.utils import registry
 from tfface.utils.files import sha256_of

@@ -15,7 +15,7 @@ from tfface.data.dataset import FaceDataset
 from tfface.data.pairs import Pairs
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings, embed_dataset
-from tfface.metrics.unit import unit
+from tfface.metrics.distances import unit
 from tfface.preprocessing.images import Recipe
 from tfface.robustness.thresholds import MOST_MEASURED
 from tfface.training.comparison import heldout_metrics

@@ -12,8 +12,8 @@ import numpy as np
 
 from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError
+from tfface.metrics.distances import cosine_distance, from_cosine, to_cosine
 from tfface.metrics.intervals import wilson
-from tfface.metrics.similarity import cosine_distance, from_cosine, to_cosine
 from tfface.preprocessing.images import Recipe
 from tfface.robustness.rows import TrialResults
 from tfface.robustness.thresholds import Threshold

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tfface.data import manifest
-from tfface.metrics.similarity import from_cosine
+from tfface.metrics.distances import from_cosine
 from tfface.robustness.experiment import Experiment
 from tfface.robustness.results import finite, pair_distances
 from tfface.robustness.rows import TrialResults, TrialStore

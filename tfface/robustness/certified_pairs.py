@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from tfface.augmentation import key_number
+from tfface.augmentation.levels import key_number
 from tfface.data.crops import Crops
 from tfface.data.dataset import FaceDataset
 from tfface.data.pairs import Pairs
 from tfface.evaluation.embeddings import Embeddings, embed_dataset
-from tfface.metrics.similarity import cosine_distance
+from tfface.metrics.distances import cosine_distance
 from tfface.preprocessing.images import Recipe
 from tfface.preprocessing.mtcnn import DETECTOR
 from tfface.robustness.pairs import ALL_PAIRS, GENUINE_GOAL, choose_pairs

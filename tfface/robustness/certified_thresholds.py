@@ -6,8 +6,8 @@ import numpy as np
 
 from tfface.data.pairs import Pairs
 from tfface.errors import UserError
+from tfface.metrics.distances import from_cosine
 from tfface.metrics.roc import kfold
-from tfface.metrics.similarity import from_cosine
 from tfface.robustness.thresholds import Threshold
 
 if TYPE_CHECKING:

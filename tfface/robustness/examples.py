@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfface.metrics.similarity import from_cosine
+from tfface.metrics.distances import from_cosine
 from tfface.paper.table2 import Similarity
 from tfface.robustness.results import pair_distances
 from tfface.robustness.rows import TrialResults, TrialStore

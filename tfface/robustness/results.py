@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from tfface.metrics.distances import from_cosine
 from tfface.metrics.intervals import bootstrap_median, wilson
-from tfface.metrics.similarity import from_cosine
 from tfface.robustness.rows import TrialResults
 from tfface.robustness.trial import Trial
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from tfface.data.detection import detect_faces
-from tfface.data.tfdata import check_at_hand
+from tfface.data.crops import detect_faces
 from tfface.distributed.executor import LOCAL, Executor
 from tfface.distributed.rows import RowJob, Save, fill
 from tfface.robustness.batch import attack_batch
@@ -32,7 +31,7 @@ class _Attacking(RowJob):
         return 1
 
     def prepare(self) -> None:
-        check_at_hand(self.trial.context.dataset)
+        self.trial.context.dataset.check_at_hand()
         self.trial.context.victim(self.trial.subjects.goal)
 
     def compute(self, parts: Sequence[Range], given_up: Mapping[int, str], save: Save) -> Iterator[int]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfface.augmentation import key_number
+from tfface.augmentation.levels import key_number
 from tfface.data.dataset import FaceDataset
 from tfface.data.pairs import Pairs
 from tfface.robustness.context import Context

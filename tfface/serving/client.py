@@ -10,7 +10,7 @@ from tfface.artifacts.artifact import Artifact
 from tfface.artifacts.photographs import Boxes
 from tfface.errors import ImageError, UserError
 from tfface.evaluation.embeddings import Embeddings
-from tfface.metrics.similarity import cosine_distance
+from tfface.metrics.distances import cosine_distance
 from tfface.serving.connection import Connection, Inputs
 from tfface.serving.patience import TOO_LARGE, Patience, ServerError
 from tfface.serving.photographs import Photograph, batches, boxed, read

@@ -8,7 +8,7 @@ teacher instead of learned ones.
 
 import numpy as np
 
-from tfface.metrics.unit import unit
+from tfface.metrics.distances import unit
 
 
 def drawn_to_centers(answers: np.ndarray, people: np.ndarray, weight: float) -> np.ndarray:

@@ -14,9 +14,10 @@ from tfface.evaluation.embeddings import Embeddings
 from tfface.evaluation.protocols import ListJudge
 from tfface.evaluation.scoring import evaluate_embeddings
 from tfface.metrics import intervals
+from tfface.metrics.all_pairs import all_pairs
+from tfface.metrics.distances import euclidean_distance, from_cosine, to_cosine
 from tfface.metrics.pair_tiles import BINS_PER_UNIT
 from tfface.metrics.roc import ErrorCurve
-from tfface.metrics.similarity import all_pairs, euclidean_distance, from_cosine, to_cosine
 from tfface.training.split import Split
 
 if TYPE_CHECKING:

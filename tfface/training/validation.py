@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfface.data.crops import crops, face_boxes
+from tfface.data.crops import crop_stream, face_boxes
 from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError
 from tfface.metrics.roc import ErrorCurve
@@ -77,7 +77,7 @@ def validation_of(dataset: FaceDataset, indices: np.ndarray, recipe: Recipe, siz
     boxes = face_boxes(dataset, recipe)
     own = None if boxes is None else [boxes[dataset.position(key)] for key in chosen.keys]
     images, people = [], []
-    for position, (crop, reason) in enumerate(crops(chosen, recipe, size, boxes=own).as_numpy_iterator()):
+    for position, (crop, reason) in enumerate(crop_stream(chosen, recipe, size, boxes=own).as_numpy_iterator()):
         if not reason:
             images.append(np.rint(crop * 255).astype(np.uint8))
             people.append(chosen.identities[position])

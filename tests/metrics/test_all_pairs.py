@@ -9,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfface.errors import UserError
-from tfface.metrics import identity_errors, pair_merging, similarity
+from tfface.metrics import all_pairs as all_pairs_module
+from tfface.metrics import distances, identity_errors, pair_merging
+from tfface.metrics.all_pairs import all_pairs, arrange
+from tfface.metrics.distances import cosine_distance, euclidean_distance, from_cosine, to_cosine
 from tfface.metrics.identity_errors import error_counts
 from tfface.metrics.pair_merging import merge
 from tfface.metrics.pair_tiles import BINS, score_tile, tile_plan
-from tfface.metrics.similarity import all_pairs, arrange, cosine_distance, euclidean_distance, from_cosine, to_cosine
 
 
 def clustered(images: int, people: int, size: int = 16, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -171,8 +173,8 @@ def test_like_images_of_length_a_bit_above_one():
     embeddings = np.full((2, 4), 0.50005, np.float32)
     genuine = all_pairs(embeddings, ["a", "a"], seed=0).total.genuine
     assert genuine.tally.histogram[0] == 1
-    assert [genuine.mean(metric) for metric in pair_merging.METRICS] == [0, 0]
-    assert [genuine.variance(metric) for metric in pair_merging.METRICS] == [0, 0]
+    assert [genuine.mean(metric) for metric in distances.METRICS] == [0, 0]
+    assert [genuine.variance(metric) for metric in distances.METRICS] == [0, 0]
 
 
 def test_one_person_has_no_impostor_pairs():
@@ -202,7 +204,7 @@ def test_two_images_of_two_people():
 
 
 def test_too_many_genuine_pairs_are_only_counted(monkeypatch):
-    monkeypatch.setattr(similarity, "MOST_GENUINE_KEPT", 9)
+    monkeypatch.setattr(all_pairs_module, "MOST_GENUINE_KEPT", 9)
     embeddings, _ = clustered(5, 5)
     summary = all_pairs(embeddings, ["a"] * 5, seed=0)
     assert summary.genuine_pairs is None

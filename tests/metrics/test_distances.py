@@ -1,6 +1,6 @@
 import numpy as np
 
-from tfface.metrics.unit import unit
+from tfface.metrics.distances import unit
 
 
 def test_unit_by_hand():

@@ -1,0 +1,1 @@
+"""Embed photographs and data sets, verify, evaluate, mine."""

@@ -1,0 +1,1 @@
+"""Distances of embeddings, error rates over pairs, and their intervals."""

@@ -1,0 +1,1 @@
+"""Photographs to crops: decoding, faces, resizing."""
