@@ -291,7 +291,7 @@ class TestNames:
         ],
     )
     def test_an_unknown_one_lists_them(self, name, message):
-        for function in (data.load, data.prepare, data.describe):
+        for function in (data.load_dataset, data.prepare, data.describe):
             with pytest.raises(UserError, match=message):
                 function(name)
 
