@@ -104,9 +104,8 @@ def by_turns(ways: dict[str, Callable[[], object]], rounds: int, *, warm: bool =
 
 def step(model: Any, threshold: float | None, images: np.ndarray, references: np.ndarray, rounds: int) -> dict:
     """One FGSM step over one forward pass."""
-    from tfface.attacks._attack import Victim
-    from tfface.attacks._batch import Batch
     from tfface.attacks._criteria import Dodging
+    from tfface.attacks._victim import Batch, Victim
     from tfface.attacks.fgsm import FGSM
 
     victim = Victim(model, Dodging())
@@ -129,14 +128,15 @@ def peers(model: Any, threshold: float | None, images: np.ndarray, references: n
     from art.attacks.evasion import ProjectedGradientDescent
     from art.estimators.classification import TensorFlowV2Classifier
 
-    from tfface.attacks._attack import Victim, run
-    from tfface.attacks._criteria import Classify
+    from tfface.attacks._attack import run
+    from tfface.attacks._criteria import Misclassification
+    from tfface.attacks._victim import Victim
     from tfface.attacks.pgd import PGD
 
     inputs = keras.Input(model.input_shape[1:])
     head = keras.Model(inputs, keras.layers.Dense(6)(model(inputs)))
     head.trainable = False
-    victim = Victim(head, Classify())
+    victim = Victim(head, Misclassification())
     labels = victim.targets(np.argmax(victim.outputs(images), axis=1))
     bounded = foolbox.TensorFlowModel(head, bounds=(0, 1))
     theirs = foolbox.attacks.LinfPGD(steps=STEPS, rel_stepsize=2.5 / STEPS)
@@ -165,8 +165,8 @@ def peers(model: Any, threshold: float | None, images: np.ndarray, references: n
 
 def search(model: Any, threshold: float | None, images: np.ndarray, references: np.ndarray, rounds: int) -> dict:
     """The smallest epsilon of every pair, with FGSM and BIM."""
-    from tfface.attacks._attack import Victim
     from tfface.attacks._criteria import Dodging
+    from tfface.attacks._victim import Victim
     from tfface.attacks.bim import BIM
     from tfface.attacks.fgsm import FGSM
 
@@ -186,7 +186,7 @@ def search(model: Any, threshold: float | None, images: np.ndarray, references: 
 
 def against_plain(attack: Any, victim: Any, images: np.ndarray, targets: np.ndarray, rounds: int) -> float:
     """How many times longer the plain search takes."""
-    from tfface.attacks._minimal import minimal_epsilon
+    from tfface.attacks._minimal import search_minimal
 
     found = {}
 
@@ -194,7 +194,7 @@ def against_plain(attack: Any, victim: Any, images: np.ndarray, targets: np.ndar
         found["plain"] = plain_search(attack, victim, images, targets)
 
     def minimal() -> None:
-        found["minimal"] = minimal_epsilon(attack, victim, images, targets, batch_size=len(images)).epsilon
+        found["minimal"] = search_minimal(attack, victim, images, targets, batch_size=len(images)).epsilon
 
     times = by_turns({"plain": plain, "minimal": minimal}, rounds, warm=False)
     apart = np.abs(found["plain"] - found["minimal"])

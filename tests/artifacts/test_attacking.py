@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from tfface.artifacts.attacking import Attacks, Oracle, attack_artifact, attack_keras, entries, threshold_of
-from tfface.attacks._attack import Victim, run
+from tfface.attacks._attack import run
 from tfface.attacks._criteria import Dodging, Impersonation
+from tfface.attacks._victim import Victim
 from tfface.attacks.pgd import PGD
 from tfface.attacks.square import Square
 from tfface.data import FaceDataset

@@ -45,12 +45,12 @@ def classifier():
 @pytest.fixture(scope="session")
 def victims(classifier) -> dict:
     """A victim for each goal; they share their compiled functions among all tests."""
-    from tfface.attacks._attack import Victim
-    from tfface.attacks._criteria import Classify, Dodging, Impersonation
+    from tfface.attacks._criteria import Dodging, Impersonation, Misclassification
+    from tfface.attacks._victim import Victim
 
     embedder = build_smooth(8, unit=True)
     return {
-        "classify": Victim(classifier, Classify()),
+        "classify": Victim(classifier, Misclassification()),
         "dodging": Victim(embedder, Dodging()),
         "impersonation": Victim(embedder, Impersonation()),
     }

@@ -3,9 +3,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from tfface.attacks._attack import Attack, Victim, run
-from tfface.attacks._batch import Batch
-from tfface.attacks._criteria import Classify
+from tfface.attacks._attack import Attack, run
+from tfface.attacks._criteria import Misclassification
+from tfface.attacks._victim import Batch, Victim
 from tfface.attacks.bim import BIM
 from tfface.attacks.cw import CarliniWagner
 from tfface.attacks.fgsm import FGSM
@@ -34,7 +34,7 @@ class Cheat(Attack):
 @pytest.fixture(scope="session")
 def bright(make_linear):
     """Says 1 where the mean of an image is above 0.6."""
-    return Victim(make_linear(np.full((16, 16, 3), 1 / 768), 0.1), Classify())
+    return Victim(make_linear(np.full((16, 16, 3), 1 / 768), 0.1), Misclassification())
 
 
 GREY = np.full((2, 16, 16, 3), 0.5, np.float32)
@@ -60,7 +60,7 @@ def test_what_is_no_number_is_no_success(bright):
 
 def test_a_model_that_answers_no_number_is_not_beaten(bright, make_linear):
     broken = make_linear(np.full((16, 16, 3), np.nan), 0.0)
-    found = run(FGSM(), Victim(broken, Classify()), GREY, LABELS, 0.1)
+    found = run(FGSM(), Victim(broken, Misclassification()), GREY, LABELS, 0.1)
     assert not found.success.any()
 
 
@@ -94,7 +94,7 @@ def test_a_loop_that_steps_out_again_keeps_the_iterate_that_had_succeeded(classi
     inputs = keras.Input((16, 16, 3))
     mean = ops.mean(inputs, axis=(1, 2, 3))
     rising = ops.sin((mean - 0.57) * 20.0) - 0.5 * ops.relu(mean - 0.64) * 100.0
-    victim = Victim(keras.Model(inputs, ops.stack([ops.zeros_like(mean), rising], axis=1)), Classify())
+    victim = Victim(keras.Model(inputs, ops.stack([ops.zeros_like(mean), rising], axis=1)), Misclassification())
     attack = BIM(steps=2, alpha=0.1)
     last = attack.perturb(victim, Batch.checked(victim, GREY, LABELS, 1.0))
     np.testing.assert_allclose(last, 0.7, atol=1e-6)
@@ -106,7 +106,7 @@ def test_a_loop_that_steps_out_again_keeps_the_iterate_that_had_succeeded(classi
 def test_nothing_is_traced_twice(classifier, images):
     traced = []
 
-    class Counting(Classify):
+    class Counting(Misclassification):
         def loss(self, outputs, targets):
             traced.append("loss")
             return super().loss(outputs, targets)

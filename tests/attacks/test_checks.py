@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tfface.attacks._attack import Victim
 from tfface.attacks._checks import check_gradients
-from tfface.attacks._criteria import Classify
+from tfface.attacks._criteria import Misclassification
 from tfface.attacks._transfer import Transfer
+from tfface.attacks._victim import Victim
 from tfface.attacks.bim import BIM
 from tfface.errors import UserError
 
@@ -17,7 +17,7 @@ QUICK = {"steps": 30, "restarts": 2, "epsilons": (0.02, 0.1)}
 
 def behind(classifier, layer):
     inputs = keras.Input((16, 16, 3))
-    return Victim(keras.Model(inputs, classifier(layer(inputs))), Classify())
+    return Victim(keras.Model(inputs, classifier(layer(inputs))), Misclassification())
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfface.attacks._criteria import GOALS, Classify, Dodging, Impersonation
+from tfface.attacks._criteria import GOALS, Dodging, Impersonation, Misclassification
 from tfface.errors import UserError
 
 
@@ -15,7 +15,7 @@ def values(goal, outputs, targets):
 
 def test_classify_by_hand():
     # The first is right by 1, the second wrong by 3; softmax of (2, 1, 0) gives the first e^2 / (e^2 + e + 1).
-    loss, margin, success = values(Classify(), [[2, 1, 0], [0, 3, 1]], [0, 0])
+    loss, margin, success = values(Misclassification(), [[2, 1, 0], [0, 3, 1]], [0, 0])
     assert loss[0] == pytest.approx(-math.log(math.e**2 / (math.e**2 + math.e + 1)), abs=1e-6)
     assert margin == [-1, 3]
     assert success == [False, True]
@@ -64,14 +64,14 @@ def test_targets_of_pairs_are_embeddings_and_thresholds():
 
 
 def test_a_pair_needs_a_threshold():
-    with pytest.raises(UserError, match="dodging needs the threshold"):
+    with pytest.raises(UserError, match="dodging needs the `threshold`"):
         Dodging().targets(None, np.zeros((1, 2, 2, 3)))
 
 
 @pytest.mark.parametrize("labels", [np.zeros((2, 1), int), np.array([0.5])])
 def test_labels_are_whole_numbers(labels):
-    with pytest.raises(UserError, match="labels are whole numbers"):
-        Classify().targets(None, labels)
+    with pytest.raises(UserError, match="labels are integers"):
+        Misclassification().targets(None, labels)
 
 
 def test_goals_are_found_by_name():

@@ -1,7 +1,7 @@
 import numpy as np
 
 from tfface.attacks._attack import run
-from tfface.attacks._minimal import minimal_epsilon
+from tfface.attacks._minimal import search_minimal
 from tfface.attacks.cw import CarliniWagner
 from tfface.attacks.pgd import PGD
 
@@ -10,8 +10,8 @@ QUICK = {"steps": 60, "searches": 3, "initial_constant": 1.0}
 
 def test_needs_no_more_than_pgd(victims, targets, images):
     inputs = victims["classify"], images, targets["classify"]
-    ours = minimal_epsilon(CarliniWagner(steps=300), *inputs)
-    theirs = minimal_epsilon(PGD(norm="l2", steps=20), *inputs)
+    ours = search_minimal(CarliniWagner(steps=300), *inputs)
+    theirs = search_minimal(PGD(norm="l2", steps=20), *inputs)
     assert ours.success.all() and theirs.success.all()
     assert (ours.epsilon <= theirs.epsilon).all()
 

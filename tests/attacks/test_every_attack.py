@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tfface.attacks._attack import run
-from tfface.attacks._batch import Batch
 from tfface.attacks._criteria import GOALS
+from tfface.attacks._victim import Batch
 from tfface.utils import registry
 
 # Settings under which an attack is quick; a new attack is tested as it stands.

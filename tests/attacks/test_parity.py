@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tfface.attacks._batch import Batch
+from tfface.attacks._victim import Batch
 from tfface.attacks.bim import BIM
 from tfface.attacks.fgsm import FGSM
 from tfface.attacks.mim import MIM

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfface.attacks._attack import Victim, run
-from tfface.attacks._criteria import Classify
+from tfface.attacks._attack import run
+from tfface.attacks._criteria import Misclassification
+from tfface.attacks._victim import Victim
 from tfface.attacks.cw import CarliniWagner
 from tfface.attacks.fgsm import FGSM
 
@@ -29,7 +30,7 @@ def victim():
     images, draws = keras.Input((1, 1, 3)), keras.Input((), dtype="int32")
     layer = Tilted()
     drawn = keras.Model([images, draws], layer(images, draws))
-    return Victim(keras.Model(images, layer(images)), Classify(), drawn=drawn, draws=3)
+    return Victim(keras.Model(images, layer(images)), Misclassification(), drawn=drawn, draws=3)
 
 
 IMAGES = np.array([0.5, 0.25], np.float32).reshape(2, 1, 1, 1).repeat(3, axis=3)

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from tfface.attacks._attack import Victim, run
-from tfface.attacks._batch import Batch
-from tfface.attacks._criteria import Classify
+from tfface.attacks._attack import run
+from tfface.attacks._criteria import Misclassification
+from tfface.attacks._victim import Batch, Victim
 from tfface.attacks.square import Square
 
 
@@ -21,7 +21,7 @@ class Counting(Victim):
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_asks_no_more_than_its_budget_and_stops_at_success(classifier, images, norm):
     labels = np.argmax(classifier(images), axis=1)
-    victim = Counting(classifier, Classify())
+    victim = Counting(classifier, Misclassification())
     batch = Batch.checked(victim, images, labels, [0, 0, 0, 1, 1, 1])
     changed = Square(norm=norm, queries=60).perturb(victim, batch)
     won = np.argmax(classifier(changed), axis=1) != labels

@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from tfface.attacks._attack import Victim, run
-from tfface.attacks._batch import Batch
-from tfface.attacks._minimal import minimal_epsilon
+from tfface.attacks._attack import run
+from tfface.attacks._minimal import search_minimal
 from tfface.attacks._transfer import Transfer, resized
+from tfface.attacks._victim import Batch, Victim
 from tfface.attacks.bim import BIM
 from tfface.attacks.cw import CarliniWagner
 from tfface.attacks.pgd import PGD
@@ -55,8 +55,8 @@ def test_a_twin_as_surrogate_is_as_good_as_the_victim(victims, targets, images):
     np.testing.assert_array_equal(
         run(attack, victim, images, own, 0.1).images, run(BIM(steps=3), victim, images, own, 0.1).images
     )
-    whole = minimal_epsilon(attack, victim, images, own, batch_size=4, tolerance=1e-3).epsilon
-    np.testing.assert_allclose(whole, minimal_epsilon(BIM(steps=3), victim, images, own).epsilon, atol=1.1e-3)
+    whole = search_minimal(attack, victim, images, own, batch_size=4, tolerance=1e-3).epsilon
+    np.testing.assert_allclose(whole, search_minimal(BIM(steps=3), victim, images, own).epsilon, atol=1.1e-3)
 
 
 def test_targets_follow_their_keys(victims, targets, images):

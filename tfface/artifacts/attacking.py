@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfface.attacks._attack import Attack, Victim
+from tfface.attacks._attack import Attack
 from tfface.attacks._criteria import GOALS, Criterion
+from tfface.attacks._victim import Victim
 from tfface.attacks.square import Square
 from tfface.data.dataset import FaceDataset
 from tfface.data.pairs import Pairs

@@ -1,4 +1,4 @@
-"""What every attack is, and who judges it.
+"""Base of all attacks, and the loop of gradient attacks.
 
 An attack proposes images; `run` brings them into the budget and judges them itself, on the final
 image, because it does not trust what an attack returns.
@@ -6,129 +6,38 @@ image, because it does not trust what an attack returns.
 
 import abc
 import dataclasses
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
 
 from tfface.attacks import _norms
-from tfface.attacks._batch import Batch
 from tfface.attacks._criteria import Criterion
+from tfface.attacks._victim import Batch, Victim, as_victim, metric_of
 from tfface.errors import UserError
 
-if TYPE_CHECKING:
-    import keras
-
 Judge = Callable[[np.ndarray], np.ndarray]
+"""Images (N, H, W, 3) as attacked to images as they are judged (see `tfface.attacks._quantization`)."""
 
 
-class Victim:
-    """A differentiable model under attack for a goal, with its compiled functions.
-
-    They are traced once, at their first use, for any batch size.
+@dataclass(frozen=True)
+class Outcome:
+    """Result of an attack on N images.
 
     Attributes:
-        model: an embedder, or a head on one that gives logits; images (N, H, W, 3) in [0, 1] in. It judges.
-        goal: what attacks on it want.
-        input_shape: (H, W, C) of its images.
-        drawn: of a model that draws at random: the same with the draw as a second input, int32 (N,).
-        draws: gradients are averaged over so many of them.
+        images: (N, H, W, 3) float32 in [0, 1], as they were judged.
+        success: (N,) bool.
+        margin: (N,) by how much the criterion is met; negative where it is not.
+        distance: (N,) of `images` from the clean ones, in the unit of epsilon. Rounding before the judgement
+            may add to it.
     """
 
-    def __init__(
-        self, model: "keras.Model", goal: Criterion, *, drawn: "keras.Model | None" = None, draws: int = 1
-    ) -> None:
-        """
-        Args:
-            model: as above.
-            goal: as above.
-            drawn: as above; draw 0 is the model's own, which no gradient looks at.
-            draws: as above.
-        """
-        self.model = model
-        self.goal = goal
-        self.drawn = drawn
-        self.draws = draws
-        self.input_shape = tuple(model.input_shape[1:])
-        self._compiled: dict[Hashable, Callable[..., Any]] = {}
-
-    def outputs(self, images: np.ndarray | tf.Tensor) -> tf.Tensor:
-        """The model's outputs for a batch of images."""
-        return self.compiled("outputs", self.forward)(images)
-
-    def targets(self, given: np.ndarray, thresholds: float | np.ndarray | None = None) -> np.ndarray:
-        """The goal's targets for this model (see `Goal.targets`)."""
-        return self.goal.targets(self.outputs, given, thresholds)
-
-    def assess(self, images: np.ndarray | tf.Tensor, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(N,) bool success and (N,) float32 margin; an output that is not a number is no success."""
-        success, margin = self.compiled("assess", self._assess)(images, self._cast(targets))
-        success, margin = success.numpy(), margin.numpy()
-        return success & np.isfinite(margin), margin
-
-    def gradient(
-        self, images: np.ndarray | tf.Tensor, targets: np.ndarray | tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The loss's gradient at the images (N, H, W, C), and their success and margin (N,).
-
-        Of a model that draws at random, the mean over draws of the attacker's own (expectation over transformation,
-        Athalye et al. 2018, https://arxiv.org/abs/1707.07397); success is that of the mean margin.
-        """
-        targets = self._cast(targets)
-        if self.drawn is None:
-            return self.compiled("gradient", self._gradient)(images, targets)
-        images = tf.convert_to_tensor(images)
-        numbers = (tf.fill([len(images)], number) for number in range(1, self.draws + 1))
-        step = self.compiled("drawn gradient", self._gradient)
-        gradients, _, margins = zip(*(step(images, targets, number) for number in numbers), strict=True)
-        margin = tf.add_n(margins) / self.draws
-        return tf.add_n(gradients) / self.draws, margin > 0, margin
-
-    def compiled(self, key: Hashable, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A function of tensors whose first axis is the batch, compiled once for any batch size."""
-        if key not in self._compiled:
-            self._compiled[key] = _compiled(function)
-        return self._compiled[key]
-
-    def forward(self, images: tf.Tensor, draw: tf.Tensor | None = None) -> tf.Tensor:
-        """The outputs inside a compiled function: the model's own, or under a draw (N,) where it draws at random."""
-        if draw is None or self.drawn is None:
-            return self.model(images, training=False)
-        return self.drawn([images, tf.cast(draw, tf.int32)], training=False)
-
-    def _assess(self, images: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        outputs = self.forward(images)
-        return self.goal.success(outputs, targets), self.goal.margin(outputs, targets)
-
-    def _gradient(
-        self, images: tf.Tensor, targets: tf.Tensor, draw: tf.Tensor | None = None
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        # Only the images are watched: the gradient of the weights would cost as much again.
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(images)
-            outputs = self.forward(images, draw)
-            loss = self.goal.loss(outputs, targets)
-        gradient = tape.gradient(loss, images, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        return gradient, self.goal.success(outputs, targets), self.goal.margin(outputs, targets)
-
-    def _cast(self, targets: np.ndarray | tf.Tensor) -> tf.Tensor:
-        return tf.cast(targets, self.goal.dtype)
-
-
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    traced: Callable[..., Any] | None = None
-
-    def call(*arguments: np.ndarray | tf.Tensor) -> Any:
-        nonlocal traced
-        tensors = [tf.convert_to_tensor(argument) for argument in arguments]
-        if traced is None:
-            signature = [tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype) for tensor in tensors]
-            traced = tf.function(function, input_signature=signature)
-        return traced(*tensors)
-
-    return call
+    images: np.ndarray
+    success: np.ndarray
+    margin: np.ndarray
+    distance: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +46,16 @@ class Attack(abc.ABC):
 
     Attributes:
         norm: in which the change is measured, one of `norms`.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> from tfface import attacks, criteria
+        >>> model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
+        >>> images = np.full((1, 4, 4, 3), 0.5, np.float32)
+        >>> labels = np.argmax(model(images), axis=1)
+        >>> outcome = attacks.FGSM()(model, images, criteria.Misclassification(labels), epsilon=1.0)
+        >>> outcome.images.shape, outcome.success.shape
+        ((1, 4, 4, 3), (1,))
     """
 
     title: ClassVar[str]
@@ -155,47 +74,59 @@ class Attack(abc.ABC):
         if self.norm not in self.norms:
             raise UserError(f"{self.title} knows no norm {self.norm!r}; valid: {', '.join(self.norms)}")
 
+    def __call__(
+        self, embedder: Any, images: np.ndarray, criterion: Criterion, epsilon: float | np.ndarray, *, seed: int = 0
+    ) -> Outcome:
+        """Attack images.
+
+        Args:
+            embedder: an `Embedder`, defended or not, or a `keras.Model`; for black-box attacks any function from
+                images to outputs.
+            images: clean, (N, H, W, 3) float32 in [0, 1], of the model's input size.
+            criterion: success of the attack, with its labels or references (see `tfface.criteria`).
+            epsilon: budget in [0, 1], one for all images or (N,).
+            seed: random seed.
+
+        Raises:
+            UserError: images, criterion and model do not fit, or the model gives no gradients.
+        """
+        attack, victim, targets = self.aimed_at(embedder, images, criterion)
+        return run(attack, victim, images, targets, epsilon, seed=seed)
+
+    def aimed_at(self, embedder: Any, images: np.ndarray, criterion: Criterion) -> "tuple[Attack, Victim, np.ndarray]":
+        """Return the attack as it is made, the model as it sees it, and the targets; arguments as of a call."""
+        victim = as_victim(embedder, criterion, images)
+        if not (victim.differentiable or self.black_box):
+            raise UserError(
+                f"{self.title} follows gradients, and {victim.name} gives none: take Square, or Transfer from another "
+                "model",
+                parameter="embedder",
+            )
+        return self, victim, criterion.own_targets(victim.outputs, metric_of(embedder))
+
     @property
     def attempts(self) -> int:
-        """How often `run` tries it afresh on an image that resists."""
+        """Return how often `run` tries it afresh on an image that resists."""
         return 1
 
     def record(self) -> dict[str, Any]:
-        """Its hyperparameters, JSON-able."""
+        """Return its hyperparameters, JSON-able."""
         return dataclasses.asdict(self)
 
     @abc.abstractmethod
     def perturb(self, victim: Victim, batch: Batch) -> np.ndarray:
-        """The attack's own result, (N, H, W, 3), which `run` clips, projects and judges.
+        """Return the attack's own result, (N, H, W, 3), which `run` clips, projects and judges.
 
-        What is random about an image comes from (seed, its key, restart) alone.
+        All randomness about an image comes from (seed, its key, restart).
 
         Args:
-            victim: the model and the goal.
-            batch: what to attack.
+            victim: the model and the criterion.
+            batch: images to attack.
         """
 
     def proposals(self, victim: Victim, batch: Batch) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(rows, images of these rows), best first: the first that succeeds on the final image is taken."""
+        """Yield (rows, images of these rows), best first: the first that succeeds on the final image is taken."""
         yield np.arange(len(batch)), self.perturb(victim, batch)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of each attacked image.
-
-    Attributes:
-        images: (N, H, W, 3) float32 in [0, 1], as the judge saw them.
-        success: (N,) bool.
-        margin: (N,) by how much the goal is reached; negative where it is not.
-        distance: (N,) of `images` from the clean ones, in the unit of epsilon. A judge that rounds
-            may add its own to it.
-    """
-
-    images: np.ndarray
-    success: np.ndarray
-    margin: np.ndarray
-    distance: np.ndarray
 
 
 def run(
@@ -209,18 +140,18 @@ def run(
     keys: np.ndarray | None = None,
     judge: Judge | None = None,
 ) -> Outcome:
-    """Attacks a batch and judges every image after clipping and projecting it.
+    """Attack a batch and judge every image after clipping and projecting it.
 
-    Of several attempts at an image the first that succeeds is kept, else the one of the highest margin.
+    Of several attempts at an image the first that succeeds is returned, else the one of the highest margin.
 
     Args:
         attack: the attack.
-        victim: the model and the goal.
+        victim: the model and the criterion.
         images: clean, (N, H, W, 3) float32 in [0, 1].
-        targets: the goal's, from `victim.targets`.
+        targets: the criterion's, from `victim.targets`.
         epsilon: the budget in [0, 1], one for all or (N,).
-        seed: of everything drawn at random.
-        keys: (N,) whole numbers that name the images; their places if absent.
+        seed: random seed.
+        keys: (N,) integers that name the images; their places if absent.
         judge: applied to images before they are judged (see `tfface.attacks._quantization`).
 
     Raises:
@@ -230,7 +161,7 @@ def run(
 
 
 def run_batch(attack: Attack, victim: Victim, batch: Batch, judge: Judge | None = None) -> Outcome:
-    """`run` on a batch that was looked at before."""
+    """Attack a batch that was checked before; otherwise as `run`."""
     count = len(batch)
     found = Outcome(batch.images.copy(), np.zeros(count, bool), np.full(count, -np.inf), np.zeros(count))
     for restart in range(attack.attempts):
@@ -244,12 +175,12 @@ def run_batch(attack: Attack, victim: Victim, batch: Batch, judge: Judge | None 
             tried = rows[within[left]]
             clean, targets = batch.images[tried], batch.targets[tried]
             final = into_budget(proposed[left], clean, batch.epsilon[tried], attack.norm)
-            _keep_better(found, tried, judged(victim, final, clean, targets, attack.norm, judge))
+            _take_better(found, tried, judged(victim, final, clean, targets, attack.norm, judge))
     return found
 
 
 def into_budget(proposed: np.ndarray, clean: np.ndarray, epsilon: np.ndarray, norm: str) -> np.ndarray:
-    """Images clipped to [0, 1] and projected onto the ball; values that are no numbers become the clean ones."""
+    """Clip images to [0, 1] and project them onto the ball; values that are no numbers become the clean ones."""
     proposed = np.where(np.isfinite(proposed), proposed, clean).clip(0, 1).astype(np.float32)
     return _norms.project(proposed, clean, epsilon.astype(np.float32), norm).numpy().clip(0, 1)
 
@@ -262,15 +193,100 @@ def judged(
     norm: str,
     judge: Judge | None = None,
 ) -> Outcome:
-    """What the victim makes of final images."""
+    """Judge final images by the victim."""
     seen = final if judge is None else np.asarray(judge(final), np.float32)
     success, margin = victim.assess(seen, targets)
     return Outcome(seen, success, margin, _norms.distance(seen, clean, norm))
 
 
-def _keep_better(found: Outcome, rows: np.ndarray, new: Outcome) -> None:
+def _take_better(found: Outcome, rows: np.ndarray, new: Outcome) -> None:
     # A row without a margin yet holds the clean image: whatever an attempt gave takes its place.
     better = new.success | (new.margin > found.margin[rows]) | np.isneginf(found.margin[rows])
-    kept = rows[better]
+    taken = rows[better]
     for field in dataclasses.fields(Outcome):
-        getattr(found, field.name)[kept] = getattr(new, field.name)[better]
+        getattr(found, field.name)[taken] = getattr(new, field.name)[better]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientAttack(Attack):
+    """An attack that climbs the loss: gradient, step, projection, and again.
+
+    A subclass sets where the loop starts, in which direction it steps and how far. FGSM is this loop with one step.
+
+    Attributes:
+        steps: gradients taken.
+    """
+
+    steps: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps < 1:
+            raise UserError(f"{self.title} needs at least one step, not {self.steps}")
+
+    def start(self, batch: Batch) -> np.ndarray:
+        """Return the loop's start, (N, H, W, C): the clean images unless an attack says otherwise."""
+        return batch.images
+
+    def direction(self, gradient: tf.Tensor, velocity: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return (direction of length 1, state of the next step)."""
+        return _norms.steepest(gradient, self.norm), velocity
+
+    def step_size(self, epsilon: tf.Tensor) -> tf.Tensor:
+        """Return (N,) lengths of a step, in the unit of epsilon."""
+        return epsilon
+
+    def move(
+        self, images: tf.Tensor, velocity: tf.Tensor, gradient: tf.Tensor, clean: tf.Tensor, epsilon: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Take one step from `images`, back onto the ball and into [0, 1]; return (images, velocity)."""
+        direction, velocity = self.direction(gradient, velocity)
+        moved = images + tf.reshape(self.step_size(epsilon), (-1, 1, 1, 1)) * direction
+        return tf.clip_by_value(_norms.project(moved, clean, epsilon, self.norm), 0.0, 1.0), velocity
+
+    def perturb(self, victim: Victim, batch: Batch) -> np.ndarray:
+        """Return the last iterate."""
+        return self._climb(victim, batch)[0]
+
+    def proposals(self, victim: Victim, batch: Batch) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the last iterate; then, since it may have stepped out again, the last of those that succeeded."""
+        last, succeeded, ever = self._climb(victim, batch)
+        yield np.arange(len(batch)), last
+        yield np.flatnonzero(ever), succeeded[ever]
+
+    def _climb(self, victim: Victim, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return (last iterate, last iterate that succeeded before it, whether one did)."""
+        move, start = victim.compiled(("move", self), self.move), self.start(batch)
+        current = tf.constant(start)
+        clean = current if start is batch.images else tf.constant(batch.images)
+        epsilon, velocity = tf.constant(batch.epsilon, tf.float32), tf.zeros_like(clean)
+        succeeded, ever = current, tf.zeros(len(batch), tf.bool)
+        for _ in range(self.steps):
+            gradient, success, _ = victim.gradient(current, batch.targets)
+            if tf.reduce_any(success):
+                succeeded = tf.where(success[:, None, None, None], current, succeeded)
+                ever |= success
+            current, velocity = move(current, velocity, gradient, clean, epsilon)
+        return current.numpy(), succeeded.numpy(), ever.numpy()
+
+
+@dataclass(frozen=True, kw_only=True)
+class IterativeAttack(GradientAttack):
+    """Small steps of a length of one's own (Kurakin et al. 2017, https://arxiv.org/abs/1607.02533).
+
+    Attributes:
+        steps: number of steps.
+        alpha: length of a step, in the unit of epsilon. None: 2.5 epsilon / steps, so that the steps reach the
+            ball's edge and can turn there.
+    """
+
+    steps: int = 20
+    alpha: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.alpha is not None and not 0 < self.alpha <= 1:
+            raise UserError(f"a step of {self.alpha} is outside (0, 1], the unit of epsilon", parameter="step_size")
+
+    def step_size(self, epsilon: tf.Tensor) -> tf.Tensor:
+        return 2.5 / self.steps * epsilon if self.alpha is None else tf.fill(tf.shape(epsilon), self.alpha)

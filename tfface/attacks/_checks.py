@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfface.attacks._attack import Attack, Victim, run_batch
-from tfface.attacks._batch import Batch
+from tfface.attacks._attack import Attack, run_batch
+from tfface.attacks._victim import Batch, Victim
 from tfface.attacks.fgsm import FGSM
 from tfface.attacks.pgd import PGD
 from tfface.attacks.square import Square

@@ -1,4 +1,4 @@
-"""The smallest epsilon at which an attack succeeds, for each image.
+"""Search for the smallest epsilon at which an attack succeeds, for each image.
 
 Every image has an epsilon of its own, so images at different points of their searches share a
 batch, and one that is done makes room for the next. The state of a search exists while its image
@@ -9,14 +9,15 @@ not depend on its neighbours.
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from tfface.attacks._attack import Attack, Judge, Victim, judged, run_batch
-from tfface.attacks._batch import Batch
+from tfface.attacks._attack import Attack, GradientAttack, Judge, judged, run_batch
 from tfface.attacks._bracket import Bracket
-from tfface.attacks._gradient import GradientAttack
+from tfface.attacks._criteria import Criterion
 from tfface.attacks._stepwise import Stepwise
+from tfface.attacks._victim import Batch, Victim
 from tfface.errors import UserError
 
 TOLERANCE = 1e-4
@@ -25,11 +26,11 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Minimal:
-    """The result of a search.
+    """Result of a search; as an array (`numpy.asarray(found)`) it is `epsilon`.
 
     Attributes:
         epsilon: (N,) float64; infinite where the attack failed even at 1, zero where the clean image already wins.
-        images: (N, H, W, 3) found at that epsilon, as the judge saw them; clean where it failed.
+        images: (N, H, W, 3) found at that epsilon, as they were judged; clean where it failed.
         success: (N,) bool.
     """
 
@@ -37,8 +38,58 @@ class Minimal:
     images: np.ndarray
     success: np.ndarray
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.epsilon, dtype) if copy else np.asarray(self.epsilon, dtype)
+
+    def __len__(self) -> int:
+        return len(self.epsilon)
+
 
 def minimal_epsilon(
+    attack: Attack,
+    embedder: Any,
+    images: np.ndarray,
+    criterion: Criterion,
+    *,
+    seed: int = 0,
+    tolerance: float = TOLERANCE,
+    batch_size: int = 32,
+) -> Minimal:
+    """Estimate the smallest successful perturbation of each image.
+
+    The first success of a doubling grid is closed in to a tolerance: not every attack is monotone. The reported
+    epsilon is one at which the attack succeeds; at most `tolerance` below it there is one at which it failed, or was
+    given up since its margin rose too slowly. An attack that finds its own distance (C&W) runs once, and its epsilon
+    is that distance.
+
+    Args:
+        attack: attack whose budget is searched.
+        embedder: an `Embedder`, defended or not, or a `keras.Model`; for black-box attacks any function.
+        images: (N, H, W, 3) float32 RGB in [0, 1].
+        criterion: success of the attack, with its labels or references (see `tfface.criteria`).
+        seed: random seed.
+        tolerance: width of the final bracket, in epsilon.
+        batch_size: images at a time.
+
+    Returns:
+        A `Minimal`: (N,) float64 `epsilon`, infinite where no budget up to 1 succeeds, and the images found.
+
+    Raises:
+        UserError: images, criterion and model do not fit, the model gives no gradients, or `tolerance` or
+            `batch_size` is not positive.
+
+    Example:
+        >>> import tfface
+        >>> from tfface import attacks
+        >>> smallest = attacks.minimal_epsilon(attacks.BIM(), embedder, images, goal)  # doctest: +SKIP
+        >>> numpy.median(smallest.epsilon)  # doctest: +SKIP
+        0.0031
+    """
+    aimed, victim, targets = attack.aimed_at(embedder, images, criterion)
+    return search_minimal(aimed, victim, images, targets, seed=seed, tolerance=tolerance, batch_size=batch_size)
+
+
+def search_minimal(
     attack: Attack,
     victim: Victim,
     images: np.ndarray,
@@ -50,19 +101,15 @@ def minimal_epsilon(
     tolerance: float = TOLERANCE,
     batch_size: int = 32,
 ) -> Minimal:
-    """Finds the smallest epsilon of each image: the first success of a doubling grid, closed in to a tolerance.
-
-    The reported epsilon is one at which `run` succeeds; at most `tolerance` below it there is one at
-    which the attack failed, or was given up since its margin rose too slowly (`tfface.attacks._stepwise`).
-    An attack that finds its own distance (C&W) runs once, and its epsilon is that distance.
+    """Search for the smallest epsilon of each image, as `minimal_epsilon` does, on a victim.
 
     Args:
         attack: the attack.
-        victim: the model and the goal.
+        victim: the model and the criterion.
         images: clean, (N, H, W, 3) float32 in [0, 1].
-        targets: the goal's, from `victim.targets`.
-        seed: of everything drawn at random.
-        keys: (N,) whole numbers that name the images; their places if absent.
+        targets: the criterion's, from `victim.targets`.
+        seed: random seed.
+        keys: (N,) integers that name the images; their places if absent.
         judge: applied to images before they are judged (see `tfface.attacks._quantization`).
         tolerance: in the unit of epsilon.
         batch_size: images at a time.
@@ -71,7 +118,9 @@ def minimal_epsilon(
         UserError: as `run`, or a tolerance or batch size that is not positive.
     """
     if not tolerance > 0 or batch_size < 1:
-        raise UserError(f"tolerance {tolerance} and batch size {batch_size} must be positive")
+        raise UserError(
+            f"`tolerance` {tolerance} and `batch_size` {batch_size} must be positive", parameter="tolerance"
+        )
     batch = Batch.checked(victim, images, targets, 1.0, keys=keys, seed=seed)
     found = Minimal(np.full(len(batch), np.inf), batch.images.copy(), np.zeros(len(batch), bool))
     if attack.minimal_norm:

@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import tensorflow as tf
 
-from tfface.attacks._attack import Judge, Outcome, Victim, into_budget, judged
-from tfface.attacks._batch import Batch
+from tfface.attacks._attack import GradientAttack, Judge, Outcome, into_budget, judged
 from tfface.attacks._bracket import Bracket
-from tfface.attacks._gradient import GradientAttack
+from tfface.attacks._victim import Batch, Victim
 
 CAUTION = 2.0
 """A trial is given up when its margin would have to rise more than so many times faster than it does.

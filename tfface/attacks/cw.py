@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from tfface.attacks._attack import Attack, Victim
-from tfface.attacks._batch import Batch
+from tfface.attacks._attack import Attack
+from tfface.attacks._victim import Batch, Victim
 from tfface.errors import UserError
 
 _INSIDE = 0.999999

@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 
-from tfface.attacks._gradient import GradientAttack
+from tfface.attacks._attack import GradientAttack
 
 
 @dataclass(frozen=True, kw_only=True)

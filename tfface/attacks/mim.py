@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from tfface.attacks import _norms
-from tfface.attacks._gradient import GradientAttack
+from tfface.attacks._attack import GradientAttack
 
 
 @dataclass(frozen=True, kw_only=True)

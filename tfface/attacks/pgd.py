@@ -5,19 +5,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfface.attacks import _norms
-from tfface.attacks._batch import Batch
-from tfface.attacks.bim import BIM
+from tfface.attacks._attack import IterativeAttack
+from tfface.attacks._victim import Batch
 from tfface.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
-class PGD(BIM):
+class PGD(IterativeAttack):
     """Small steps from a random point of the ball.
 
     Paper: https://arxiv.org/abs/1706.06083, whose 40 steps are those of its MNIST experiments and whose step of
     2.5 epsilon / steps is that of its appendix.
 
     Attributes:
+        steps: number of steps.
+        alpha: length of a step, in the unit of epsilon. None: 2.5 epsilon / steps.
         restarts: random starts that are tried on an image until one succeeds.
     """
 

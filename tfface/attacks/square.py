@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfface.attacks import _norms
-from tfface.attacks._attack import Attack, Victim
-from tfface.attacks._batch import Batch
+from tfface.attacks._attack import Attack
+from tfface.attacks._victim import Batch, Victim
 from tfface.errors import UserError
 
 _HALVED_AT = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)

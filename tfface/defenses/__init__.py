@@ -1,1 +1,18 @@
-"""What is put before an embedder to make it harder to fool: one file a defense."""
+"""Input defenses in front of an embedder, one file each: `defenses.apply(embedder, "jpeg:quality=75")`."""
+
+from tfface.utils import lazy
+
+_NAMES = {
+    "DefendedEmbedder": "tfface.defenses._stack",
+    "Defense": "tfface.defenses._defense",
+    "Detector": "tfface.defenses._detection",
+    "apply": "tfface.defenses._stack",
+    "parse": "tfface.defenses._defense",
+}
+
+__all__ = sorted(_NAMES)
+__getattr__ = lazy.attach(__name__, _NAMES)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

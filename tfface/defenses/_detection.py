@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfface.attacks._criteria import Criterion
+from tfface.attacks._criteria import Criterion, Model
 from tfface.defenses._defense import parse, register
 from tfface.errors import UserError
 from tfface.models._embedder import Embedder
@@ -147,14 +147,12 @@ class Evading(Criterion):
         self.weight = weight
         self.enough = enough
 
-    def targets(
-        self,
-        model: Callable[[np.ndarray], tf.Tensor],
-        given: np.ndarray,
-        thresholds: float | np.ndarray | None = None,
-    ) -> np.ndarray:
-        """The goal's own: the reference's embedding, as `model` gives it without views, and the threshold."""
+    def targets(self, model: Model, given: np.ndarray, thresholds: float | np.ndarray | None = None) -> np.ndarray:
+        """Return the wrapped criterion's targets, of `model` without views."""
         return self.goal.targets(model, given, thresholds)
+
+    def own_targets(self, model: Model, metric: str = "cosine") -> np.ndarray:
+        return self.goal.own_targets(model, metric)
 
     def loss(self, outputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
         own, apart = self._parts(outputs, targets)

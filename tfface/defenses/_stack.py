@@ -1,4 +1,4 @@
-"""Defenses before an embedder: one model with them inside, and the view of it that attacks average over."""
+"""Embedders behind defenses: one model with them inside, and the view of it that attacks average over."""
 
 import functools
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tfface.models._embedder import Embedder
+from tfface.utils.sequences import as_list
 
 if TYPE_CHECKING:
     import keras
@@ -22,7 +23,7 @@ class DefendedEmbedder(Embedder):
 
     Attributes:
         stack: the defenses.
-        undefended: what they stand before.
+        undefended: the embedder without them.
     """
 
     stack: "tuple[Defense, ...]" = ()
@@ -34,14 +35,15 @@ class DefendedEmbedder(Embedder):
 
     @property
     def random(self) -> bool:
-        """Whether a defense draws at random, so that a gradient is to be averaged over draws."""
+        """Tell if a defense draws at random, so that a gradient is to be averaged over draws."""
         return not all(defense.deterministic for defense in self.stack)
 
     @functools.cached_property
     def drawn_model(self) -> "keras.Model":
-        """(images (N, H, W, 3), draws int32 (N,)) to (N, D): as the model, but each image under a draw of one's choice.
+        """Return the model with each image under a draw of one's choice.
 
-        Draw 0 is the deployed model's, where that takes one copy of an image. It shares the network's weights.
+        It maps images (N, H, W, 3) and draws int32 (N,) to (N, D). Draw 0 is the deployed model's, where
+        that takes one copy of an image. It shares the network's weights.
         """
         import keras
 
@@ -57,16 +59,24 @@ class DefendedEmbedder(Embedder):
         return {**super().record(), "defense_facts": [defense.record() for defense in self.stack]}
 
 
-def apply(embedder: Embedder, texts: Sequence[str]) -> Embedder:
-    """The embedder behind defenses; itself where there are none.
+def apply(embedder: Embedder, *defenses: str | Sequence[str]) -> Embedder:
+    """Put defenses in front of an embedder; without any it is returned as it is.
 
     Args:
         embedder: the model.
-        texts: `NAME:option=number`, in the order in which an image passes through them.
+        *defenses: `NAME:option=number`, one or several, in the order in which an image passes through them; see the
+            command `defenses` for names and options.
 
     Raises:
         UserError: no such defense or option.
+
+    Example:
+        >>> import tfface
+        >>> embedder = tfface.load_embedder("student/lfw-distilled")  # doctest: +SKIP
+        >>> tfface.defenses.apply(embedder, "jpeg:quality=75", "median").defense  # doctest: +SKIP
+        ('jpeg:quality=75,real=1', 'median:window=2')
     """
+    texts = [text for one in defenses for text in as_list(one)]
     if not texts:
         return embedder
     # It imports Keras: a command without a defense does not wait for that.

@@ -13,7 +13,8 @@ from tfface.utils.files import digest_of
 from tfface.utils.progress import progress
 
 if TYPE_CHECKING:
-    from tfface.attacks._attack import Attack, Victim
+    from tfface.attacks._attack import Attack
+    from tfface.attacks._victim import Victim
 
 ATTACKS = ("fgsm", "pgd")
 STEPS = 20

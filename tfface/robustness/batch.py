@@ -13,7 +13,8 @@ from tfface.robustness.rows import BATCH, TrialResults
 from tfface.robustness.trial import Trial
 
 if TYPE_CHECKING:
-    from tfface.attacks._attack import Attack, Victim
+    from tfface.attacks._attack import Attack
+    from tfface.attacks._victim import Victim
 
 _LEAST = float(np.finfo(np.float32).tiny)
 
@@ -182,12 +183,12 @@ def _attacked(trial: Trial, attack: "Attack", victim: "Victim", inputs: Inputs, 
     """What each of the trial's epsilons gives, or the search for the smallest."""
     from tfface.attacks import _norms
     from tfface.attacks._attack import run
-    from tfface.attacks._minimal import minimal_epsilon
+    from tfface.attacks._minimal import search_minimal
 
     given = (attack, victim, inputs.images, targets)
     judge, seed, keys = trial.context.judging.judge, trial.context.seed, inputs.keys
     if trial.minimal:
-        found = minimal_epsilon(*given, seed=seed, keys=keys, judge=judge, batch_size=BATCH)
+        found = search_minimal(*given, seed=seed, keys=keys, judge=judge, batch_size=BATCH)
         change = _norms.distance(found.images, inputs.images, attack.norm)
         return [(found.epsilon, found.images, found.success, victim.assess(found.images, targets)[1], change)]
     outcomes = [run(*given, epsilon, seed=seed, keys=keys, judge=judge) for epsilon in trial.epsilons]

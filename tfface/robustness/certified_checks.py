@@ -16,9 +16,9 @@ import tensorflow as tf
 from scipy import stats
 
 from tfface.attacks import _norms
-from tfface.attacks._attack import Victim, into_budget
-from tfface.attacks._batch import Batch
+from tfface.attacks._attack import into_budget
 from tfface.attacks._criteria import GOALS, Criterion
+from tfface.attacks._victim import Batch, Victim
 from tfface.attacks.pgd import PGD
 from tfface.errors import UserError
 from tfface.robustness.certified_pairs import Certified, Smoothed

@@ -16,7 +16,8 @@ from tfface.preprocessing.mtcnn import DETECTOR
 from tfface.utils.sending import fields_of
 
 if TYPE_CHECKING:
-    from tfface.attacks._attack import Attack, Victim
+    from tfface.attacks._attack import Attack
+    from tfface.attacks._victim import Victim
     from tfface.models._embedder import Embedder
     from tfface.training.head import Head
 
@@ -123,9 +124,9 @@ class Context:
         return self._victims[goal, surrogate]
 
     def _victim(self, goal: str, surrogate: bool) -> "Victim":
-        from tfface.attacks._attack import Victim
         from tfface.attacks._criteria import GOALS
         from tfface.attacks._transfer import resized
+        from tfface.attacks._victim import Victim
         from tfface.training.head import with_head
 
         model = self.embedder.model

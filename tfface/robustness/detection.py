@@ -19,7 +19,7 @@ from tfface.robustness.trial import Trial
 from tfface.utils.progress import progress
 
 if TYPE_CHECKING:
-    from tfface.attacks._attack import Victim
+    from tfface.attacks._victim import Victim
     from tfface.defenses._detection import Detector
 
 logger = logging.getLogger(__name__)
@@ -61,8 +61,8 @@ def detect(trial: Trial, watch: Watch) -> Metrics:
 
 
 def _detect(trial: Trial, watch: Watch) -> Metrics:
-    from tfface.attacks._attack import Victim
     from tfface.attacks._criteria import GOALS
+    from tfface.attacks._victim import Victim
     from tfface.defenses._detection import VIEWS, Detector, Evading
 
     context, goal = trial.context, trial.subjects.goal

@@ -19,7 +19,7 @@ from tfface.training.hardening import Hardening
 from tfface.training.validation import Validation
 
 if TYPE_CHECKING:
-    from tfface.attacks._attack import Victim
+    from tfface.attacks._victim import Victim
 
 PAIRS = 200
 """Of each kind that are attacked at every epoch, drawn once."""
@@ -93,8 +93,8 @@ class _UnderAttack:
 
     @cached_property
     def _victims(self) -> "dict[str, Victim]":
-        from tfface.attacks._attack import Victim
         from tfface.attacks._criteria import GOALS
+        from tfface.attacks._victim import Victim
         from tfface.training.input_gradient import with_fast_input_gradient
 
         network = with_fast_input_gradient(self.student)
