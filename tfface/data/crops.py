@@ -1,11 +1,12 @@
 """Faces found in a data set's photographs, and crops of them: in order as a `tf.data` pipeline, or by index."""
 
 import functools
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -13,16 +14,19 @@ import pyarrow as pa
 from tfface.augmentation.corruptions import Corruption
 from tfface.augmentation.levels import key_number
 from tfface.data.dataset import FaceDataset
+from tfface.data.pairs import Pairs
 from tfface.distributed.executor import LOCAL, Executor
 from tfface.distributed.rows import RowJob, Save, fill
 from tfface.errors import ImageError, UserError
 from tfface.preprocessing import mtcnn
-from tfface.preprocessing.images import Recipe, crop_resize, decode
+from tfface.preprocessing.images import Recipe, crop_resize, decode, recipe
 from tfface.preprocessing.photographs import NO_FACE, crop_photograph
 from tfface.utils.cache import Range, Store
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+logger = logging.getLogger(__name__)
 
 NO_BOX = "the data set gives no face box for it"
 _SHARD_ROWS = 256
@@ -161,6 +165,34 @@ class Crops:
     @functools.cached_property
     def _boxes(self) -> Sequence[np.ndarray | str] | None:
         return face_boxes(self.dataset, self.recipe)
+
+
+class ModelInput(Protocol):
+    """Model input that crops are made for: a preset of `tfface.models`."""
+
+    @property
+    def input_size(self) -> int: ...
+
+    @property
+    def recipe(self) -> str: ...
+
+
+def crop_pairs(
+    dataset: FaceDataset, pairs: Pairs, preset: ModelInput, recipe_name: str | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Crop the photographs of pairs; see `SampledPairs.crops`."""
+    chosen = recipe(recipe_name or dataset.own_recipe or preset.recipe)
+    indices, place = np.unique(np.concatenate([pairs.first, pairs.second]), return_inverse=True)
+    images, reasons = Crops(dataset, chosen, preset.input_size)(indices)
+    failed = {dataset.keys[index]: reason for index, reason in zip(indices, reasons, strict=True) if reason}
+    for key, reason in failed.items():
+        logger.warning(f"{key} {reason}: its pairs are left out")
+    usable = np.array([not reason for reason in reasons])[place.reshape(2, -1)]
+    kept = place.reshape(2, -1)[:, usable.all(axis=0)]
+    if not kept.shape[1]:
+        key, reason = next(iter(failed.items()))
+        raise UserError(f"none of the {len(pairs)} pairs can be used; the first photograph that fails: {key} {reason}")
+    return images[kept[0]], images[kept[1]]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfface.data.pairs import Pairs, read_pairs_file
+from tfface.data.pairs import Pairs, SampledPairs, read_pairs_file, sample_all_pairs
 from tfface.errors import UserError
 from tfface.utils.files import digest_of
 from tfface.utils.sending import fields_of
@@ -121,6 +121,29 @@ class FaceDataset(abc.ABC):
             UserError: the data set has no such list, or it is not at hand.
         """
         raise UserError(f"{self.name} has no pair list {name!r}: it publishes none; give a pairs file of your own")
+
+    def sample_pairs(self, count: int, *, genuine: bool = True, seed: int = 0) -> SampledPairs:
+        """Draw pairs of photographs at random.
+
+        Args:
+            count: number of pairs; all of them if there are fewer.
+            genuine: pairs of one person (True), or of two people.
+            seed: random seed.
+
+        Raises:
+            UserError: `count` is below 1, or the data set has no such pair.
+
+        Example:
+            >>> pairs = faces.sample_pairs(16, genuine=True, seed=0)  # doctest: +SKIP
+            >>> images, references = pairs.crops(embedder)  # doctest: +SKIP
+        """
+        if count < 1:
+            raise UserError(f"`count` is {count}: give 1 or more", parameter="count")
+        drawn = sample_all_pairs(self, count, genuine=genuine, seed=seed)
+        if not len(drawn):
+            kind = "genuine pair: no person has two photographs" if genuine else "impostor pair: it shows one person"
+            raise UserError(f"{self.name} has no {kind}")
+        return SampledPairs(**vars(drawn), dataset=self)
 
     @abc.abstractmethod
     def take(self, indices: np.ndarray, label: str) -> "FaceDataset":

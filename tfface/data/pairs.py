@@ -1,11 +1,12 @@
 """Lists about a data set's images: pairs to compare, and groups of people."""
 
 import csv
+import importlib
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -62,6 +63,85 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.first)
+
+    def sample(self, count: int, *, genuine: bool, seed: int) -> "Pairs":
+        """Draw pairs of one kind at random, in the order of the list; all of them if there are no more than `count`."""
+        places = np.flatnonzero(self.same == genuine)
+        if count < len(places):
+            places = np.sort(np.random.default_rng(seed).choice(places, count, replace=False))
+        return Pairs(self.name, self.first[places], self.second[places], self.same[places], self.fold[places])
+
+
+class PresetEmbedder(Protocol):
+    """Embedder with its preset."""
+
+    @property
+    def preset(self) -> Any: ...
+
+
+@dataclass(frozen=True, eq=False)
+class SampledPairs(Pairs):
+    """Pairs of a data set, with access to its photographs.
+
+    Attributes:
+        dataset: the data set.
+    """
+
+    dataset: Images = field(repr=False)
+
+    def crops(self, embedder: PresetEmbedder, recipe: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Read the photographs of both sides, cropped as the embedder takes them.
+
+        A pair of which a photograph cannot be read, or has no face where the recipe needs one, is left out of both
+        arrays, and logged.
+
+        Args:
+            embedder: model whose input size and crop recipe are taken.
+            recipe: another crop recipe; the data set's own by default, or the preset's.
+
+        Returns:
+            Images and references, both float32 (N, H, W, 3) in [0, 1].
+
+        Raises:
+            UserError: no pair is left, or the recipe does not fit the data set.
+        """
+        # By name, since crops are made of data sets and pairs are part of them.
+        crop_pairs = importlib.import_module("tfface.data.crops").crop_pairs
+        images, references = crop_pairs(self.dataset, self, embedder.preset, recipe)
+        return images, references
+
+
+ALL_PAIRS = "all-pairs"
+
+
+def sample_all_pairs(images: Images, count: int, *, genuine: bool, seed: int) -> Pairs:
+    """Draw pairs of one kind at random from all pairs of a data set, without listing them.
+
+    Pairs have ranks, and ranks are drawn. The order within a pair is drawn too.
+
+    Args:
+        images: the data set.
+        count: number of pairs; all of them if there are fewer.
+        genuine: pairs of one person, or of two.
+        seed: random seed.
+    """
+    people = np.unique(np.array(images.identities), return_inverse=True)[1]
+    order = np.argsort(people, kind="stable")
+    # In this order, a photograph's genuine partners follow it up to its person's end; from there on all are impostors.
+    ends = np.searchsorted(people[order], people[order], side="right")
+    places = np.arange(len(order))
+    starts = places + 1 if genuine else ends
+    until = np.cumsum((ends if genuine else len(order)) - starts)
+    total = int(until[-1]) if len(until) else 0
+    random = np.random.default_rng(seed)
+    ranks = random.choice(total, min(count, total), replace=False) if total else np.zeros(0, np.int64)
+    first = np.searchsorted(until, ranks, side="right")
+    before = np.concatenate([[0], until])[first]
+    both = order[np.stack([first, starts[first] + ranks - before], axis=1)].reshape(-1, 2)
+    # Otherwise the first one would always be the earlier in the order of names.
+    both = np.where(random.random((len(both), 1)) < 0.5, both, both[:, ::-1])
+    zeros = np.zeros(len(both), np.int64)
+    return Pairs(ALL_PAIRS, both[:, 0], both[:, 1], np.full(len(both), genuine), zeros)
 
 
 def read_pairs_file(path: str | Path, dataset: Images) -> Pairs:
