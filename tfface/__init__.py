@@ -12,6 +12,7 @@ _NAMES = {
     "evaluate": "tfface.evaluation.evaluate",
     "load_dataset": "tfface.data.catalogue",
     "load_embedder": "tfface.models._embedder",
+    "retrain": "tfface.paper.retrain",
     "verify": "tfface.evaluation.verify",
     "write_report": "tfface.report.page",
     "criteria": "tfface.attacks._criteria:*",

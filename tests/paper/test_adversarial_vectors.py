@@ -9,8 +9,8 @@ from tfface.attacks._attack import run
 from tfface.attacks.fgsm import FGSM
 from tfface.attacks.pgd import PGD
 from tfface.models._embedder import Embedder
-from tfface.paper import adversarial_vectors as tested
-from tfface.paper.adversarial_vectors import adversarial_vectors, attack_record, attacked_images, fgsm_images
+from tfface.paper import retraining_data as tested
+from tfface.paper.retraining_data import adversarial_vectors, attack_record, attacked_images, fgsm_images
 from tfface.training.head import HeadSettings, train_head
 
 EPSILONS = (0.02, 0.0, 0.2)

@@ -9,7 +9,7 @@ from tfface.data import FolderFaces, Pairs
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings
 from tfface.paper import open_set as tested
-from tfface.paper.open_set import as_embedding, transfer_claim, unseen_people, verify
+from tfface.paper.open_set import as_embedding, strangers, transfer_claim, verify
 from tfface.preprocessing.images import recipe
 from tfface.training.head import Head
 
@@ -46,7 +46,7 @@ def lfw() -> Listed:
 
 def test_pairs_of_the_heads_people_are_left_out():
     """Of the eight pairs of the two folds three show b."""
-    unseen = unseen_people(lfw(), ("b", "g"))
+    unseen = strangers(lfw(), ("b", "g"))
     pairs = unseen.split.heldout_pairs
     assert (len(pairs), unseen.left_out) == (5, 3)
     assert list(zip(pairs.first, pairs.second, pairs.fold, strict=True)) == [
@@ -57,12 +57,12 @@ def test_pairs_of_the_heads_people_are_left_out():
 
 
 def test_a_list_that_is_not_at_hand():
-    unseen = unseen_people(listed(LFW, "lfw/deepfunneled"), ("b",))
+    unseen = strangers(listed(LFW, "lfw/deepfunneled"), ("b",))
     assert (unseen.split, unseen.rule) == (None, "View 2's pairs cannot be had: no list at hand")
 
 
 def test_elsewhere_all_others():
-    unseen = unseen_people(listed({"a": 4, "b": 2, "c": 1}), ("a",))
+    unseen = strangers(listed({"a": 4, "b": 2, "c": 1}), ("a",))
     assert unseen.split.heldout.tolist() == [4, 5, 6]
     assert unseen.rule == "all pairs of the 2 other people of listed"
 
@@ -70,7 +70,7 @@ def test_elsewhere_all_others():
 @pytest.mark.parametrize("counts", [{"a": 9}, {"a": 9, "b": 4}, {"a": 9, "b": 1, "c": 1}])
 def test_nobody_is_left(counts, tiny_embedder):
     dataset = listed(counts)
-    unseen = unseen_people(dataset, ("a",))
+    unseen = strangers(dataset, ("a",))
     assert unseen.split is None and unseen.rule.startswith("nobody is left: listed has no two other people")
     found = verify(dataset, tiny_embedder, WHOLE, {}, unseen)
     assert found == {"pairs": unseen.rule, "count": 0}
@@ -80,7 +80,7 @@ def test_nobody_is_left(counts, tiny_embedder):
 
 def test_too_many_to_embed(monkeypatch):
     monkeypatch.setattr(tested, "MOST_MEASURED", 6)
-    assert "more than 6 photographs" in unseen_people(listed({"a": 4, "b": 2, "c": 1}), ("a",)).rule
+    assert "more than 6 photographs" in strangers(listed({"a": 4, "b": 2, "c": 1}), ("a",)).rule
 
 
 def test_a_linear_heads_logits_are_the_embedding():
@@ -109,7 +109,7 @@ def test_the_base_beside_heads(tiny_embedder, monkeypatch):
     blind = Head(("p",), ((np.array([[1], [0]], np.float32), np.zeros(1, np.float32)),), {})
     same = Head(("p", "q"), ((np.eye(2, dtype=np.float32), np.zeros(2, np.float32)),), {})
     dataset = lfw()
-    unseen = unseen_people(dataset, ("g",))
+    unseen = strangers(dataset, ("g",))
     found = verify(dataset, tiny_embedder, WHOLE, {"old_head": same, "new_head": blind}, unseen)
     assert (found["count"], found["genuine"], found["impostor"], found["left_out"]) == (8, 4, 4, 0)
     assert found["base"]["accuracy"] == found["old_head"]["accuracy"] == 1

@@ -8,8 +8,8 @@ import pytest
 
 from tfface.errors import UserError
 from tfface.paper import retraining
-from tfface.paper.retraining import RetrainingConfig, begin, retrain
-from tfface.paper.retraining_results import SETS, entry, judge
+from tfface.paper.retrain import SETS, entry, judge
+from tfface.paper.retraining import RetrainingConfig, prepare, train_rounds
 from tfface.paper.table2 import saved_head
 from tfface.preprocessing.images import recipe
 from tfface.training import head as head_module
@@ -26,8 +26,8 @@ def short_training(monkeypatch):
 
 
 def made(plan, faces, embedder):
-    start = begin(plan, faces, embedder, WHOLE)
-    retrained = retrain(plan, start)
+    start = prepare(plan, faces, embedder, WHOLE)
+    retrained = train_rounds(plan, start)
     return start, retrained, entry(plan, start, retrained, *judge(plan, start, retrained))
 
 
@@ -57,8 +57,8 @@ def test_no_test_photograph_is_in_the_training_in_any_form(faces, tiny_embedder,
     monkeypatch.setattr(
         retraining, "adversarial_vectors", lambda *given, **named: attacked.append(given[1]) or real(*given, **named)
     )
-    start = begin(PLAN, faces, tiny_embedder, WHOLE)
-    retrain(PLAN, start)
+    start = prepare(PLAN, faces, tiny_embedder, WHOLE)
+    train_rounds(PLAN, start)
     used = [start.data.train, start.data.copies, start.aimed, *attacked]
     assert len(attacked) == 1
     assert not set(np.concatenate(used).tolist()) & set(start.data.test.tolist())
@@ -68,7 +68,7 @@ def test_the_share_takes_some_or_repeats_all(faces, tiny_embedder):
     """Of 36 others: a fifth of all is 9; three quarters are 108, each of the 36 three times; none is none."""
     for share, count in ((0.2, 9), (0.75, 108), (0.0, 0)):
         plan = dataclasses.replace(PLAN, adversarial_share=share)
-        found = retrain(plan, begin(plan, faces, tiny_embedder, WHOLE))
+        found = train_rounds(plan, prepare(plan, faces, tiny_embedder, WHOLE))
         assert (found.adversarial, found.made) == (count, 36 if share else 0)
     others = retraining._chosen(dataclasses.replace(PLAN, adversarial_share=0.75), 36, 36)
     assert np.unique(others, return_counts=True)[1].tolist() == [3] * 36
@@ -76,8 +76,8 @@ def test_the_share_takes_some_or_repeats_all(faces, tiny_embedder):
 
 def test_each_round_attacks_the_newest_head(faces, tiny_embedder):
     plan = dataclasses.replace(PLAN, rounds=2)
-    start = begin(plan, faces, tiny_embedder, WHOLE)
-    once, twice = retrain(PLAN, start), retrain(plan, start)
+    start = prepare(plan, faces, tiny_embedder, WHOLE)
+    once, twice = train_rounds(PLAN, start), train_rounds(plan, start)
     assert (once.made, twice.made) == (36, 72)
     assert once.head.facts["retraining"]["attacked_heads"] == [start.old.sha256]
     assert twice.head.facts["retraining"]["attacked_heads"] == [start.old.sha256, once.head.sha256]
@@ -90,14 +90,14 @@ def test_a_saved_head_is_the_old_one(faces, tiny_embedder, tmp_path):
     head, data = saved_head(tmp_path / "head.npz", faces, tiny_embedder, WHOLE)
     assert len(head.weights) == 2
     assert data.test.tolist() == start.data.test.tolist()
-    plan = RetrainingConfig(epsilons=(0.1,), head_file=tmp_path / "head.npz")
+    plan = RetrainingConfig(epsilons=(0.1,), head=tmp_path / "head.npz")
     again, third, metrics = made(plan, faces, tiny_embedder)
     assert again.old.sha256 == head.sha256 and third.head.sha256 != head.sha256
     assert (metrics["hidden"], again.data.people) == (8, start.data.people)
 
 
 def test_photographs_that_fail_are_in_no_set(many_faces, faces, tiny_embedder):
-    start = begin(PLAN, faces, tiny_embedder, WHOLE)
+    start = prepare(PLAN, faces, tiny_embedder, WHOLE)
     for index in (start.data.train[0], start.data.test[0]):
         (many_faces / faces.keys[index]).write_bytes(b"no image")
     again = dataclasses.replace(faces, version="with two broken")
@@ -116,7 +116,7 @@ def test_no_test_photograph_can_be_cropped(faces, tiny_embedder, monkeypatch):
     broken = dataclasses.replace(found[1], test_ok=np.zeros(6, bool))
     monkeypatch.setattr(retraining, "trained_head", lambda *_: (found[0], broken))
     with pytest.raises(UserError, match="none of the 6 test photographs can be cropped by whole"):
-        begin(PLAN, faces, tiny_embedder, WHOLE)
+        prepare(PLAN, faces, tiny_embedder, WHOLE)
 
 
 class Killed(BaseException):
@@ -150,14 +150,14 @@ def test_a_killed_run_ends_equal(faces, tiny_embedder, monkeypatch, last, cache,
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"adversarial_share": 1.0}, "--adversarial-share 1 is outside 0"),
-        ({"adversarial_share": -0.1}, "--adversarial-share -0.1"),
-        ({"adversarial_share": float("nan")}, "--adversarial-share nan"),
-        ({"epsilons": (0.1, 1.5)}, "--epsilon 0.1, 1.5: give budgets from 0 to 1"),
-        ({"epsilons": ()}, "--epsilon"),
-        ({"head_file": "head.npz", "photographs": 9}, "leave out --photographs, or --head"),
-        ({"head_file": "head.npz", "hidden": 9}, "leave out --hidden, or --head"),
-        ({"head_file": "head.npz", "validate": True}, "leave out --validate, or --head"),
+        ({"adversarial_share": 1.0}, "`adversarial_share` 1 is outside 0"),
+        ({"adversarial_share": -0.1}, "`adversarial_share` -0.1"),
+        ({"adversarial_share": float("nan")}, "`adversarial_share` nan"),
+        ({"epsilons": (0.1, 1.5)}, "`epsilons` 0.1, 1.5: give budgets from 0 to 1"),
+        ({"epsilons": ()}, "`epsilons`"),
+        ({"head": "head.npz", "photographs": 9}, "leave out `photographs`, or `head`"),
+        ({"head": "head.npz", "hidden": 9}, "leave out `hidden`, or `head`"),
+        ({"head": "head.npz", "validate": True}, "leave out `validate`, or `head`"),
     ],
 )
 def test_what_cannot_be_asked_for(options, said):
@@ -168,10 +168,10 @@ def test_what_cannot_be_asked_for(options, said):
 
 def test_settings_decide_the_head_that_is_kept(faces, tiny_embedder):
     """Another seed, share or number of copies is another entry of the cache."""
-    start = begin(PLAN, faces, tiny_embedder, WHOLE)
-    shas = {retrain(dataclasses.replace(PLAN, **change), start).head.sha256 for change in ({}, {"seed": 1})}
-    shas |= {retrain(dataclasses.replace(PLAN, adversarial_share=0.3), start).head.sha256}
+    start = prepare(PLAN, faces, tiny_embedder, WHOLE)
+    shas = {train_rounds(dataclasses.replace(PLAN, **change), start).head.sha256 for change in ({}, {"seed": 1})}
+    shas |= {train_rounds(dataclasses.replace(PLAN, adversarial_share=0.3), start).head.sha256}
     fewer = dataclasses.replace(PLAN, copies=0)
-    shas |= {retrain(fewer, begin(fewer, faces, tiny_embedder, WHOLE)).head.sha256}
+    shas |= {train_rounds(fewer, prepare(fewer, faces, tiny_embedder, WHOLE)).head.sha256}
     assert len(shas) == 4
     assert isinstance(start.data, HeadData)

@@ -59,7 +59,7 @@ def test_settings_are_chosen_without_the_test_photographs():
     assert by_person(dataset, inner, inner.test) == [3, 2]
     assert by_person(dataset, inner, inner.copies) == [0, 5]
     small = listed({"a": 16, "b": 4, "c": 9})
-    with pytest.raises(UserError, match="--validate splits training photographs once more"):
+    with pytest.raises(UserError, match="`validate` splits training photographs once more"):
         validation_part(small, choose_photographs(small))
 
 

@@ -5,8 +5,10 @@ import copy
 import cv2
 import pytest
 
+from tfface.cli._output import show
+from tfface.report.evaluation_plots import save_figure
 from tfface.report.retraining_plots import plot_retraining
-from tfface.report.retraining_tables import print_retraining, title
+from tfface.report.retraining_tables import retraining_tables, title
 
 
 def rate(errors: int, images: int = 200) -> dict:
@@ -82,7 +84,7 @@ METRICS = {
 
 
 def test_every_set_before_and_after_and_at_each_epsilon(capsys):
-    print_retraining(METRICS)
+    show(retraining_tables(METRICS))
     rows = [[cell.strip() for cell in line.strip("│ ").split("│")] for line in capsys.readouterr().out.splitlines()]
     for row in (
         ["Ann [red] Ames", "1,234", "411", "0", "77", "987", "hard"],
@@ -99,9 +101,9 @@ def test_every_set_before_and_after_and_at_each_epsilon(capsys):
 
 
 def test_strangers_are_told_of_where_there_are_any(capsys):
-    print_retraining(METRICS)
+    show(retraining_tables(METRICS))
     assert "598 genuine, 598 impostor, 4 left out" in capsys.readouterr().out
-    print_retraining({**METRICS, "verification": {"pairs": "nobody is left", "count": 0}})
+    show(retraining_tables({**METRICS, "verification": {"pairs": "nobody is left", "count": 0}}))
     assert "Strangers" not in capsys.readouterr().out
 
 
@@ -112,7 +114,7 @@ def test_what_a_reader_must_know(capsys):
     assert title(METRICS).endswith("50% adversarial, 1 round")
     other = title({**METRICS, "hidden": 64, "rounds": 2})
     assert "(a hidden layer of 64)" in other and other.endswith("2 rounds")
-    print_retraining(METRICS)
+    show(retraining_tables(METRICS))
     assert capsys.readouterr().out.splitlines()[-1] == "Note: read with care"
 
 
@@ -120,10 +122,10 @@ def test_what_a_reader_must_know(capsys):
 def test_the_picture(tmp_path, epsilons):
     """Its bars follow the numbers: with other errors it is another picture of the same size."""
     metrics = {**METRICS, "per_epsilon": METRICS["per_epsilon"][:epsilons]}
-    plot_retraining(tmp_path / "a.png", metrics)
+    save_figure(plot_retraining(metrics), tmp_path / "a.png")
     changed = copy.deepcopy(metrics)
     changed["after"]["clean"] = rate(100)
-    plot_retraining(tmp_path / "b.png", changed)
+    save_figure(plot_retraining(changed), tmp_path / "b.png")
     first, second = (cv2.imread(str(tmp_path / name)) for name in ("a.png", "b.png"))
     assert first.shape == second.shape and min(first.shape[:2]) > 300
     assert (first != second).any()

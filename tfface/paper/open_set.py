@@ -1,7 +1,7 @@
-"""Whether what a head has learned helps to verify people whom it has not seen.
+"""Open-set check: verification of strangers, people whom a head was not trained on.
 
-The head's last layer but one (or, of a linear head, its logits) is taken for an embedding and judged beside the
-base's own, on pairs in which none of the head's people appears.
+The head's last layer but one (or, of a linear head, its logits) serves as an embedding and is judged beside the base's
+own, on pairs in which none of the head's people appears.
 """
 
 import dataclasses
@@ -30,12 +30,12 @@ CLAIM = "what the new head learned helps with people it has not seen"
 
 
 @dataclass(frozen=True, eq=False)
-class Unseen:
-    """The photographs, or pairs, of people whom a head does not know.
+class Strangers:
+    """Photographs or pairs of people whom a head was not trained on.
 
     Attributes:
-        rule: what is judged, or why nothing is.
-        split: its held-out part is judged; None: nothing is.
+        rule: the pairs that are judged, or the reason why there are none.
+        split: its held-out part is judged; None where there are no pairs.
         left_out: published pairs that show one of the head's people.
     """
 
@@ -44,46 +44,51 @@ class Unseen:
     left_out: int = 0
 
 
-def unseen_people(dataset: FaceDataset, known: tuple[str, ...]) -> Unseen:
-    """LFW's pairs of folds 9 and 10 without the known people; of other data sets all photographs of others.
+def strangers(dataset: FaceDataset, known: tuple[str, ...]) -> Strangers:
+    """Choose LFW's pairs of folds 9 and 10 without the known people; of other data sets all photographs of others.
 
     Args:
-        dataset: whose people.
-        known: who is left out.
+        dataset: the photographs.
+        known: people to leave out.
     """
-    strangers = ~np.isin(np.array(dataset.identities), known)
+    others = ~np.isin(np.array(dataset.identities), known)
     if dataset.name.split("/")[0] == "lfw":
         try:
-            return _of_folds(split_people(dataset), strangers)
+            return _of_folds(split_people(dataset), others)
         except UserError as error:
-            return Unseen(f"View 2's pairs cannot be had: {error}")
-    people, counts = np.unique(np.array(dataset.identities)[strangers], return_counts=True)
+            return Strangers(f"View 2's pairs cannot be had: {error}")
+    people, counts = np.unique(np.array(dataset.identities)[others], return_counts=True)
     if len(people) < 2 or counts.max() < 2:
-        return Unseen(f"nobody is left: {dataset.name} has no two other people, one of them with two photographs")
+        return Strangers(f"nobody is left: {dataset.name} has no two other people, one of them with two photographs")
     if len(dataset) > MOST_MEASURED:
-        return Unseen(f"{dataset.name} has more than {MOST_MEASURED:,} photographs: too many to embed for this alone")
+        return Strangers(
+            f"{dataset.name} has more than {MOST_MEASURED:,} photographs: too many to embed for this alone"
+        )
     none, rule = np.zeros(0, np.int64), f"all pairs of the {len(people)} other people of {dataset.name}"
-    return Unseen(rule, Split(none, none, np.flatnonzero(strangers), rule, ""))
+    return Strangers(rule, Split(none, none, np.flatnonzero(others), rule, ""))
 
 
-def _of_folds(split: Split, strangers: np.ndarray) -> Unseen:
+def _of_folds(split: Split, others: np.ndarray) -> Strangers:
     pairs = split.heldout_pairs
     assert pairs is not None, "LFW has them"
-    kept = strangers[pairs.first] & strangers[pairs.second]
+    left = others[pairs.first] & others[pairs.second]
     free = Pairs(
         f"{pairs.name}-without-the-head's-people",
-        *(getattr(pairs, name)[kept] for name in ("first", "second", "same", "fold")),
+        *(getattr(pairs, name)[left] for name in ("first", "second", "same", "fold")),
     )
     rule = "the pairs of LFW View 2's folds 9 and 10 that show nobody of the head"
-    return Unseen(rule, dataclasses.replace(split, heldout_pairs=free), int((~kept).sum()))
+    return Strangers(rule, dataclasses.replace(split, heldout_pairs=free), int((~left).sum()))
 
 
 def as_embedding(head: Head, vectors: np.ndarray) -> np.ndarray:
-    """(N, H) unit vectors: the hidden layer's values, or the logits of a linear head.
+    """Return the hidden layer's values, or the logits of a linear head, as an embedding.
 
     Args:
-        head: on embeddings of length D.
-        vectors: (N, D) of the base.
+        head: head on embeddings of length D.
+        vectors: (N, D) embeddings of the base.
+
+    Returns:
+        (N, H) unit vectors.
     """
     if len(head.weights) > 1:
         head = dataclasses.replace(head, weights=head.weights[:-1])
@@ -98,19 +103,19 @@ def verify(
     embedder: "Embedder",
     recipe: Recipe,
     heads: Mapping[str, Head],
-    unseen: Unseen,
+    unseen: Strangers,
     *,
     seed: int = 0,
 ) -> Metrics:
-    """Judges the base and heads on people whom the heads do not know.
+    """Judge the base and heads on people whom the heads were not trained on.
 
     Args:
-        dataset: whose photographs.
+        dataset: the photographs.
         embedder: the base.
-        recipe: how photographs are cropped.
-        heads: by name.
+        recipe: crop recipe.
+        heads: name to head.
         unseen: the pairs.
-        seed: of the split of the people into halves, where there are no folds.
+        seed: random seed of the split of the people into halves, where there are no folds.
     """
     if unseen.split is None:
         return {"pairs": unseen.rule, "count": 0}
@@ -144,7 +149,7 @@ def _judged(dataset: FaceDataset, embeddings: Embeddings, preset: "Preset", spli
 
 
 def transfer_claim(verification: Metrics) -> Metrics:
-    """A row beside the paper's claims: whether the new head tells strangers apart better than the base."""
+    """Return a row beside the paper's claims: does the new head tell strangers apart better than the base?"""
     row = {"claim": CLAIM, "paper": None}
     if not verification["count"]:
         return {**row, "ours": f"not measured: {verification['pairs']}", "holds": None}

@@ -1,7 +1,7 @@
-"""A head retrained on clean, augmented and adversarial images, on a base that stays frozen.
+"""Steps of a retraining: the old head, the images of each kind, and the new head of each round.
 
-The paper's defence: *Facial Recognition Adversarial Methods and Defenses*. Photographs are split before any of
-them is augmented or attacked, so that no test photograph is in the training in any form.
+A head is retrained on clean, augmented and adversarial images, on a base that stays frozen. Photographs are split
+before any of them is augmented or attacked, so that no test photograph is in the training in any form.
 """
 
 import dataclasses
@@ -14,11 +14,13 @@ import numpy as np
 
 from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError
-from tfface.paper.adversarial_vectors import ATTACKS, adversarial_vectors, attack_record
 from tfface.paper.retraining_data import (
+    ATTACKS,
     CopyVectors,
     Hardness,
+    adversarial_vectors,
     aimed_copies,
+    attack_record,
     choose_photographs,
     embed_copies,
     mine_people,
@@ -34,69 +36,85 @@ from tfface.utils import registry
 if TYPE_CHECKING:
     from tfface.models._embedder import Embedder
 
-SHARE = 0.5
 _FORMAT = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetrainingConfig:
-    """What is asked for.
+    """Configuration of a retraining.
 
     Attributes:
-        attack: `fgsm`, the paper's, or `pgd`, in training and test.
-        epsilons: of the attack, in training and test.
-        adversarial_share: of what the new head is trained on.
-        rounds: how often the newest head is attacked and a newer one trained on what all rounds made.
-        copies: further augmented copies, for each training photograph on average.
-        hidden: units of a layer between, in the old head and the new; 0 for linear heads.
-        people: how many at most.
-        photographs: at most so many a person; None for all.
-        head_file: the old head, with its people and photographs; one is trained if None.
-        validate: judge on a part of the training photographs, to choose settings.
-        seed: of everything drawn at random.
+        people: number of people with most photographs; fewer where there are no more.
+        photographs: largest number of photographs a person; None for all.
+        head: file of the old head, with its people and photographs; one is trained if None.
+        attack: `fgsm`, the paper's, or `pgd` of 20 steps, in training and test.
+        epsilons: budgets of the attack, in training and test, on the scale of [0, 1].
+        adversarial_share: share of adversarial images among those that train the new head; from 0 to below 1.
+        rounds: how often the newest head is attacked and a newer one trained on the images of all rounds.
+        copies: further augmented copies for each training photograph, on average.
+        hidden: units of a hidden layer in both heads; 0 for linear heads.
+        validate: judge on a part of the training photographs instead, to choose hyperparameters.
+        recipe: crop recipe; the preset's by default, or `whole` where a data set holds crops.
+        manual_dir: folder of data set archives at hand.
+        seed: random seed.
+        offline: never touch a network.
 
     Raises:
-        UserError: a value out of range, or a head given together with what it decides itself.
+        UserError: a value is out of range, or contradicts the people and layers that `head` brings.
     """
 
-    epsilons: tuple[float, ...]
-    adversarial_share: float = SHARE
+    people: int = PEOPLE
+    photographs: int | None = None
+    head: str | Path | None = None
+    attack: str = "fgsm"
+    epsilons: Sequence[float] = (0.01, 0.015, 0.02)
+    adversarial_share: float = 0.5
     rounds: int = 1
     copies: int = 1
     hidden: int = 0
-    people: int = PEOPLE
-    photographs: int | None = None
-    head_file: Path | None = None
     validate: bool = False
-    attack: str = "fgsm"
+    recipe: str | None = None
+    manual_dir: str | Path | None = None
     seed: int = 0
+    offline: bool = False
 
     def __post_init__(self) -> None:
         if self.attack not in ATTACKS:
             raise registry.unknown("attack to retrain with", self.attack, list(ATTACKS))
         if not 0 <= self.adversarial_share < 1:
             raise UserError(
-                f"--adversarial-share {self.adversarial_share:g} is outside 0 (none) to below 1: there are clean "
-                "images to train on too"
+                f"`adversarial_share` {self.adversarial_share:g} is outside 0 (none) to below 1: there are clean "
+                "images to train on too",
+                parameter="adversarial_share",
             )
         if not self.epsilons or not all(0 <= epsilon <= 1 for epsilon in self.epsilons):
-            raise UserError(f"--epsilon {', '.join(map(str, self.epsilons))}: give budgets from 0 to 1")
-        given = {"--photographs": self.photographs is not None, "--people": self.people != PEOPLE}
-        given |= {"--validate": self.validate, "--hidden": bool(self.hidden)}
-        if self.head_file is not None and any(given.values()):
-            option = next(name for name, there in given.items() if there)
-            raise UserError(f"--head brings its own people, photographs and layers: leave out {option}, or --head")
+            budgets = ", ".join(map(str, self.epsilons))
+            raise UserError(f"`epsilons` {budgets}: give budgets from 0 to 1", parameter="epsilons")
+        self._check_least(people=2, photographs=4, rounds=1, copies=0, hidden=0)
+        given = {"photographs": self.photographs is not None, "people": self.people != PEOPLE}
+        given |= {"validate": self.validate, "hidden": bool(self.hidden)}
+        if self.head is not None and any(given.values()):
+            name = next(name for name, there in given.items() if there)
+            raise UserError(
+                f"`head` brings its own people, photographs and layers: leave out `{name}`, or `head`", parameter=name
+            )
+
+    def _check_least(self, **least: int) -> None:
+        for name, smallest in least.items():
+            value = getattr(self, name)
+            if value is not None and value < smallest:
+                raise UserError(f"`{name}` {value}: give at least {smallest}", parameter=name)
 
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """What a retraining begins with: the old head, all photographs and copies as embeddings.
+    """Old head of a retraining, and all photographs and copies as embeddings.
 
     Attributes:
-        setting: the model, the data, and the old head.
+        context: the model, the data, and the old head.
         data: the photographs; its copies trained the old head.
         vectors: embeddings of them.
-        hardness: on whom the base errs.
+        hardness: errors of the base by person.
         aimed: (C,) int, the training photograph of each further copy.
         copies: embeddings of these, and of a copy of each test photograph.
     """
@@ -110,17 +128,18 @@ class Start:
 
     @property
     def old(self) -> Head:
+        """The old head."""
         assert self.context.head is not None, "made with it"
         return self.context.head
 
     @property
     def settings(self) -> HeadSettings:
-        """Of the new head, which has the old head's layers."""
+        """Settings of the new head, which has the old head's layers."""
         first, *others = self.old.weights
         return HeadSettings(hidden=len(first[1]) if others else 0, seed=self.context.seed)
 
     def labels(self, photographs: np.ndarray) -> np.ndarray:
-        """(N,) int: who is on each, as the heads number them."""
+        """Return (N,) int, the person on each photograph as the heads number them."""
         return self.data.labels(self.context.dataset, photographs)
 
     @property
@@ -138,8 +157,8 @@ class Start:
 
 
 @dataclass(frozen=True, eq=False)
-class Retrained:
-    """The new head and how many images of each kind trained it.
+class NewHead:
+    """A retrained head and how many images of each kind trained it.
 
     Attributes:
         head: the new head.
@@ -156,71 +175,71 @@ class Retrained:
     made: int
 
 
-def begin(plan: RetrainingConfig, dataset: FaceDataset, embedder: "Embedder", recipe: Recipe) -> Start:
-    """Splits the photographs, trains or loads the old head, mines its people and makes the copies.
+def prepare(config: RetrainingConfig, dataset: FaceDataset, embedder: "Embedder", recipe: Recipe) -> Start:
+    """Split the photographs, train or load the old head, mine its people and make the copies.
 
     Raises:
         UserError: too few people, a head that does not fit, or photographs that cannot be used.
     """
-    if plan.head_file is not None:
-        head, data = saved_head(plan.head_file, dataset, embedder, recipe)
+    if config.head is not None:
+        head, data = saved_head(Path(config.head), dataset, embedder, recipe)
         vectors = embed_head_data(dataset, embedder, recipe, data)
     else:
-        data = choose_photographs(dataset, people=plan.people, photographs=plan.photographs, seed=plan.seed)
-        if plan.validate:
+        data = choose_photographs(dataset, people=config.people, photographs=config.photographs, seed=config.seed)
+        if config.validate:
             data = validation_part(dataset, data)
-        settings = HeadSettings(hidden=plan.hidden, seed=plan.seed)
+        settings = HeadSettings(hidden=config.hidden, seed=config.seed)
         head, vectors = trained_head(dataset, embedder, recipe, data, settings)
     if not vectors.test_ok.any():
         raise UserError(f"none of the {len(data.test)} test photographs can be cropped by {recipe.name}: take another")
-    hardness = mine_people(dataset, data, vectors, embedder.preset, seed=plan.seed)
-    aimed = aimed_copies(dataset, data, hardness.hard, copies=plan.copies, seed=plan.seed)
+    hardness = mine_people(dataset, data, vectors, embedder.preset, seed=config.seed)
+    aimed = aimed_copies(dataset, data, hardness.hard, copies=config.copies, seed=config.seed)
     copies = embed_copies(dataset, embedder, recipe, data, aimed)
-    context = Context(dataset, embedder, recipe, Judging(), plan.seed, head=head)
+    context = Context(dataset, embedder, recipe, Judging(), config.seed, head=head)
     return Start(context, data, vectors, hardness, aimed, copies)
 
 
-def retrain(plan: RetrainingConfig, start: Start) -> Retrained:
-    """Attacks the training photographs and trains a new head on them too, in so many rounds."""
-    if not plan.adversarial_share:
-        return _train(plan, start, [], [])
-    attacked, made = [start.old], [_attacked_training(plan, start, start.old, 1)]
-    found = _train(plan, start, attacked, made)
-    for number in range(2, plan.rounds + 1):
+def train_rounds(config: RetrainingConfig, start: Start) -> NewHead:
+    """Attack the training photographs and train a new head on them too, round by round."""
+    if not config.adversarial_share:
+        return _train(config, start, [], [])
+    attacked, made = [start.old], [_attacked_training(config, start, start.old, 1)]
+    found = _train(config, start, attacked, made)
+    for number in range(2, config.rounds + 1):
         attacked.append(found.head)
-        made.append(_attacked_training(plan, start, found.head, number))
-        found = _train(plan, start, attacked, made)
+        made.append(_attacked_training(config, start, found.head, number))
+        found = _train(config, start, attacked, made)
     return found
 
 
 def attacked_photographs(
-    plan: RetrainingConfig, start: Start, head: Head, photographs: np.ndarray, label: str
+    config: RetrainingConfig, start: Start, head: Head, photographs: np.ndarray, label: str
 ) -> np.ndarray:
-    """(N, E, D) embeddings of photographs after the plan's attack on a head."""
+    """Return (N, E, D) embeddings of photographs after the configured attack on a head."""
     context = start.context if head is start.old else dataclasses.replace(start.context, head=head)
     labels = start.labels(photographs)
-    return adversarial_vectors(context, photographs, labels, plan.epsilons, label=label, name=plan.attack)
+    return adversarial_vectors(context, photographs, labels, config.epsilons, label=label, name=config.attack)
 
 
-def _attacked_training(plan: RetrainingConfig, start: Start, head: Head, number: int) -> np.ndarray:
-    label = f"round {number} of {plan.rounds}: attacking the training photographs"
-    return attacked_photographs(plan, start, head, start.data.train, label)[start.vectors.train_ok]
+def _attacked_training(config: RetrainingConfig, start: Start, head: Head, number: int) -> np.ndarray:
+    label = f"round {number} of {config.rounds}: attacking the training photographs"
+    return attacked_photographs(config, start, head, start.data.train, label)[start.vectors.train_ok]
 
 
-def _train(plan: RetrainingConfig, start: Start, attacked: Sequence[Head], made: Sequence[np.ndarray]) -> Retrained:
-    """The head of a round, trained or taken from the cache.
+def _train(config: RetrainingConfig, start: Start, attacked: Sequence[Head], made: Sequence[np.ndarray]) -> NewHead:
+    """Train the head of a round, or take it from the cache.
 
     Args:
-        plan: what is asked for.
-        start: what there is.
-        attacked: the head that each round attacked.
-        made: of each round (T, E, D) embeddings of the attacked training photographs.
+        config: configuration of the retraining.
+        start: the old head and the data.
+        attacked: attacked head of each round.
+        made: (T, E, D) embeddings of the attacked training photographs, of each round.
     """
     clean, copies = start.clean, start.augmented
-    chosen = _chosen(plan, len(clean[0]) + len(copies[0]), sum(part[:, :, 0].size for part in made))
+    chosen = _chosen(config, len(clean[0]) + len(copies[0]), sum(part[:, :, 0].size for part in made))
     length = clean[0].shape[1]
     pool = np.concatenate([part.reshape(-1, length) for part in made]) if made else np.zeros((0, length), np.float32)
-    labels = np.tile(np.repeat(clean[1], len(plan.epsilons)), len(made))
+    labels = np.tile(np.repeat(clean[1], len(config.epsilons)), len(made))
 
     def examples() -> tuple[np.ndarray, np.ndarray]:
         return (
@@ -228,18 +247,18 @@ def _train(plan: RetrainingConfig, start: Start, attacked: Sequence[Head], made:
             np.concatenate([clean[1], copies[1], labels[chosen]]),
         )
 
-    head = kept_head(examples, start.data.people, facts=_facts(plan, start, attacked), settings=start.settings)
-    return Retrained(head, len(clean[0]), len(copies[0]), len(chosen), len(pool))
+    head = kept_head(examples, start.data.people, facts=_facts(config, start, attacked), settings=start.settings)
+    return NewHead(head, len(clean[0]), len(copies[0]), len(chosen), len(pool))
 
 
-def _chosen(plan: RetrainingConfig, others: int, made: int) -> np.ndarray:
-    """Which adversarial images are taken, so that they have their share: some of them, or all several times."""
-    count = round(plan.adversarial_share / (1 - plan.adversarial_share) * others) if made else 0
-    return np.resize(np.random.default_rng(plan.seed).permutation(made), count)
+def _chosen(config: RetrainingConfig, others: int, made: int) -> np.ndarray:
+    """Draw so many adversarial images that they have their share: some of them, or all several times."""
+    count = round(config.adversarial_share / (1 - config.adversarial_share) * others) if made else 0
+    return np.resize(np.random.default_rng(config.seed).permutation(made), count)
 
 
-def _facts(plan: RetrainingConfig, start: Start, attacked: Sequence[Head]) -> dict[str, Any]:
-    """What a later reader must know: the photographs as the old head's, so that `attack --head` finds them."""
+def _facts(config: RetrainingConfig, start: Start, attacked: Sequence[Head]) -> dict[str, Any]:
+    """Return the facts of the new head: photographs as the old head's, so that an attack on it finds them."""
     keys = start.context.dataset.keys
     return {
         **{name: value for name, value in start.old.facts.items() if name != "settings"},
@@ -247,10 +266,10 @@ def _facts(plan: RetrainingConfig, start: Start, attacked: Sequence[Head]) -> di
             "format": _FORMAT,
             "old_head": start.old.sha256,
             "copies": [keys[index] for index in start.aimed],
-            "attack": attack_record(plan.attack),
-            "epsilons": list(plan.epsilons),
+            "attack": attack_record(config.attack),
+            "epsilons": list(config.epsilons),
             "attacked_heads": [head.sha256 for head in attacked],
-            "adversarial_share": plan.adversarial_share,
-            "seed": plan.seed,
+            "adversarial_share": config.adversarial_share,
+            "seed": config.seed,
         },
     }

@@ -1,7 +1,6 @@
 """The picture of a retraining: error rates of the old head and the new on the four test sets."""
 
 import textwrap
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -12,19 +11,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from tfface.report.retraining_tables import sets, title
-from tfface.utils.files import atomic_write
 
 Metrics = dict[str, Any]
 _HEADS = (("old head", "#8d99ae"), ("new head", "#2a9d6f"))
 _WIDTH = 0.38
 
 
-def plot_retraining(target: Path, metrics: Metrics) -> None:
-    """Bars with 95% intervals: the four sets, and beside them the attacked ones at each epsilon.
+def plot_retraining(metrics: Metrics) -> plt.Figure:
+    """Draw bars with 95% intervals: the four sets, and beside them the attacked ones at each epsilon.
 
     Args:
-        target: the PNG's path.
-        metrics: the object that `metrics.json` holds.
+        metrics: as `metrics.json` holds them.
     """
     entries, calls = metrics["per_epsilon"], sets(metrics)
     groups = [
@@ -48,9 +45,7 @@ def plot_retraining(target: Path, metrics: Metrics) -> None:
     panels[0].set(ylim=(0, 1.1), ylabel="error rate")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.suptitle(textwrap.fill(f"{title(metrics)}. 95% intervals", 120), fontsize="medium")
-    with atomic_write(target) as temporary:
-        figure.savefig(temporary, dpi=120)
-    plt.close(figure)
+    return figure
 
 
 def _bars(axes: plt.Axes, group: list[tuple[str, Metrics, Metrics]]) -> None:

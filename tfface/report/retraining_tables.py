@@ -1,9 +1,10 @@
 """The tables of `retrain`, from the object that `metrics.json` holds."""
 
+import dataclasses
 from typing import Any
 
-from tfface.cli._output import print_table
 from tfface.report.evaluation_tables import interval, percent
+from tfface.utils.tables import Table
 
 Metrics = dict[str, Any]
 
@@ -11,7 +12,7 @@ _HOLDS = {True: "yes", False: "no", None: "-"}
 
 
 def sets(metrics: Metrics) -> dict[str, str]:
-    """How the test sets are called, in the order of tables and pictures."""
+    """Return the titles of the test sets, in the order of tables and pictures."""
     attack = metrics.get("attack", "fgsm").upper()
     return {
         "clean": "clean",
@@ -21,23 +22,25 @@ def sets(metrics: Metrics) -> dict[str, str]:
     }
 
 
-def print_retraining(metrics: Metrics) -> None:
-    """What trained the heads, the four test sets before and after, the claims, and strangers."""
-    _print_people(metrics)
-    _print_sets(metrics)
-    print_table(
-        ["claim: as measured", "holds"],
-        [[f"{row['claim']}: {row['ours']}", _HOLDS[row["holds"]]] for row in metrics["claims"]],
-        title="What the paper claims of retraining, and whether strangers gain by it",
-    )
+def retraining_tables(metrics: Metrics) -> list[Table]:
+    """Make the tables of a retraining: training images, test sets before and after, claims, and strangers."""
+    tables = [
+        *_training_tables(metrics),
+        _sets_table(metrics),
+        Table(
+            ["claim: as measured", "holds"],
+            [[f"{row['claim']}: {row['ours']}", _HOLDS[row["holds"]]] for row in metrics["claims"]],
+            title="What the paper claims of retraining, and whether strangers gain by it",
+        ),
+    ]
     if metrics["verification"]["count"]:
-        _print_verification(metrics["verification"])
-    for remark in metrics["remarks"]:
-        print(f"Note: {remark}")
+        tables.append(_verification_table(metrics["verification"]))
+    last = tables[-1]
+    return [*tables[:-1], dataclasses.replace(last, notes=[*last.notes, *metrics["remarks"]])]
 
 
 def title(metrics: Metrics) -> str:
-    """What was retrained and judged, in one line."""
+    """Return a line on the heads, the data and the training."""
     layers = f"a hidden layer of {metrics['hidden']}" if metrics["hidden"] else "linear"
     rounds = f"{metrics['rounds']} round{'s' * (metrics['rounds'] != 1)}"
     return (
@@ -47,7 +50,7 @@ def title(metrics: Metrics) -> str:
     )
 
 
-def _print_people(metrics: Metrics) -> None:
+def _training_tables(metrics: Metrics) -> list[Table]:
     rows = [
         [
             person["person"],
@@ -57,18 +60,18 @@ def _print_people(metrics: Metrics) -> None:
         for person in metrics["people"]
     ]
     columns = ["person", "to train", "to test", "copies, old head", "verification errors", "more copies, new head", ""]
-    print_table(columns, rows, title="Photographs; errors are wrong pairs among those to train")
     names = ("clean", "augmented", "adversarial")
-    print_table(
-        ["trained on", *names],
-        [
-            [f"{which} head", *(f"{metrics['train_images'][when][name]:,}" for name in names)]
-            for which, when in (("old", "before"), ("new", "after"))
-        ],
-    )
+    trained = [
+        [f"{which} head", *(f"{metrics['train_images'][when][name]:,}" for name in names)]
+        for which, when in (("old", "before"), ("new", "after"))
+    ]
+    return [
+        Table(columns, rows, title="Photographs; errors are wrong pairs among those to train"),
+        Table(["trained on", *names], trained),
+    ]
 
 
-def _print_sets(metrics: Metrics) -> None:
+def _sets_table(metrics: Metrics) -> Table:
     rows = []
     for name, called in sets(metrics).items():
         rows.append(_row(called, metrics["before"][name], metrics["after"][name]))
@@ -78,7 +81,7 @@ def _print_sets(metrics: Metrics) -> None:
                 for entry in metrics["per_epsilon"]
             ]
     columns = ["test set", "images", "error, old head", "95% interval", "error, new head", "95% interval"]
-    print_table(columns, rows, title=title(metrics))
+    return Table(columns, rows, title=title(metrics))
 
 
 def _row(called: str, before: Metrics, after: Metrics) -> list[str]:
@@ -86,7 +89,7 @@ def _row(called: str, before: Metrics, after: Metrics) -> list[str]:
     return [called, f"{before['images']:,}", *cells]
 
 
-def _print_verification(verification: Metrics) -> None:
+def _verification_table(verification: Metrics) -> Table:
     rows = []
     for name, called in (("base", "the base"), ("old_head", "old head"), ("new_head", "new head")):
         entry = verification[name]
@@ -100,13 +103,13 @@ def _print_verification(verification: Metrics) -> None:
                 percent(entry["eer"]),
             ]
         )
-    print_table(
+    left_out = f", {verification['left_out']:,} left out" if verification["left_out"] else ""
+    return Table(
         ["embedding", "values", "accuracy", "95% interval", "AUC", "EER"],
         rows,
         title="Strangers; a head's logits or hidden layer as an embedding",
-    )
-    left_out = f", {verification['left_out']:,} left out" if verification["left_out"] else ""
-    print(
-        f"Note: strangers are judged on {verification['pairs']}: {verification['genuine']:,} genuine, "
-        f"{verification['impostor']:,} impostor{left_out}"
+        notes=[
+            f"strangers are judged on {verification['pairs']}: {verification['genuine']:,} genuine, "
+            f"{verification['impostor']:,} impostor{left_out}"
+        ],
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tfface.metrics.intervals import wilson
-from tfface.paper.retraining_results import Wrong, claims, pooled, rate_entry
+from tfface.paper.retrain import Wrong, claims, pooled, rate_entry
 from tfface.training.head import Head
 
 
