@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tfface.distributed import cluster
-from tfface.distributed.cluster import executor_at, local_nodes
+from tfface.distributed.cluster import executor_at, local_workers
 from tfface.distributed.executor import LOCAL
 from tfface.errors import UserError
 
@@ -22,14 +22,14 @@ def test_none_is_this_process():
 
 
 def test_addresses():
-    assert [local_nodes(f"local:{count}") for count in (1, 3, 64)] == [1, 3, 64]
-    assert [local_nodes(each) for each in ("auto", "ray://head.example:10001", "10.0.0.1:6379")] == [0, 0, 0]
+    assert [local_workers(f"local:{count}") for count in (1, 3, 64)] == [1, 3, 64]
+    assert [local_workers(each) for each in ("auto", "ray://head.example:10001", "10.0.0.1:6379")] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("text", ["local:0", "local:65", "local:x", "local", "", "ray://", "host", "http://a:1", "a:b"])
 def test_what_is_no_address(text):
-    with pytest.raises(UserError, match=r"^--cluster .*: give auto, ray://HOST:PORT, HOST:PORT, or local:N"):
-        local_nodes(text)
+    with pytest.raises(UserError, match=r"^`cluster` .*: give auto, ray://HOST:PORT, HOST:PORT, or local:N"):
+        local_workers(text)
 
 
 def test_without_ray_one_line_says_what_to_install(monkeypatch, refused, tiny_faces):
@@ -66,9 +66,7 @@ def test_no_ray_on_this_machine(refused, tiny_faces, tmp_path, monkeypatch):
     # Another's may run here while this is tested.
     monkeypatch.setattr("ray._private.services.find_gcs_addresses", functools.cache(set))
     line = refused("evaluate", "--model", "student", "--dataset", tiny_faces, "--cluster", "auto")
-    assert (
-        line == "error: --cluster auto: no Ray runs on this machine: start it (ray start --head), or give its address"
-    )
+    assert line == "error: --cluster auto: no Ray runs on this machine: start it (ray start), or give its address"
 
 
 def test_another_version_of_ray_or_python():
@@ -79,32 +77,24 @@ def test_another_version_of_ray_or_python():
 @ray_is_here
 class TestChecks:
     def test_a_node_that_sees_another_cache(self, tmp_path):
-        from tfface.distributed import ray_checks
-
         with pytest.raises(UserError, match=r"^node 10.0.0.3 does not see .*: set TFFACE_CACHE to a folder that all"):
-            ray_checks._compare("10.0.0.3", ray_checks.look(str(tmp_path / "elsewhere"), "n"), tmp_path / "n")
+            cluster._compare("10.0.0.3", cluster.look(str(tmp_path / "elsewhere"), "n"), tmp_path / "n")
 
     def test_a_node_that_cannot_write(self, tmp_path):
-        from tfface.distributed import ray_checks
-
         (tmp_path / "driver").touch()
         (tmp_path / "n").mkdir()  # no file can be written there, not even by root
         with pytest.raises(UserError, match=r"^node 10.0.0.3 cannot write \(Is a directory\) .*: set TFFACE_CACHE"):
-            ray_checks._compare("10.0.0.3", ray_checks.look(str(tmp_path), "n"), tmp_path / "n")
+            cluster._compare("10.0.0.3", cluster.look(str(tmp_path), "n"), tmp_path / "n")
 
     def test_what_a_node_writes_must_be_seen_here(self, tmp_path):
-        from tfface.distributed import ray_checks
-
         (tmp_path / "driver").touch()
-        found = ray_checks.look(str(tmp_path), "n")
-        ray_checks._compare("10.0.0.3", found, tmp_path / "n")
+        found = cluster.look(str(tmp_path), "n")
+        cluster._compare("10.0.0.3", found, tmp_path / "n")
         with pytest.raises(UserError, match=r"^what node 10.0.0.3 writes into .* is not seen here"):
-            ray_checks._compare("10.0.0.3", found, tmp_path / "another")
+            cluster._compare("10.0.0.3", found, tmp_path / "another")
 
     def test_a_node_with_other_versions(self, tmp_path):
-        from tfface.distributed import ray_checks
-
         (tmp_path / "n").touch()
-        other = {**ray_checks.versions(), "tensorflow": "2.20.0"}
+        other = {**cluster.versions(), "tensorflow": "2.20.0"}
         with pytest.raises(UserError, match=r"^node 10.0.0.3 runs tensorflow 2\.20\.0, this machine 2\.\d+.*: install"):
-            ray_checks._compare("10.0.0.3", other, tmp_path / "n")
+            cluster._compare("10.0.0.3", other, tmp_path / "n")

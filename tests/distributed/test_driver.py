@@ -1,4 +1,4 @@
-"""A run on nodes of this machine whose driver is killed and started again: it ends as an undisturbed one does."""
+"""A run on workers of this machine whose driver is killed and started again: it ends as an undisturbed one does."""
 
 import json
 import os

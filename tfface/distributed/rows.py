@@ -1,4 +1,4 @@
-"""Filling a store's missing rows, here or on the workers of a cluster, and around rows that cannot be computed."""
+"""Missing rows of a store, computed here or on the workers of a cluster; rows that cannot be computed are left out."""
 
 import abc
 import itertools
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 _SECONDS_TO_SEE = 90
 MOST_GIVEN_UP = 100
-"""Rows that may be given up in one run; where more fail, something else is wrong than they."""
+"""Rows that may be given up in one run; where more fail, the fault is not theirs."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Piece:
 
     Attributes:
         parts: whole shards that follow on each other, or, in a trial, any range.
-        given_up: rows not to be touched, and why.
-        trial: only whether they can be computed is the question: nothing is kept.
+        given_up: rows to leave out, and why.
+        trial: only find out if they can be computed; nothing is saved.
     """
 
     parts: tuple[Range, ...]
@@ -43,12 +43,12 @@ Save = Callable[[Range, pa.Table], None]
 
 
 class RowJob(Job[Piece]):
-    """How the rows of a store are computed.
+    """Computation of the rows of a store.
 
     Attributes:
-        store: where they are kept; its folder is the same on all workers.
-        longest: shards that a worker is given at once at most.
-        separable: a row may be given up and the others go on.
+        store: the store; its folder is the same on all workers.
+        longest: most shards that a worker is given at once.
+        separable: a row may be given up while the others go on.
     """
 
     store: Store
@@ -61,38 +61,38 @@ class RowJob(Job[Piece]):
 
     @abc.abstractmethod
     def prepare(self) -> None:
-        """Loads what all rows need.
+        """Load what all rows need.
 
         Raises:
-            UserError: it is not to be had here.
+            UserError: it cannot be had here.
         """
 
     @abc.abstractmethod
     def compute(self, parts: Sequence[Range], given_up: Mapping[int, str], save: Save) -> Iterator[int]:
-        """Computes and saves each part; yields how many units are done, as they are."""
+        """Compute and save each part; yield how many units are done, as they are."""
 
     def units(self, part: Range) -> int:
-        """What a part counts for in the progress."""
+        """Return how many units of progress a part is."""
         return part[1] - part[0]
 
     def _piece(self, piece: Piece) -> Iterator[int]:
         if piece.trial:
             yield from self.compute(piece.parts, piece.given_up, _discard)
             return
-        # What a worker before this one did and could not report.
+        # A worker before this one may have done some and died before it could report them.
         parts = [part for part in piece.parts if not self.store.has(part)]
         yield sum(map(self.units, piece.parts)) - sum(map(self.units, parts))
         yield from self.compute(parts, piece.given_up, self.store.save)
 
 
 def fill(job: RowJob, *, label: str, unit: str = "images", executor: Executor = LOCAL) -> None:
-    """Computes what is missing in a job's store.
+    """Compute what is missing in a job's store.
 
     Args:
-        job: how.
-        label: what is being done, as a gerund.
-        unit: what is counted.
-        workers: who does it.
+        job: computation of the rows.
+        label: of the progress, as a gerund.
+        unit: of the progress.
+        executor: does the work.
 
     Raises:
         UserError: a worker lacks something, or rows fail that cannot be given up.
@@ -114,7 +114,7 @@ def fill(job: RowJob, *, label: str, unit: str = "images", executor: Executor = 
 
 
 def _await_all(store: Store) -> None:
-    """Waits until what other machines wrote is seen here: a network's file system may remember that it was absent."""
+    """Wait until files that other machines wrote are seen here: a network file system may remember them as absent."""
     deadline = time.monotonic() + _SECONDS_TO_SEE
     while store.missing() and time.monotonic() < deadline:
         os.listdir(store.folder)  # has it look again
@@ -122,7 +122,7 @@ def _await_all(store: Store) -> None:
 
 
 def _units(steps: Iterator[Step[Piece]], failed: list[Step[Piece]]) -> Iterator[int]:
-    """One by one what was done; what was given up goes to `failed`."""
+    """Yield once for each unit done; steps that were given up go to `failed`."""
     for step in steps:
         if step.error:
             failed.append(step)
@@ -130,12 +130,12 @@ def _units(steps: Iterator[Step[Piece]], failed: list[Step[Piece]]) -> Iterator[
 
 
 def pieces(missing: Sequence[Range], longest: int, together: int | None) -> Iterator[Piece]:
-    """Cuts work into pieces of neighbours: long ones first, single shards at the end, so that all end together.
+    """Cut work into pieces of neighbours: long ones first, single shards at the end, so that all end together.
 
     Args:
         missing: the shards, in order.
-        longest: shards in a piece at most.
-        together: who work at once; None: one does all, as one piece.
+        longest: most shards in a piece.
+        together: workers at once; None: one does all, as one piece.
     """
     start = 0
     while start < len(missing):
@@ -146,7 +146,7 @@ def pieces(missing: Sequence[Range], longest: int, together: int | None) -> Iter
 
 
 def _go_round(job: RowJob, failed: list[Step[Piece]], executor: Executor) -> None:
-    """Computes what failed: as it is, then without the rows that make it fail, which are found by halving."""
+    """Compute what failed: as it is, then without the rows that make it fail, which are found by halving."""
     parts = [part for step in failed for part in step.item.parts if not job.store.has(part)]
     failed = _still_failing(executor.run(job, [Piece((part,)) for part in parts], apart=True))
     if not failed:
@@ -168,7 +168,7 @@ def _still_failing(steps: Iterator[Step[Piece]]) -> list[Step[Piece]]:
 
 
 def _culprits(job: RowJob, parts: Sequence[Range], executor: Executor) -> dict[int, str]:
-    """Rows that fail by themselves, and how."""
+    """Find the rows that fail by themselves, and their errors."""
     found: dict[int, str] = {}
     suspects = list(parts)
     while suspects:
@@ -188,4 +188,4 @@ def _halves(part: Range) -> Iterator[Range]:
 
 
 def _discard(part: Range, table: pa.Table) -> None:
-    """Keeps nothing."""
+    """Save nothing."""

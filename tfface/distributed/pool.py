@@ -1,7 +1,12 @@
-"""The workers of a Ray cluster: actors that hold a model, one a node, and tasks that hold none, one a core."""
+"""Workers of a Ray cluster: actors that hold a model, one a node, and tasks that hold none, one a core.
 
+`Worker` and what it calls run in the processes of the cluster, all else in the process that hands out the work.
+"""
+
+import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,26 +15,26 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tfface.distributed.executor import Executor, Item, Job, Step
-from tfface.distributed.ray_worker import TaskResult, Worker, do_task
 from tfface.errors import UserError
+from tfface.utils import tensorflow_logs
 
 ITEM_RETRIES = 1
-"""How often Ray repeats an item whose process ended or that raised, before it is given up.
+"""Repeats of an item whose process ended or that raised, before it is given up.
 
 Few, since a process that holds a model takes long to start again; what is given up is tried anew, apart.
 """
 TASK_RETRIES = 3
 OPEN_RETRIES = 60
-"""Ray makes about one a second while it starts an actor's process again, or finds out that its node died."""
+"""About one a second, while Ray starts an actor's process again, or finds out that its node died."""
 
 
 class Pool(Executor):
-    """Ray's actors and tasks as workers."""
+    """Executor of Ray's actors and tasks."""
 
     def __init__(self, nodes: list[dict[str, Any]], environment: Mapping[str, str]) -> None:
         """
         Args:
-            nodes: alive and with cores, as `ray.nodes()` has them.
+            nodes: one for each worker, alive and with cores, as `ray.nodes()` has them.
             environment: variables that every worker sets.
         """
         self._nodes, self._environment = nodes, dict(environment)
@@ -96,14 +101,14 @@ class Pool(Executor):
                 yield Step(left.pop(reference), answer.units, answer.error)
 
     def _actor(self, node: dict[str, Any]) -> Any:
-        """An actor that starts again should its process end, and ends with its node: another node has its own."""
+        """Start an actor on a node: it starts again if its process ends, and ends with its node."""
         resources = node["Resources"]
         options = {
             "max_restarts": -1,
             "max_task_retries": ITEM_RETRIES,
             # It keeps no core from tasks, which run when it is idle, and may share a card with another run's.
             "num_cpus": 0,
-            "num_gpus": 0.5 if resources.get("GPU") else 0,
+            "num_gpus": min(0.5, resources.get("GPU", 0)),
             "scheduling_strategy": NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
         }
         created = ray.remote(Worker).options(**options)
@@ -112,7 +117,7 @@ class Pool(Executor):
 
 @dataclass(frozen=True)
 class _Answer:
-    """What Ray gives for an item: what was done, or why nothing; `ended`: not even the process lives."""
+    """Outcome of an item: units done, or an error; `ended`: the process that did it is gone."""
 
     units: int = 0
     error: str = ""
@@ -120,7 +125,7 @@ class _Answer:
 
 
 def _answer(reference: Any) -> _Answer:
-    """What became of an item.
+    """Return the outcome of an item.
 
     Raises:
         UserError: its worker lacks something.
@@ -135,3 +140,87 @@ def _answer(reference: Any) -> _Answer:
     if outcome.lacking:
         raise UserError(outcome.lacking)
     return _Answer(outcome.units)
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """Answer of a worker.
+
+    Attributes:
+        units: done.
+        lacking: what is missing on its node, so that no item can be done there; empty for nothing.
+    """
+
+    units: int = 0
+    lacking: str = ""
+
+
+class Worker:
+    """Process that holds one open job at a time.
+
+    It is the body of an actor where a job takes a whole node, else it lives in the process of tasks.
+    """
+
+    def __init__(self, node: str, environment: Mapping[str, str], cores: int) -> None:
+        """
+        Args:
+            node: its name for messages.
+            environment: variables to set, before anything heavy is imported.
+            cores: how many threads it may use.
+        """
+        self._node, self._job = node, ""
+        self._do: Callable[[Any], Iterator[int]] | None = None
+        os.environ.update(environment)
+        _limit_threads(cores)
+
+    def open(self, name: str, job: list[Any]) -> TaskResult:
+        """Open a job unless it is open.
+
+        Args:
+            name: of the job.
+            job: reference to it, in a list, so that it is fetched here, once, and not with every call.
+        """
+        if self._job == name:
+            return TaskResult()
+        try:
+            opened: Job[Any] = ray.get(job[0])
+            self._do, self._job = opened.open(), name
+        except UserError as error:
+            return TaskResult(lacking=f"node {self._node}: {error}")
+        return TaskResult()
+
+    def do(self, name: str, job: list[Any], item: Any) -> TaskResult:
+        """Do an item; Ray repeats it if it raises anything but a lack."""
+        opened = self.open(name, job)
+        if opened.lacking:
+            return opened
+        assert self._do is not None, "opened above"
+        try:
+            return dataclasses.replace(opened, units=sum(self._do(item)))
+        except UserError as error:
+            return TaskResult(lacking=f"node {self._node}: {error}")
+
+
+_workers: dict[str, Worker] = {}
+
+
+def do_task(node_environment: Mapping[str, str], name: str, job: list[Any], item: Any) -> TaskResult:
+    """Do an item in a process that Ray keeps for tasks; the job stays open for the next."""
+    if "task" not in _workers:
+        _workers["task"] = Worker(address_here(), node_environment, 1)
+    return _workers["task"].do(name, job, item)
+
+
+def address_here() -> str:
+    """Return the address of the node that this process is on."""
+    return str(ray.util.get_node_ip_address())
+
+
+def _limit_threads(cores: int) -> None:
+    """Limit TensorFlow, OpenMP and OpenCV, which would each take all cores of the machine."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ[name] = str(cores)
+    tensorflow_logs.install()
+    import cv2
+
+    cv2.setNumThreads(cores)

@@ -1,0 +1,1 @@
+"""Work in this process or on the workers of a Ray cluster."""
