@@ -17,9 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tfface.distributed.executor import Executor, Step
 from tfface.models._embedder import Embedder, Preset
-from tfface.utils import files, tensorflow_logs
+from tfface.utils import files
 
-tensorflow_logs.install()
 # How long an example takes depends on what else the machine does.
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")

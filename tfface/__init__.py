@@ -3,7 +3,7 @@
 Names are imported when they are first used: `import tfface` imports neither TensorFlow nor Keras.
 """
 
-from tfface.utils import lazy
+from tfface.utils import lazy, tensorflow_logs
 
 __version__ = "0.2.0"
 
@@ -20,6 +20,7 @@ _NAMES = {
 _MODULES = ("attacks", "data", "defenses", "errors", "metrics", "models")
 
 __all__ = ["__version__", *_NAMES, *_MODULES]
+tensorflow_logs.install()
 __getattr__ = lazy.attach(__name__, _NAMES, _MODULES)
 
 

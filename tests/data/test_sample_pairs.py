@@ -37,7 +37,7 @@ def test_crops_are_those_of_the_data_set(faces):
     pairs = faces.sample_pairs(4, genuine=False, seed=2)
     images, references = pairs.crops(EMBEDDER)
     assert images.shape == references.shape == (4, 24, 24, 3)
-    assert images.dtype == np.float32 and 0 <= images.min() and images.max() <= 1
+    assert images.dtype == np.float32 and images.min() >= 0 and images.max() <= 1
     expected = Crops(faces, recipe("whole"), 24)
     assert np.array_equal(images, expected(pairs.first)[0])
     assert np.array_equal(references, expected(pairs.second)[0])

@@ -67,7 +67,7 @@ class TestAtomicWrite:
 
     def test_a_disk_that_may_only_be_read(self, tmp_path, monkeypatch):
         monkeypatch.setattr("tempfile.mkstemp", disk_says(errno.EROFS))
-        with pytest.raises(UserError, match=r"^cannot write .*/a: set TFFACE_CACHE or --out"):
+        with pytest.raises(UserError, match=r"^cannot write .*/a: set TFFACE_CACHE or the output folder"):
             write(tmp_path / "a", "new")
 
     def test_a_file_where_a_folder_is_needed(self, tmp_path):
@@ -195,7 +195,7 @@ class TestLock:
         os.seteuid(65534)
         try:
             for action in (lambda: files.lock(folder / "x").acquire(timeout=0), lambda: write(folder / "y", "")):
-                with pytest.raises(UserError, match=r"^cannot write .*: set TFFACE_CACHE or --out"):
+                with pytest.raises(UserError, match=r"^cannot write .*: set TFFACE_CACHE or the output folder"):
                     action()
         finally:
             os.seteuid(0)

@@ -11,7 +11,7 @@ import click
 from tfface import __version__
 from tfface.cli import _output
 from tfface.errors import UserError
-from tfface.utils import registry, tensorflow_logs
+from tfface.utils import registry
 
 
 class Commands(click.Group):
@@ -33,7 +33,6 @@ def cli() -> None:
 
 def main() -> int:
     """Run the command line; what a user can mend is one line on stderr and exit code 2."""
-    tensorflow_logs.install()
     _output.log_to_stderr()
     try:
         cli(standalone_mode=False)

@@ -15,8 +15,8 @@ import numpy as np
 
 from tfface.data.pairs import Pairs, SampledPairs, read_pairs_file, sample_all_pairs
 from tfface.errors import UserError
+from tfface.utils.configured import fields_of
 from tfface.utils.files import digest_of
-from tfface.utils.sending import fields_of
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -17,8 +17,8 @@ import numpy as np
 from tfface.errors import Unavailable, UserError
 from tfface.hub import weights
 from tfface.utils import registry
+from tfface.utils.configured import fields_of
 from tfface.utils.files import package_data, read_json
-from tfface.utils.sending import fields_of
 
 if TYPE_CHECKING:
     import keras

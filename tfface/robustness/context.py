@@ -13,7 +13,7 @@ from tfface.data.dataset import FaceDataset
 from tfface.defenses._stack import DRAWS, DefendedEmbedder
 from tfface.preprocessing.images import Recipe
 from tfface.preprocessing.mtcnn import DETECTOR
-from tfface.utils.sending import fields_of
+from tfface.utils.configured import fields_of
 
 if TYPE_CHECKING:
     from tfface.attacks._attack import Attack

@@ -1,6 +1,6 @@
-"""Matrices too large to hold: float32 rows in one flat file, read where they are needed.
+"""Matrices too large for memory: float32 rows in one flat file, read where they are needed.
 
-Reading is by explicit offsets and not by a memory map, so that what a process holds stays what it asked for.
+Reading is by explicit offsets and not by a memory map, so that a process holds no more than it reads.
 """
 
 import functools
@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from tfface.errors import UserError
+from tfface.utils.configured import fields_of
 from tfface.utils.files import atomic_write
-from tfface.utils.sending import fields_of
 
 MOST_IN_MEMORY = 2**28
-"""Bytes of a matrix that is held as it is; a larger one stays on disk."""
+"""Bytes of a matrix up to which it is held in memory; a larger one stays on disk."""
 CHUNK = 65_536
 """Rows read at once."""
 _LEFT_OUT = -2  # no neighbour of the first place
@@ -26,7 +26,7 @@ _LEFT_OUT = -2  # no neighbour of the first place
 
 @dataclass(frozen=True, eq=False)
 class FlatRows:
-    """Rows of a file of float32 numbers; a slice of them is read when it is asked for, by any thread.
+    """Rows of a file of float32 numbers; a slice is read when it is indexed, by any thread.
 
     Attributes:
         path: the file.
@@ -61,12 +61,12 @@ class FlatRows:
             raise UserError(f"cannot read {self.path}: {error.strerror}") from error
 
     def mapped(self) -> np.ndarray:
-        """All rows as an array that the system reads as they are looked at."""
+        """Return all rows as a memory map."""
         return np.memmap(self.path, np.float32, "r", shape=self.shape)
 
 
 def write_rows(path: Path, chunks: Iterable[np.ndarray], shape: tuple[int, int]) -> FlatRows:
-    """Writes rows that come in order, some at a time."""
+    """Write rows that come in order, some at a time."""
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         for chunk in chunks:
             file.write(np.ascontiguousarray(chunk, np.float32).tobytes())
@@ -74,7 +74,7 @@ def write_rows(path: Path, chunks: Iterable[np.ndarray], shape: tuple[int, int])
 
 
 def chunks_of(rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """(first row, rows) in order, some at a time; of a memory map they are read past it."""
+    """Iterate over (first row, rows) in order, some at a time; a memory map is read past it."""
     source: np.ndarray | FlatRows = rows
     if isinstance(rows, np.memmap) and rows.offset == 0 and rows.dtype == np.float32 and rows.ndim == 2:
         whole = np.prod(rows.shape) * 4 == Path(str(rows.filename)).stat().st_size
@@ -84,10 +84,10 @@ def chunks_of(rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def reordered(folder: Path, rows: np.ndarray, order: np.ndarray) -> FlatRows:
-    """`rows[order]` on disk, in a file named by its content; written unless it is there.
+    """Write `rows[order]` to a file named by its content, unless it is there.
 
     Args:
-        folder: of the file.
+        folder: folder of the file.
         rows: (N, D) float32.
         order: (M,) places in `rows`, each at most once.
     """
@@ -104,7 +104,7 @@ def reordered(folder: Path, rows: np.ndarray, order: np.ndarray) -> FlatRows:
 
 
 def _scatter(file: int, rows: np.ndarray, order: np.ndarray) -> None:
-    """Writes each row to its place; rows that stay neighbours go together."""
+    """Write each row to its place; rows that stay neighbours go together."""
     places = np.full(len(rows), _LEFT_OUT, np.int64)
     places[order] = np.arange(len(order))
     width = rows.shape[1] * 4

@@ -1,8 +1,8 @@
-"""Rows computed once and kept: Parquet shards in a folder, resumable, safe between processes.
+"""Cache of computed rows: Parquet shards in a folder, resumable, safe between processes.
 
-Boxes, embeddings, attacks and counted pairs are such rows. A shard covers a fixed range of rows and
-appears on disk whole or not at all, its SHA-256 beside it, so a killed run goes on at its first
-missing shard and computes the same batches that an undisturbed run would.
+Boxes, embeddings, attacks and counted pairs are such rows. A shard covers a fixed range of rows and appears on disk
+whole or not at all, its SHA-256 beside it, so a killed run goes on at its first missing shard and computes the same
+batches that an undisturbed run would.
 """
 
 import hashlib
@@ -10,14 +10,14 @@ import io
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import filelock
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tfface.errors import UserError
-from tfface.utils.files import atomic_write, cache_dir, digest_of, lock, sha256_of, write_json
+from tfface.utils.files import atomic_write, cache_dir, digest_of, lock, read_json, sha256_of, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -28,16 +28,59 @@ Range = tuple[int, int]
 """The first row and the one after the last."""
 
 
+class Fingerprinted(Protocol):
+    """A model, data set or the like that says what cached results depend on."""
+
+    def fingerprint(self) -> dict[str, Any]: ...
+
+
+def fingerprint(*parts: Fingerprinted, **facts: Any) -> dict[str, Any]:
+    """Join all that a cached computation depends on.
+
+    Args:
+        parts: the model, the data set and the like.
+        facts: JSON-able; format, recipe, seed and the like.
+
+    Returns:
+        JSON-able; its digest names the entry of the cache.
+
+    Raises:
+        ValueError: two of them state one fact.
+    """
+    found: dict[str, Any] = {}
+    for part in [*(part.fingerprint() for part in parts), facts]:
+        if twice := found.keys() & part.keys():
+            raise ValueError(f"stated twice: {', '.join(sorted(twice))}")
+        found |= part
+    return found
+
+
+def cached(kind: str, fingerprint: dict[str, Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the cached result of a computation too small for a store of rows, computed first if absent.
+
+    Args:
+        kind: folder of the cache.
+        fingerprint: JSON-able; all that the result depends on.
+        compute: the computation, JSON-able.
+    """
+    path = cache_dir(kind) / f"{digest_of(fingerprint)}.json"
+    with lock(path):
+        if not path.exists():
+            write_json(path, compute())
+    found: dict[str, Any] = read_json(path)
+    return found
+
+
 class Store:
-    """The rows of one computation, named by everything that its result depends on."""
+    """Rows of one computation, named by everything that its result depends on."""
 
     def __init__(self, kind: str, fingerprint: dict[str, Any], rows: int, *, shard_rows: int = SHARD_ROWS) -> None:
         """
         Args:
-            kind: the folder of the cache that it lives in (`embeddings`, `boxes`).
+            kind: folder of the cache (`embeddings`, `boxes`).
             fingerprint: JSON-able; all that the rows depend on (weights, recipe, data set ...).
-            rows: how many rows there will be.
-            shard_rows: rows in a shard.
+            rows: number of rows.
+            shard_rows: number of rows in a shard.
         """
         self.fingerprint = {**fingerprint, "rows": rows, "shard_rows": shard_rows}
         self.rows = rows
@@ -46,21 +89,21 @@ class Store:
         self.folder = cache_dir(kind, digest_of(self.fingerprint)).absolute()
 
     def ranges(self, start: int = 0, stop: int | None = None) -> list[Range]:
-        """The row ranges (start, stop) of the shards, in order; of those alone that hold some of the rows asked for."""
+        """Return the row ranges (start, stop) of the shards that hold rows from `start` to `stop`, in order."""
         stop = self.rows if stop is None else stop
         first = start - start % self.shard_rows
         return [(row, min(row + self.shard_rows, self.rows)) for row in range(first, stop, self.shard_rows)]
 
     def has(self, part: Range) -> bool:
-        """Whether a range's shard is on disk."""
+        """Return True if a range's shard is on disk."""
         return self._shard(part).exists()
 
     def missing(self) -> list[Range]:
-        """The ranges whose shard is not on disk."""
+        """Return the ranges whose shard is not on disk."""
         return [part for part in self.ranges() if not self.has(part)]
 
     def fill(self, compute: Callable[[Sequence[Range], Callable[[Range, pa.Table], None]], None]) -> None:
-        """Computes what is missing: `compute(missing, save)` calls `save(range, table)` for each.
+        """Compute the missing ranges: `compute(missing, save)` calls `save(range, table)` for each.
 
         A second process that needs the same rows waits for the first and finds them done.
         """
@@ -81,14 +124,14 @@ class Store:
             guard.release()
 
     def read(self, start: int = 0, stop: int | None = None) -> pa.Table:
-        """The rows, in order.
+        """Return the rows, in order.
 
         Args:
-            start: the first.
-            stop: the one after the last; None for the end.
+            start: first row.
+            stop: row after the last; None for the end.
 
         Raises:
-            UserError: a shard is missing, or is not what was written.
+            UserError: a shard is missing or damaged.
         """
         table = pa.concat_tables(self.tables(start=start, stop=stop))
         stop = self.rows if stop is None else stop
@@ -97,20 +140,20 @@ class Store:
     def tables(
         self, columns: Sequence[str] | None = None, *, start: int = 0, stop: int | None = None
     ) -> Iterator[pa.Table]:
-        """The shards that hold some rows one by one, so that they never stand in memory together.
+        """Iterate over the shards, so that they never stand in memory together.
 
         Args:
-            columns: which; None for all.
-            start: the first row.
-            stop: the one after the last; None for the end.
+            columns: names of columns; None for all.
+            start: first row.
+            stop: row after the last; None for the end.
 
         Raises:
-            UserError: a shard is missing, or is not what was written.
+            UserError: a shard is missing or damaged.
         """
         return (self._table(part, columns) for part in self.ranges(start, stop))
 
     def save(self, part: Range, table: pa.Table) -> None:
-        """Writes a range's shard, after the file with its hash: a shard that is there has one."""
+        """Write a range's shard, after the file with its hash: a shard that is there has one."""
         if table.num_rows != part[1] - part[0]:
             raise ValueError(f"{table.num_rows} rows for the range {part}")
         with atomic_write(self._shard(part)) as temporary:

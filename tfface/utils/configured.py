@@ -1,4 +1,4 @@
-"""Functions of many options: a dataclass documents and checks them, callers pass plain keyword arguments."""
+"""Dataclasses as configurations of functions, and as state that is sent to another process."""
 
 import dataclasses
 import difflib
@@ -49,6 +49,11 @@ def configured(config: type) -> Callable[[Callable[..., T]], Callable[..., T]]:
         return call
 
     return decorate
+
+
+def fields_of(instance: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass without cached properties: its state as another process gets it."""
+    return {entry.name: getattr(instance, entry.name) for entry in dataclasses.fields(instance)}
 
 
 def _unknown(function: str, name: str, valid: list[str]) -> UserError:

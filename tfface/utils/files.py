@@ -17,7 +17,7 @@ from tfface.errors import UserError
 
 
 def cache_dir(*parts: str) -> Path:
-    """The cache folder (`TFFACE_CACHE`, else `~/.cache/tfface`) or a folder in it, made if absent."""
+    """Return the cache folder (`TFFACE_CACHE`, else `~/.cache/tfface`) or a folder in it, made if absent."""
     root = os.environ.get("TFFACE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "tfface")
     folder = Path(root, *parts)
     with explain_full_disk(folder):
@@ -34,34 +34,45 @@ def package_data(name: str) -> Path:
     return beside / name if is_checkout and not inside.is_dir() else inside
 
 
+def check_package_data(folder: Path) -> Path:
+    """Return a folder of `package_data`.
+
+    Raises:
+        UserError: this installation of tfface came without it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"this installation of tfface lacks its data: {folder} is missing; install tfface again")
+    return folder
+
+
 def sha256_of(path: str | Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def md5_of(path: str | Path) -> str:
-    """The MD5 of a file, for checking against publishers who name nothing better."""
+    """Return the MD5 of a file, for publishers who name nothing better."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def digest_of(value: Any) -> str:
-    """A short stable digest of a JSON-able value, for naming cache entries."""
+    """Return a short stable digest of a JSON-able value, for naming cache entries."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @contextlib.contextmanager
 def explain_full_disk(path: Path) -> Iterator[None]:
-    """Turns the ways a disk says no into one line that names the place."""
+    """Turn a disk's refusals into one line that names the place."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            reason = f"no space left to write {path}: free some, or set TFFACE_CACHE or --out elsewhere"
+            reason = f"no space left to write {path}: free some, or set TFFACE_CACHE or the output folder elsewhere"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            reason = f"cannot write {path}: set TFFACE_CACHE or --out to a folder that you may write"
+            reason = f"cannot write {path}: set TFFACE_CACHE or the output folder to one that you may write"
         elif error.errno in (errno.EEXIST, errno.ENOTDIR):
             reason = f"cannot write {path}: a file stands where a folder is needed"
         elif error.errno == errno.EISDIR:
@@ -73,7 +84,7 @@ def explain_full_disk(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path` that replaces it, once whole and on disk.
+    """Yield a temporary path beside `path` that replaces it, once whole and on disk.
 
     A reader sees the old file or the new one, never a part; a failure leaves the old one.
     """
@@ -95,13 +106,13 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Writes a JSON file atomically, with a final newline."""
+    """Write a JSON file atomically, with a final newline."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Writes a CSV file with a header, atomically."""
+    """Write a CSV file with a header, atomically."""
     with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
@@ -109,10 +120,10 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[
 
 
 def read_json(path: str | Path) -> Any:
-    """Reads a JSON file; one that is not JSON is the user's to mend.
+    """Read a JSON file.
 
     Raises:
-        UserError: the file cannot be read or is no JSON.
+        UserError: the file cannot be read or is not JSON.
     """
     try:
         return json.loads(Path(path).read_text())
@@ -121,7 +132,7 @@ def read_json(path: str | Path) -> Any:
 
 
 class _Lock(filelock.FileLock):
-    """A file lock whose disk says no in one line."""
+    """A file lock that explains in one line why the disk refuses it."""
 
     def acquire(self, *args: Any, **options: Any) -> Any:
         with explain_full_disk(Path(self.lock_file)):
@@ -129,7 +140,7 @@ class _Lock(filelock.FileLock):
 
 
 def lock(path: str | Path) -> filelock.FileLock:
-    """A lock between processes beside `path`; freed by the system when its holder dies."""
+    """Return a lock between processes beside `path`; the system frees it when its holder dies."""
     path = Path(path)
     with explain_full_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,14 +12,14 @@ _SECONDS_BETWEEN_LINES = 15.0
 
 
 def progress(items: Iterable[T], *, total: int, label: str, unit: str = "images", done: int = 0) -> Iterator[T]:
-    """Yields the items, with a bar on a terminal and a line now and then elsewhere.
+    """Iterate with a progress bar on a terminal, and with a line in the log now and then elsewhere.
 
     Args:
-        items: what to go through.
-        total: how many items there are, those done earlier included.
-        label: what is being done, as a gerund.
-        unit: what an item is.
-        done: how many were done before (a resumed run).
+        items: the items.
+        total: number of items, those done earlier included.
+        label: title, as a gerund.
+        unit: plural of an item.
+        done: number of items done before (a resumed run).
     """
     if sys.stderr.isatty():
         from rich.console import Console

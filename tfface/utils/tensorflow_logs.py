@@ -1,8 +1,8 @@
-"""Settles TensorFlow before it is imported, and keeps its start-up chatter out of the user's terminal.
+"""TensorFlow's settings, and its start-up messages kept out of the user's terminal.
 
-Its C++ parts write to file descriptor 2 before any of their log levels apply, both when it is
-imported and when it first looks for devices. `install` lets both happen with that descriptor
-held aside; what was written is shown only if they fail.
+Its C++ parts write to file descriptor 2 before any log level applies, both when it is imported and when it first looks
+for devices. `install` redirects that descriptor meanwhile; what was written is shown only if they fail. It is a hook of
+the import system because most modules import TensorFlow through Keras, and so do other packages.
 """
 
 import contextlib
@@ -18,38 +18,40 @@ from types import ModuleType
 
 @contextlib.contextmanager
 def held_stderr() -> Iterator[None]:
-    """Holds back what is written to file descriptor 2; shows it if the body raises."""
+    """Hold back output to file descriptor 2; show it if the body raises."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    saved = os.dup(2)
     with tempfile.TemporaryFile() as aside:
         os.dup2(aside.fileno(), 2)
         try:
             yield
         except BaseException:
             aside.seek(0)
-            os.write(kept, aside.read())
+            os.write(saved, aside.read())
             raise
         finally:
             sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(saved, 2)
+            os.close(saved)
 
 
 def install() -> None:
-    """Makes the first import of TensorFlow in this process a quiet one, with the faster kernels."""
+    """Make the first import of TensorFlow in this process quiet, with the faster kernels."""
     # oneDNN's, which by itself it takes on newer processors alone. On one that has AVX2 and no more, ResNet50 trains
     # 2.6 times as fast with them.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     # What is logged later: errors alone.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # Its Python half warns of functions traced again, which here are other models' functions.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    if "tensorflow" not in sys.modules:
+    logger = logging.getLogger("tensorflow")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.ERROR)
+    if "tensorflow" not in sys.modules and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Stands before Python's own finders, for one name alone."""
+    """Finder of TensorFlow alone, before Python's own finders."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None

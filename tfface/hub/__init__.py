@@ -1,0 +1,1 @@
+"""Sources of files: servers, package registries, hashes."""

@@ -1,0 +1,1 @@
+"""Experiments of the paper: head retraining and the whole reproduction."""

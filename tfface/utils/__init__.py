@@ -1,0 +1,1 @@
+"""Files, caches, plug-ins, results, log and progress."""
