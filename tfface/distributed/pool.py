@@ -16,7 +16,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tfface.distributed.executor import Executor, Item, Job, Step
 from tfface.errors import UserError
-from tfface.utils import tensorflow_logs
 
 ITEM_RETRIES = 1
 """Repeats of an item whose process ended or that raised, before it is given up.
@@ -220,7 +219,6 @@ def _limit_threads(cores: int) -> None:
     """Limit TensorFlow, OpenMP and OpenCV, which would each take all cores of the machine."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ[name] = str(cores)
-    tensorflow_logs.install()
     import cv2
 
     cv2.setNumThreads(cores)
