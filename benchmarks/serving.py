@@ -29,7 +29,6 @@ import numpy as np
 from tfface.artifacts.artifact import Artifact, SavedModelEmbedder
 from tfface.errors import UserError
 from tfface.serving.client import Client
-from tfface.serving.connection import connect
 from tfface.serving.photographs import Photograph
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,12 +87,11 @@ def stress(
         draw = random.Random(number)
         protocol = "rest" if number % 4 == 3 else "grpc"
         try:
-            with connect(protocol, servers[protocol], name, deadline=120) as connection:
-                client = Client.of(connection)
+            with Client(servers[protocol], protocol=protocol, model=name, deadline=120) as client:
                 while time.monotonic() < end:
                     chosen = draw.choices(range(len(files)), k=draw.randint(1, MOST))
                     own["asked"] += len(chosen)
-                    vectors, valid = client.embed([Photograph(files[place]) for place in chosen])
+                    vectors, valid = client.ask([Photograph(files[place]) for place in chosen])
                     own["answered"] += len(valid)
                     own["wrong"] += sum(
                         not _right(vector, bool(good), expected[place])

@@ -17,7 +17,7 @@ _NAMES = {
     "write_report": "tfface.report.page",
     "criteria": "tfface.attacks._criteria:*",
 }
-_MODULES = ("attacks", "data", "defenses", "errors", "metrics", "models")
+_MODULES = ("attacks", "data", "defenses", "errors", "metrics", "models", "serving")
 
 __all__ = ["__version__", *_NAMES, *_MODULES]
 tensorflow_logs.install()

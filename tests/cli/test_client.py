@@ -126,7 +126,7 @@ def run_embed(refused, path: Path, options: list) -> str:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["verify", "PAIR", "--model", "tiny-random"], "does not tell its threshold: give --artifact DIR or --thresh"),
+        (["verify", "PAIR", "--model", "tiny-random"], "does not tell its threshold: give --artifact or --thresh"),
         (["verify", "ONE", "--model", "tiny-random", "--threshold", "1"], "client verify takes two photographs, not 1"),
         (["embed", "ONE", "--model", "tiny-random", "--threshold", "1"], "--threshold goes with client verify"),
         (["embed", "ONE"], "--model names the served model, as in the server's models.config"),

@@ -12,7 +12,8 @@ from tfface.artifacts.golden import drawn_photograph, jpeg_of
 from tfface.artifacts.making import Order, make
 from tfface.preprocessing.images import recipe
 from tfface.preprocessing.photographs import crop_files
-from tfface.serving.connection import Connection, connect
+from tfface.serving.client import connect
+from tfface.serving.connection import Connection
 
 
 @pytest.fixture(scope="session")

@@ -9,17 +9,16 @@ from tfface.artifacts.golden import drawn_photograph, jpeg_of
 from tfface.errors import ImageError, UserError
 from tfface.preprocessing.images import crop_resize
 from tfface.serving import photographs
-from tfface.serving.client import Client
-from tfface.serving.connection import connect
-from tfface.serving.patience import Patience
+from tfface.serving.client import Client, connect
+from tfface.serving.connection import Retry
 from tfface.serving.photographs import Photograph, batches, boxed, read
 
-QUICK = Patience(retries=3, first=0.01)
+QUICK = Retry(retries=3, first=0.01)
 
 
 @pytest.fixture
 def client(connection) -> Client:
-    return Client.of(connection, patience=QUICK)
+    return Client(connection, retries=QUICK)
 
 
 @pytest.fixture
@@ -35,7 +34,7 @@ def test_embeds_in_batches_and_names_what_it_cannot(client, files, jpegs, expect
     files[4].write_bytes(b"")
     missing = files[0].with_name("missing.jpg")
     server.calls.clear()
-    found = client.embed_files([*files, missing], count=3)
+    found = client.embed([*files, missing], batch=3)
     assert server.calls == ["embed_jpeg"] * 2, "the seventh is not even sent"
     assert found.ok.tolist() == [True, False, True, True, False, True, False]
     np.testing.assert_allclose(found.vectors[found.ok], expected([jpegs[place] for place in (0, 2, 3, 5)]), atol=1e-5)
@@ -48,16 +47,16 @@ def test_embeds_in_batches_and_names_what_it_cannot(client, files, jpegs, expect
 
 def test_nothing_that_can_be_used(client, tmp_path):
     (tmp_path / "text.jpg").write_bytes(b"text")
-    found = client.embed_files([tmp_path / "text.jpg"], count=4)
+    found = client.embed([tmp_path / "text.jpg"], batch=4)
     assert (found.ok.tolist(), len(found.failed), len(found.vectors)) == ([False], 1, 1)
-    assert client.embed_files([], count=4).failed == []
+    assert client.embed([], batch=4).failed == []
 
 
 def test_boxes(connection, jpegs, files, tiny_embedder):
-    client = Client.of(connection, boxed=True, patience=QUICK)
+    client = Client(connection, boxed=True, retries=QUICK)
     boxes = {"0.jpg": np.array([10, 20, 40, 50]), "1.jpg": np.array([500, 20, 40, 50]), str(files[3]): np.ones(4)}
     files[3].write_bytes(b"text")
-    found = client.embed_files(files[:4], count=16, boxes=boxes)
+    found = client.embed(files[:4], batch=16, boxes=boxes)
     assert found.ok.tolist() == [True, False, False, False]
     pixels = cv2.cvtColor(cv2.imdecode(np.frombuffer(jpegs[0], np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     # x 10 to 50, y 20 to 70.
@@ -94,14 +93,14 @@ def test_photographs_are_read_one_by_one(files):
 def test_busy_for_a_while(client, server, jpegs):
     for code in ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"):
         server.fail = [Refusal(code, "busy")] * 3
-        _, valid = client.embed([Photograph(jpegs[0])])
+        _, valid = client.ask([Photograph(jpegs[0])])
         assert valid.all() and not server.fail
 
 
 def test_busy_for_longer(client, server, jpegs, protocol):
     server.fail = [Refusal("RESOURCE_EXHAUSTED", "busy")] * 4
     with pytest.raises(UserError) as caught:
-        client.embed([Photograph(jpegs[0])])
+        client.ask([Photograph(jpegs[0])])
     message = str(caught.value)
     assert message.startswith(f"{server.address(protocol)} ({protocol}, model 'tiny'): busy")
     assert "[RESOURCE_EXHAUSTED, tried 4 times]: it has too much to do" in message
@@ -110,8 +109,8 @@ def test_busy_for_longer(client, server, jpegs, protocol):
 def test_a_refusal_is_not_tried_again(client, server, jpegs):
     server.calls.clear()
     server.fail = [Refusal("INVALID_ARGUMENT", "no")]
-    with pytest.raises(UserError, match=r"no.*\[INVALID_ARGUMENT\]: see its --batching_parameters_file"):
-        client.embed([Photograph(jpegs[0])])
+    with pytest.raises(UserError, match=r"no.*\[INVALID_ARGUMENT\]: its batching_parameters_file says"):
+        client.ask([Photograph(jpegs[0])])
     assert len(server.calls) == 1
 
 
@@ -123,60 +122,60 @@ def test_down_and_up_again(artifact, jpegs, protocol, free_port):
     address = f"127.0.0.1:{ports[protocol == 'rest']}"
     with connect(protocol, address, "tiny", deadline=20) as connection:
         # However short the drawn waits, they last longer than the server is down.
-        patience = Patience(retries=400, first=0.2, longest=0.2)
-        client = Client.of(connection, patience=patience)
-        assert client.embed([Photograph(jpegs[0])])[1].all()
+        retry = Retry(retries=400, first=0.2, longest=0.2)
+        client = Client(connection, retries=retry)
+        assert client.ask([Photograph(jpegs[0])])[1].all()
         rise.join()
         later[0].stop()
-        short = Client(connection, 1, False, QUICK)
+        client.retry = QUICK
         with pytest.raises(UserError, match=r"UNAVAILABLE, tried 4 times\]: is it up, and is this its port"):
-            short.embed([Photograph(jpegs[0])])
+            client.ask([Photograph(jpegs[0])])
 
 
 class TestWhatIsServed:
     def test_the_highest_version_that_answers(self, connection, server, artifact, monkeypatch):
         monkeypatch.setattr(server, "states", {1: "AVAILABLE", 2: "LOADING", 3: "END"})
-        assert Client.of(connection, patience=QUICK).version == 1
-        assert Client.of(connection, version=1, patience=QUICK).version == 1
+        assert Client(connection, retries=QUICK).version == 1
+        assert Client(connection, version=1, retries=QUICK).version == 1
 
     def test_another_version(self, connection, server, protocol):
         with pytest.raises(UserError) as caught:
-            Client.of(connection, version=2, patience=QUICK)
+            Client(connection, version=2, retries=QUICK)
         address = server.address(protocol)
         assert str(caught.value) == f"{address} serves no version 2 of the model 'tiny'; versions: 1 (AVAILABLE)"
 
     def test_none_that_answers(self, connection, server, monkeypatch):
         monkeypatch.setattr(server, "states", {1: "END"})
         with pytest.raises(UserError, match=r"no version that can be asked of the model 'tiny'; versions: 1 \(END\)"):
-            Client.of(connection, patience=QUICK)
+            Client(connection, retries=QUICK)
 
     def test_still_loading(self, connection, server, monkeypatch):
         monkeypatch.setattr(server, "states", {1: "LOADING"})
         with pytest.raises(UserError, match=r"loads the model still; versions: 1 \(LOADING\) \[UNAVAILABLE, tried 4"):
-            Client.of(connection, patience=QUICK)
+            Client(connection, retries=QUICK)
         threading.Timer(0.3, lambda: server.states.update({1: "AVAILABLE"})).start()
-        assert Client.of(connection, patience=Patience(retries=400, first=0.1, longest=0.1)).version == 1
+        assert Client(connection, retries=Retry(retries=400, first=0.1, longest=0.1)).version == 1
 
     def test_another_model(self, server, protocol):
         with (
             connect(protocol, server.address(protocol), "face/net") as other,
             pytest.raises(UserError, match=r"serves no model 'face/net': give the name in its models.config"),
         ):
-            Client.of(other, patience=QUICK)
+            Client(other, retries=QUICK)
 
     def test_a_model_of_another_kind(self, connection, server, monkeypatch):
         definitions = dict(server.versions[1].definitions)
         definitions["embed_jpeg"] = definitions["verify"]
         monkeypatch.setattr(server.versions[1], "definitions", definitions)
         with pytest.raises(UserError, match="has no signature embed_jpeg of file, only embed_jpeg, embed_jpeg_boxes"):
-            Client.of(connection, patience=QUICK)
+            Client(connection, retries=QUICK)
         monkeypatch.setattr(server.versions[1], "definitions", {"classify": definitions["verify"]})
         with pytest.raises(UserError, match="of file and box, only classify: it is no export"):
-            Client.of(connection, boxed=True, patience=QUICK)
+            Client(connection, boxed=True, retries=QUICK)
 
     @pytest.mark.parametrize("boxed", [False, True])
     def test_it_answers_as_the_artifact_does(self, connection, artifact, boxed, server, monkeypatch):
-        client = Client.of(connection, boxed=boxed, patience=QUICK)
+        client = Client(connection, boxed=boxed, retries=QUICK)
         client.check_artifact(artifact)
         batcher = server.versions[1].batchers[client.signature]
         answer = batcher.call
@@ -199,7 +198,7 @@ class TestWhatIsServed:
     ],
 )
 def test_answers_that_are_none(connection, outputs, message, monkeypatch):
-    client = Client.of(connection, patience=QUICK)
+    client = Client(connection, retries=QUICK)
     monkeypatch.setattr(connection, "predict", lambda *_: outputs)
     with pytest.raises(UserError, match=rf"{message} \[INTERNAL\]: see the server's own log"):
-        client.embed([Photograph(b"")])
+        client.ask([Photograph(b"")])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tfface.errors import UserError
-from tfface.serving.connection import connect
-from tfface.serving.patience import TOO_LARGE, ServerError
+from tfface.serving.client import connect
+from tfface.serving.connection import TOO_LARGE, ServerError
 
 
 @pytest.fixture

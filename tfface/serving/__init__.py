@@ -1,4 +1,15 @@
-"""Asking a TensorFlow Serving server that holds an exported SavedModel, over gRPC or REST.
+"""Client of a TensorFlow Serving server that holds an exported SavedModel, over gRPC or REST, without TensorFlow."""
 
-Nothing here imports TensorFlow.
-"""
+from tfface.utils import lazy
+
+_NAMES = {
+    "Client": "tfface.serving.client",
+    "embed": "tfface.serving.client",
+    "verify": "tfface.serving.client",
+}
+__all__ = list(_NAMES)
+__getattr__ = lazy.attach(__name__, _NAMES)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

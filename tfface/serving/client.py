@@ -1,89 +1,313 @@
-"""Photographs to embeddings through a server: what it serves is checked first, then it is asked in batches."""
+"""Embeddings and verdicts of a server: what it serves is checked first, then photographs are sent in batches."""
 
+import re
+import types
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
-from tfface.artifacts.artifact import Artifact
-from tfface.artifacts.photographs import Boxes
+from tfface.artifacts.artifact import Artifact, open_artifact
+from tfface.artifacts.photographs import Boxes, read_boxes
 from tfface.errors import ImageError, UserError
-from tfface.evaluation.embeddings import Embeddings
-from tfface.metrics.distances import cosine_distance
-from tfface.serving.connection import Connection, Inputs
-from tfface.serving.patience import TOO_LARGE, Patience, ServerError
+from tfface.evaluation.embeddings import Embeddings, report_failures
+from tfface.metrics.distances import cosine_distance, from_cosine
+from tfface.serving.connection import TOO_LARGE, Connection, Inputs, Retry, ServerError
 from tfface.serving.photographs import Photograph, batches, boxed, read
-from tfface.utils.files import read_json
+from tfface.utils.configured import configured
+from tfface.utils.files import atomic_write, read_json
 from tfface.utils.progress import progress
+from tfface.utils.result import Clock, Result, versions
+from tfface.utils.tables import Table
 
 SIGNATURES = {False: "embed_jpeg", True: "embed_jpeg_boxes"}
-"""Which is asked without and with face boxes."""
+"""Served function without and with face boxes."""
+PORTS = {"grpc": 8500, "rest": 8501}
 _REFUSED = "is no JPEG or PNG file that the server can read"
 _OUTSIDE = ", or its face box lies outside of it"
 _TYPES = {"file": "DT_STRING", "box": "DT_FLOAT"}
 _ADVICE = {
     "UNAVAILABLE": "is it up, and is this its port for {protocol}?",
-    "DEADLINE_EXCEEDED": "give it longer (--deadline) or less at once (--batch)",
+    "DEADLINE_EXCEEDED": "give it longer (`deadline`) or less at once (`batch`)",
     "RESOURCE_EXHAUSTED": "it has too much to do: try later",
-    TOO_LARGE: "send fewer photographs at once (--batch), or smaller ones",
+    TOO_LARGE: "send fewer photographs at once (`batch`), or smaller ones",
     "UNIMPLEMENTED": "is this TensorFlow Serving's port for {protocol}?",
-    "INVALID_ARGUMENT": "see its --batching_parameters_file for how many photographs it takes at once (--batch)",
+    "INVALID_ARGUMENT": "its batching_parameters_file says how many photographs it takes at once (`batch`)",
 }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """Configuration of calls to a server.
+
+    Attributes:
+        server: `HOST:PORT`; port 8500 of this machine by default, 8501 for REST.
+        protocol: `grpc` or `rest`.
+        model: name that the server serves the model under; the artifact's by default.
+        version: of the model; the highest that is served by default.
+        artifact: folder of the export that is served. It gives name, metric and threshold, and the server is checked
+            to answer as it does.
+        boxes: CSV file of lines `image,x,y,width,height`, the faces in pixels.
+        batch: most photographs in a request.
+        deadline: seconds that each request may take.
+        retries: of a request to a server that is down, busy or too slow.
+    """
+
+    server: str | None = None
+    protocol: str = "grpc"
+    model: str | None = None
+    version: int | None = None
+    artifact: str | Path | None = None
+    boxes: str | Path | None = None
+    batch: int = 16
+    deadline: float = 30.0
+    retries: int = 4
+
+
+@dataclass(frozen=True)
+class ServedEmbeddings(Result):
+    """Embeddings of photographs by a served model.
+
+    Attributes:
+        files: the photographs.
+        embeddings: in their order.
+        record: the server, the model and the run, JSON-able.
+    """
+
+    files: Sequence[Path]
+    embeddings: Embeddings
+    record: dict[str, Any] = field(repr=False)
+
+    @property
+    def vectors(self) -> np.ndarray:
+        """(N, D) float32 unit vectors; zeros where a photograph failed."""
+        return self.embeddings.vectors
+
+    def to_dict(self) -> dict[str, Any]:
+        failed = [{"image": key, "reason": reason} for key, reason in self.embeddings.failed]
+        counts = {"photographs": len(self.files), "embedded": int(self.embeddings.ok.sum()), "failures": failed}
+        return {**self.record, **counts}
+
+    def tables(self) -> list[Table]:
+        found = self.to_dict()
+        columns = ["served model", "version", "photographs", "embedded", "failed", "values", "seconds"]
+        counts = (found["photographs"], found["embedded"], len(found["failures"]), self.vectors.shape[1])
+        names = (found["served_model"], found["served_version"])
+        return [Table(columns, [[*map(str, names), *map(str, counts), f"{found['seconds']:.2f}"]])]
+
+    def save_files(self, folder: Path) -> list[str]:
+        with atomic_write(folder / "embeddings.npz") as temporary, temporary.open("wb") as file:
+            np.savez(
+                file,
+                keys=np.array([str(name) for name in self.files])[self.embeddings.ok],
+                embeddings=self.vectors[self.embeddings.ok],
+                failed_keys=np.array([key for key, _ in self.embeddings.failed], dtype=str),
+                failed_reasons=np.array([reason for _, reason in self.embeddings.failed], dtype=str),
+            )
+        return ["embeddings.npz"]
+
+
+@dataclass(frozen=True)
+class ServedVerification(Result):
+    """Verdict of a served model on two photographs.
+
+    Attributes:
+        files: the photographs.
+        metric: `cosine` or `euclidean`.
+        distance: between the two embeddings, in that metric.
+        threshold: distance up to which they show one person.
+        record: the server, the model and the run, JSON-able.
+    """
+
+    files: Sequence[Path]
+    metric: str
+    distance: float
+    threshold: float
+    record: dict[str, Any] = field(repr=False)
+
+    @property
+    def same(self) -> bool:
+        """Verdict: the two show one person."""
+        return self.distance <= self.threshold
+
+    def to_dict(self) -> dict[str, Any]:
+        verdict = {name: getattr(self, name) for name in ("metric", "distance", "threshold", "same")}
+        return {**self.record, **verdict}
+
+    def tables(self) -> list[Table]:
+        columns = ["photographs", "served model", "version", "metric", "distance", "threshold", "verdict"]
+        names = [", ".join(file.name for file in self.files), self.record["served_model"]]
+        verdict = "same person" if self.same else "different people"
+        numbers = [f"{self.distance:.4f}", f"{self.threshold:.4f}"]
+        return [Table(columns, [[*names, str(self.record["served_version"]), self.metric, *numbers, verdict]])]
+
+
+@configured(ServerConfig)
+def embed(files: Sequence[str | Path], *, config: ServerConfig) -> ServedEmbeddings:
+    """Embed photographs through a server; one that cannot be used is logged and counted.
+
+    Args:
+        files: paths of the photographs, which are sent as they are.
+
+    Raises:
+        UserError: the server cannot be reached or serves something else, or no photograph can be used.
+
+    Example:
+        >>> import tfface
+        >>> found = tfface.serving.embed(["a.jpg", "b.jpg"], model="facenet-msceleb")  # doctest: +SKIP
+        >>> found.vectors.shape  # doctest: +SKIP
+        (2, 128)
+    """
+    paths, embeddings, _, record = _embedded(files, config, "client embed")
+    report_failures(embeddings.failed, len(paths), strict=False)
+    return ServedEmbeddings(paths, embeddings, record)
+
+
+@configured(ServerConfig)
+def verify(
+    first: str | Path, second: str | Path, *, threshold: float | None = None, config: ServerConfig
+) -> ServedVerification:
+    """Judge through a server if two photographs show one person.
+
+    Args:
+        first: path of a photograph.
+        second: path of another.
+        threshold: distance up to which they match; the artifact's by default. Without an artifact, cosine distance.
+
+    Raises:
+        UserError: the server cannot be reached or serves something else, a photograph cannot be used, or there is
+            neither threshold nor artifact.
+
+    Example:
+        >>> import tfface
+        >>> tfface.serving.verify("a.jpg", "b.jpg", artifact="out/facenet-msceleb").same  # doctest: +SKIP
+        True
+    """
+    if config.artifact is None and threshold is None:
+        raise UserError("a server does not tell its threshold: give `artifact` or `threshold`", parameter="threshold")
+    paths, embeddings, artifact, record = _embedded([first, second], config, "client verify")
+    for name, reason in embeddings.failed:
+        raise ImageError(f"{name}: {reason}")
+    metric = artifact.preset.metric if artifact else "cosine"
+    if threshold is None:
+        assert artifact is not None, "checked above"
+        threshold = artifact.preset.threshold
+    vectors = embeddings.vectors
+    distance = float(from_cosine(cosine_distance(vectors[:1], vectors[1:])[0], metric))
+    return ServedVerification(paths, metric, distance, threshold, record)
+
+
 class Client:
-    """A server's model that takes photographs, one version of it until the end.
+    """Client of a served model that takes photographs; it stays with one version of the model.
 
     Attributes:
         connection: to the server.
+        artifact: the export that is served; None if it is not at hand.
         version: of the model.
-        boxed: whether face boxes are sent with the photographs.
-        patience: with failing calls.
+        boxed: face boxes are sent with the photographs.
+
+    Example:
+        >>> with Client("localhost:8500", model="facenet-msceleb") as client:  # doctest: +SKIP
+        ...     client.embed(["a.jpg", "b.jpg"]).vectors.shape
+        (2, 128)
     """
 
-    connection: Connection
-    version: int
-    boxed: bool
-    patience: Patience
-
-    @classmethod
-    def of(
-        cls,
-        connection: Connection,
+    def __init__(
+        self,
+        server: str | Connection | None = None,
         *,
+        protocol: str = "grpc",
+        model: str | None = None,
         version: int | None = None,
+        artifact: str | Path | Artifact | None = None,
         boxed: bool = False,
-        patience: Patience | None = None,
-    ) -> "Client":
-        """Looks at what the server serves.
+        deadline: float = 30.0,
+        retries: int | Retry = 4,
+    ) -> None:
+        """Connect to a server and check what it serves.
 
         Args:
-            connection: to it.
-            version: the one that is wanted; None: the highest that is served.
-            boxed: whether face boxes will be sent.
-            patience: with failing calls.
+            server: `HOST:PORT`, or a connection; port 8500 of this machine by default, 8501 for REST.
+            protocol: `grpc` or `rest`.
+            model: name that the server serves the model under; the artifact's by default.
+            version: of the model; the highest that is served by default.
+            artifact: the export that is served; the server is checked to answer as it does.
+            boxed: send face boxes with the photographs.
+            deadline: seconds that each request may take.
+            retries: of a request to a server that is down, busy or too slow.
 
         Raises:
-            UserError: it cannot be reached, or serves something else.
+            UserError: the server cannot be reached, or serves something else.
         """
-        patience = patience or Patience()
+        self.artifact = _served(artifact)
+        self.boxed = boxed
+        self.retry = retries if isinstance(retries, Retry) else Retry(retries)
+        if isinstance(server, Connection):
+            self.connection = server
+        else:
+            name = model or (self.artifact.name if self.artifact else "")
+            if not name:
+                message = "`model` names the served model, as in the server's models.config; or give `artifact`"
+                raise UserError(message, parameter="model")
+            self.connection = connect(protocol, server or f"localhost:{PORTS[protocol]}", name, deadline=deadline)
         try:
-            chosen = patience.call(lambda: _available(connection, version))
-            client = cls(connection, chosen, boxed, patience)
-            client._check_signature()
-        except ServerError as error:
-            raise explained(error, connection) from error
-        return client
+            self._check(version)
+        except UserError:
+            if self.connection is not server:
+                self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection."""
+        self.connection.close()
 
     @property
     def signature(self) -> str:
-        """What is asked."""
+        """Name of the served function."""
         return SIGNATURES[self.boxed]
 
-    def embed(self, photographs: Sequence[Photograph]) -> tuple[np.ndarray, np.ndarray]:
-        """Asks for the embeddings of a few photographs.
+    def embed(self, files: Sequence[str | Path], *, batch: int = 16, boxes: Boxes | None = None) -> Embeddings:
+        """Embed photographs in batches; one that cannot be used is counted as failed.
+
+        Args:
+            files: paths of the photographs.
+            batch: most photographs in a request.
+            boxes: of their faces (x, y, width, height) in pixels, by path or file name, where boxes are sent.
+
+        Raises:
+            UserError: the server cannot be reached, or does not answer what it should.
+        """
+        paths = [Path(file) for file in files]
+        vectors: dict[int, np.ndarray] = {}
+        reasons: dict[int, str] = {}
+        label = f"embedding at {self.connection.server}"
+        for group in batches(progress(read(paths, boxes), total=len(paths), label=label), batch):
+            reasons |= {place: str(found) for place, found in group if isinstance(found, ImageError)}
+            sent = [(place, found) for place, found in group if isinstance(found, Photograph)]
+            embedded, valid = self.ask([photograph for _, photograph in sent])
+            for (place, _), vector, good in zip(sent, embedded, valid, strict=True):
+                if good:
+                    vectors[place] = vector
+                else:
+                    reasons[place] = _REFUSED + (_OUTSIDE if self.boxed else "")
+        ok = np.array([place in vectors for place in range(len(paths))], bool)
+        rows = np.zeros((len(paths), max(map(len, vectors.values()), default=0)), np.float32)
+        for place, vector in vectors.items():
+            rows[place] = vector
+        return Embeddings(rows, ok, [(str(paths[place]), reasons[place]) for place in sorted(reasons)])
+
+    def ask(self, photographs: Sequence[Photograph]) -> tuple[np.ndarray, np.ndarray]:
+        """Send one request.
 
         Returns:
             Embeddings float32 (N, D), zeros where there is none; and (N,) bool: there is one.
@@ -97,41 +321,12 @@ class Client:
         if self.boxed:
             inputs["box"] = np.array([photograph.box for photograph in photographs], np.float32)
         try:
-            return self.patience.call(lambda: self._ask(inputs, len(photographs)))
+            return self.retry.call(lambda: self._predict(inputs, len(photographs)))
         except ServerError as error:
             raise explained(error, self.connection) from error
 
-    def embed_files(self, paths: Sequence[Path], *, count: int, boxes: Boxes | None = None) -> Embeddings:
-        """Embeds photographs in batches; one that cannot be used is kept as failed.
-
-        Args:
-            paths: of the photographs.
-            count: of photographs in a batch, at most.
-            boxes: of their faces, where boxes are sent.
-
-        Raises:
-            UserError: as `embed`.
-        """
-        vectors: dict[int, np.ndarray] = {}
-        reasons: dict[int, str] = {}
-        label = f"embedding at {self.connection.server}"
-        for batch in batches(progress(read(paths, boxes), total=len(paths), label=label), count):
-            reasons |= {place: str(found) for place, found in batch if isinstance(found, ImageError)}
-            sent = [(place, found) for place, found in batch if isinstance(found, Photograph)]
-            embedded, valid = self.embed([photograph for _, photograph in sent])
-            for (place, _), vector, good in zip(sent, embedded, valid, strict=True):
-                if good:
-                    vectors[place] = vector
-                else:
-                    reasons[place] = _REFUSED + (_OUTSIDE if self.boxed else "")
-        ok = np.array([place in vectors for place in range(len(paths))], bool)
-        rows = np.zeros((len(paths), max(map(len, vectors.values()), default=0)), np.float32)
-        for place, vector in vectors.items():
-            rows[place] = vector
-        return Embeddings(rows, ok, [(str(paths[place]), reasons[place]) for place in sorted(reasons)])
-
     def check_artifact(self, artifact: Artifact) -> None:
-        """Asks for a golden photograph, so that no other model's distances are held against this one's threshold.
+        """Send a golden photograph, so that no other model's distances are compared with this one's threshold.
 
         Raises:
             UserError: the server answers it otherwise than the artifact did when it was exported.
@@ -143,7 +338,7 @@ class Client:
         data = (folder / entry["file"]).read_bytes()
         photograph = boxed(data, np.array(entry["box"])) if self.boxed else Photograph(data)
         expected = np.array([entry["embedding"]], np.float32)
-        embedded, valid = self.embed([photograph])
+        embedded, valid = self.ask([photograph])
         same = valid[0] and embedded.shape == expected.shape
         if not same or not cosine_distance(embedded, expected)[0] <= golden["tolerance"]:
             raise UserError(
@@ -151,7 +346,7 @@ class Client:
                 "exported: it serves another model; give the artifact that it serves"
             )
 
-    def _ask(self, inputs: Inputs, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def _predict(self, inputs: Inputs, count: int) -> tuple[np.ndarray, np.ndarray]:
         outputs = self.connection.predict(self.version, self.signature, inputs)
         try:
             vectors, valid = outputs["embedding"], outputs["valid"].astype(bool)
@@ -163,8 +358,18 @@ class Client:
             raise ServerError("INTERNAL", "embeddings that are no numbers")
         return vectors.astype(np.float32), valid
 
+    def _check(self, version: int | None) -> None:
+        """Choose the version, and check that it is what this client needs."""
+        try:
+            self.version = self.retry.call(lambda: _available(self.connection, version))
+            self._check_signature()
+        except ServerError as error:
+            raise explained(error, self.connection) from error
+        if self.artifact:
+            self.check_artifact(self.artifact)
+
     def _check_signature(self) -> None:
-        found = self.patience.call(lambda: self.connection.signatures(self.version))
+        found = self.retry.call(lambda: self.connection.signatures(self.version))
         wanted = {name: _TYPES[name] for name in (("file", "box") if self.boxed else ("file",))}
         signature = found.get(self.signature)
         if (
@@ -179,16 +384,77 @@ class Client:
             )
 
 
+def connect(protocol: str, server: str, model: str, *, deadline: float = 30.0) -> Connection:
+    """Return a connection over `grpc` or `rest`; nothing is sent yet.
+
+    Raises:
+        UserError: the server is no `host:port`.
+    """
+    if not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^\s:/\[\]]+):\d{1,5}", server):
+        raise UserError(f"{server!r} is no server: give HOST:PORT, as localhost:8500", parameter="server")
+    # Each only where it is wanted: REST needs none of gRPC's packages.
+    if protocol == "grpc":
+        from tfface.serving.over_grpc import GrpcConnection
+
+        return GrpcConnection(server, model, deadline=deadline)
+    from tfface.serving.over_rest import RestConnection
+
+    return RestConnection(server, model, deadline=deadline)
+
+
 def explained(error: ServerError, connection: Connection) -> UserError:
-    """A failed call in one line."""
+    """Explain a failed call in one line."""
     said = f"{connection.server} ({connection.protocol}, model {connection.model!r}): {error.message}"
     tried = f", tried {error.attempts} times" if error.attempts > 1 else ""
     advice = _ADVICE.get(error.code, "see the server's own log").format(protocol=connection.protocol)
     return UserError(f"{said} [{error.code}{tried}]: {advice}")
 
 
+def _embedded(
+    files: Sequence[str | Path], config: ServerConfig, command: str
+) -> tuple[list[Path], Embeddings, Artifact | None, dict[str, Any]]:
+    """Embed photographs; return them, their embeddings, the artifact, and what a result records of the run."""
+    clock, paths = Clock(), [Path(file) for file in files]
+    artifact = _served(config.artifact)
+    boxes = read_boxes(Path(config.boxes)) if config.boxes else None
+    with Client(
+        config.server,
+        protocol=config.protocol,
+        model=config.model,
+        version=config.version,
+        artifact=artifact,
+        boxed=boxes is not None,
+        deadline=config.deadline,
+        retries=config.retries,
+    ) as client:
+        embeddings = client.embed(paths, batch=config.batch, boxes=boxes)
+    record = {
+        "command": command,
+        "server": client.connection.server,
+        "protocol": client.connection.protocol,
+        "served_model": client.connection.model,
+        "served_version": client.version,
+        "signature": client.signature,
+        "preset": artifact.preset.name if artifact else None,
+        **(artifact.origin() if artifact else {"weights_sha256": None, "artifact": None}),
+        "versions": versions(),
+        "started": clock.started,
+        "seconds": clock.seconds,
+    }
+    return paths, embeddings, artifact, record
+
+
+def _served(artifact: str | Path | Artifact | None) -> Artifact | None:
+    if artifact is None or isinstance(artifact, Artifact):
+        return artifact
+    opened = open_artifact(Path(artifact))
+    if opened.format != "savedmodel":
+        raise UserError(f"{opened.path} is a TFLite file, which no server serves: give the SavedModel's folder")
+    return opened
+
+
 def _available(connection: Connection, wanted: int | None) -> int:
-    """The version to ask.
+    """Return the version to use.
 
     Raises:
         ServerError: it is being loaded, which may pass.
@@ -200,7 +466,8 @@ def _available(connection: Connection, wanted: int | None) -> int:
         if error.code != "NOT_FOUND":
             raise
         raise UserError(
-            f"{connection.server} serves no model {connection.model!r}: give the name in its models.config (--model)"
+            f"{connection.server} serves no model {connection.model!r}: give the name in its models.config (`model`)",
+            parameter="model",
         ) from error
     ready = [version for version, state in states.items() if state == "AVAILABLE"]
     if wanted in ready or (wanted is None and ready):

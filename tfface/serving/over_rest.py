@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfface.serving.connection import Connection, Inputs, Signature
-from tfface.serving.patience import TOO_LARGE, ServerError
+from tfface.serving.connection import TOO_LARGE, Connection, Inputs, ServerError, Signature
 
 _CODES = {
     400: "INVALID_ARGUMENT",
@@ -24,7 +23,7 @@ _CODES = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
-"""What the server's gRPC codes become, the other way round."""
+"""gRPC code by the HTTP status that the server makes of it."""
 _PIECE = 2**20
 
 

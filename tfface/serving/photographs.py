@@ -1,4 +1,4 @@
-"""Photographs as they are sent: files as they are, face boxes in fractions of their sides."""
+"""Photographs as they are sent: files unchanged, face boxes in fractions of their sides."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from tfface.artifacts.photographs import NO_BOX, Boxes, in_fractions
 from tfface.errors import ImageError
 
 BATCH_BYTES = 2**25
-"""A batch that has so many takes no further photograph."""
+"""A batch that is so large takes no further photograph."""
 
 
 @dataclass(frozen=True, eq=False)
 class Photograph:
-    """What is sent of a photograph.
+    """A photograph, as it is sent.
 
     Attributes:
         data: the file.
@@ -27,7 +27,7 @@ class Photograph:
 
 
 def read(paths: Sequence[Path], boxes: Boxes | None = None) -> Iterator[Photograph | ImageError]:
-    """Reads photographs one by one; in place of one that cannot be sent, why.
+    """Read photographs one by one; in place of one that cannot be sent, yield why.
 
     Args:
         paths: of the files.
@@ -44,7 +44,7 @@ def read(paths: Sequence[Path], boxes: Boxes | None = None) -> Iterator[Photogra
 
 
 def boxed(data: bytes, face: np.ndarray) -> Photograph:
-    """A photograph with its face (x, y, width, height) in pixels.
+    """Return a photograph with its face (x, y, width, height) in pixels.
 
     Raises:
         ImageError: it cannot be read here, so that its sides are not known.
@@ -56,7 +56,7 @@ Found = Photograph | ImageError
 
 
 def batches(found: Iterable[Found], count: int) -> Iterator[list[tuple[int, Found]]]:
-    """Groups photographs, each with its place, by `count` and `BATCH_BYTES` at most; one alone may be larger."""
+    """Group photographs, each with its place, by `count` and `BATCH_BYTES` at most; one alone may be larger."""
     batch: list[tuple[int, Found]] = []
     size = 0
     for place, photograph in enumerate(found):

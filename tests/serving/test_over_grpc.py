@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfface.serving.messages import tensor_pb2, to_array, to_tensor
-from tfface.serving.patience import ServerError
+from tfface.serving.connection import ServerError
+from tfface.serving.over_grpc import tensor_pb2, to_array, to_tensor
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,12 +46,12 @@ import sys
 from tfface.serving import over_grpc, over_rest
 assert not {"tensorflow", "keras"} & set(sys.modules), "imported"
 import tensorflow as tf
-from tfface.serving.messages import to_array, to_tensor
+from tfface.serving.over_grpc import to_array, to_tensor
 assert to_array(tf.make_tensor_proto([1.0, 2.0])).tolist() == [1, 2]
 assert tf.make_ndarray(to_tensor([b"x"])).tolist() == [b"x"]
 assert float(tf.reduce_sum(tf.constant([1.0, 2.0]))) == 3
 from tensorflow_serving.apis import predict_pb2
-from tfface.serving.messages import predict_pb2 as own
+from tfface.serving.over_grpc import predict_pb2 as own
 assert predict_pb2 is own
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
