@@ -9,7 +9,11 @@ __version__ = "0.2.0"
 
 _NAMES = {
     "UserError": "tfface.errors",
+    "check_weights": "tfface.models._inventory",
+    "doctor": "tfface.models._inventory",
     "evaluate": "tfface.evaluation.evaluate",
+    "fetch_weights": "tfface.models._inventory",
+    "list_presets": "tfface.models._inventory",
     "load_dataset": "tfface.data.catalogue",
     "load_embedder": "tfface.models._embedder",
     "retrain": "tfface.paper.retrain",

@@ -230,7 +230,7 @@ class TestWeights:
     def test_absent_ones_are_told_when_asked_for(self, run_cli, preset):
         result = run_cli("weights", "check", "facenet/small")
         assert result.code == 2
-        assert result.err == "error: facenet/small is absent: python cli.py weights fetch NAME\n"
+        assert result.err == "error: facenet/small is absent: fetch them with tfface weights fetch NAME\n"
 
     def test_damaged_ones_are_told(self, run_cli, preset, cache):
         path = cache / "weights" / "facenet" / "small" / "small.h5"
@@ -245,7 +245,9 @@ class TestWeights:
     def test_offline_says_how_to_supply_them(self, refused, preset):
         message = refused("weights", "fetch", "facenet/small", "--offline")
         assert message.startswith("error: the weights of facenet/small cannot be had")
-        assert message.endswith("python cli.py weights fetch facenet/small --from FILE")
+        assert message.endswith(
+            "(tfface weights fetch facenet/small; tfface.fetch_weights('facenet/small', file=FILE))"
+        )
 
 
 def test_doctor_offline_asks_nobody(run_cli, monkeypatch, cache):
@@ -274,7 +276,7 @@ def test_the_first_preset_that_can_be_had_is_used_and_said(monkeypatch, capsys):
     monkeypatch.setattr(weights, "obtain", obtain)
     assert _embedder.locate("facenet")[0].name == "facenet/msceleb"
     assert capsys.readouterr().err == (
-        "tfface: --model facenet falls to facenet/msceleb: the weights of facenet/vggface2 cannot be had\n"
+        "tfface: `embedder` facenet falls to facenet/msceleb: the weights of facenet/vggface2 cannot be had\n"
     )
     with pytest.raises(Unavailable, match=r"facenet/vggface2 cannot be had"):
         _embedder.locate("facenet/vggface2")

@@ -54,7 +54,7 @@ def test_the_folder_of_another_alignment_is_not_taken_for_this_one(lfw, tmp_path
 
 @pytest.mark.parametrize(("config", "archive"), [("original", "lfw.tgz"), ("funneled", "lfw-funneled.tgz")])
 def test_each_configuration_has_its_archive(lfw, config, archive, tar):
-    with pytest.raises(Unavailable, match=rf"lfw/{config} cannot be had .*--offline.*get {archive} .*TFFACE_LFW"):
+    with pytest.raises(Unavailable, match=rf"lfw/{config} cannot be had .*`offline`.*get {archive} .*TFFACE_LFW"):
         data.load_dataset(f"lfw/{config}", manual_dir=lfw.folder, offline=True)
     tar(lfw.folder / archive, {f"any/{key}": image for key, image in lfw.images.items()})
     assert len(data.load_dataset(f"lfw/{config}", manual_dir=lfw.folder, offline=True)) == 6

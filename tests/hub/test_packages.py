@@ -122,7 +122,7 @@ class TestFetch:
             packages.fetch(box)
 
     def test_offline_does_not_even_ask(self, pip, box):
-        with pytest.raises(Unavailable, match=r"box==1.0 is not in the cache and --offline forbids"):
+        with pytest.raises(Unavailable, match=r"box==1.0 is not in the cache and `offline` forbids"):
             packages.fetch(box, offline=True)
         assert pip.commands == []
 

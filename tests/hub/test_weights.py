@@ -136,7 +136,7 @@ class TestDownload:
     def test_a_bad_answer(self, server, place, path, reason):
         with pytest.raises(Unavailable, match=reason) as caught:
             obtain(UrlSource(server.url(path)))
-        assert "python cli.py weights fetch tiny/random --from FILE" in str(caught.value)
+        assert "tfface.fetch_weights('tiny/random', file=FILE)" in str(caught.value)
         assert kept(place) == []
         assert status() == "absent"
 
@@ -233,7 +233,7 @@ class TestHash:
         place.parent.mkdir(parents=True)
         place.write_bytes(content)
         assert status() == "damaged"
-        with pytest.raises(UserError, match=r"delete it, then python cli.py weights fetch tiny/random$"):
+        with pytest.raises(UserError, match=r"delete it and fetch it again \(tfface weights fetch tiny/random\)$"):
             obtain()
         assert place.read_bytes() == content, "what is the user's to delete was deleted"
 
@@ -258,7 +258,7 @@ class TestOffline:
         ],
     )
     def test_opens_no_socket(self, no_network, source, capsys):
-        with pytest.raises(Unavailable, match=r"--offline forbids fetching"):
+        with pytest.raises(Unavailable, match=r"`offline` forbids fetching"):
             obtain(source, offline=True)
         assert capsys.readouterr().err == "", "nothing is being fetched"
 

@@ -95,7 +95,7 @@ def test_it_has_no_keras_model_of_ours():
 def test_offline_without_the_file_is_refused_quickly_in_one_line(home, no_network, capfd):
     _deepface_package.names()
     began = time.monotonic()
-    reason = rf"facenet512_weights\.h5 is not in {home}/\.deepface/weights and --offline forbids"
+    reason = rf"facenet512_weights\.h5 is not in {home}/\.deepface/weights and `offline` forbids"
     with pytest.raises(Unavailable, match=reason) as caught:
         load_embedder("deepface:Facenet512", offline=True)
     # The network is built before its weights are asked for.

@@ -27,7 +27,15 @@ from tfface.data.dataset import TfdsFaces
 from tfface.errors import Unavailable, UserError
 from tfface.hub import weights
 from tfface.utils import registry
-from tfface.utils.files import atomic_write, cache_dir, explain_full_disk, lock, package_data, sha256_of
+from tfface.utils.files import (
+    atomic_write,
+    cache_dir,
+    check_package_data,
+    explain_full_disk,
+    lock,
+    package_data,
+    sha256_of,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,7 +51,7 @@ _FRAME = struct.Struct("<QI")  # a record's length and its checksum; 4 bytes of 
 
 def names() -> list[str]:
     """The data sets that have a builder, found without importing it."""
-    return sorted(path.parent.name for path in BUILDERS.glob("*/*_dataset_builder.py"))
+    return sorted(path.parent.name for path in check_package_data(BUILDERS).glob("*/*_dataset_builder.py"))
 
 
 @functools.cache
@@ -183,7 +191,7 @@ def download(url: str, target: Path, sha256: str | None, *, offline: bool) -> Pa
     if sha256 and target.exists() and sha256_of(target) == sha256:
         return target
     if offline:
-        raise Unavailable("--offline forbids fetching it")
+        raise Unavailable("`offline` forbids fetching it")
     logger.warning(f"fetching {target.name} ({url})")
     with tempfile.TemporaryDirectory(dir=cache_dir("datasets"), prefix=".part-") as scratch:
         file = weights.download(url, Path(scratch), sha256=sha256)

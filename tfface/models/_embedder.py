@@ -18,7 +18,7 @@ from tfface.errors import Unavailable, UserError
 from tfface.hub import weights
 from tfface.utils import registry
 from tfface.utils.configured import fields_of
-from tfface.utils.files import package_data, read_json
+from tfface.utils.files import check_package_data, package_data, read_json
 
 if TYPE_CHECKING:
     import keras
@@ -191,7 +191,7 @@ def locate(name: str, *, offline: bool = False) -> tuple[Preset, weights.Weights
             refused.append(error)
             continue
         if refused:
-            logger.warning(f"--model {name} falls to {preset.name}: {'; '.join(error.reason for error in refused)}")
+            logger.warning(f"`embedder` {name} falls to {preset.name}: {'; '.join(error.reason for error in refused)}")
         return preset, file
     raise Unavailable("; ".join(map(str, refused)) or f"{name} has no presets yet: train one, or name another model")
 
@@ -252,7 +252,7 @@ def as_embedder(embedder: str | Embedder, *, offline: bool = False) -> Embedder:
 
 
 def _bundled(architecture: str) -> Iterator[Preset]:
-    for path in sorted(SAVED_MODELS.glob(f"{architecture}/*/preset.json")):
+    for path in sorted(check_package_data(SAVED_MODELS).glob(f"{architecture}/*/preset.json")):
         record = read_json(path)
         known = {entry.name for entry in dataclasses.fields(Preset)}
         if unknown := set(record) - known - {"format"}:
