@@ -8,15 +8,21 @@ from tfface.utils import lazy, tensorflow_logs
 __version__ = "0.2.0"
 
 _NAMES = {
-    "UserError": "tfface.errors",
+    "augment": "tfface.evaluation.augment",
     "check_weights": "tfface.models._inventory",
+    "describe_dataset": "tfface.data.catalogue",
     "doctor": "tfface.models._inventory",
+    "embed": "tfface.evaluation.embeddings",
     "evaluate": "tfface.evaluation.evaluate",
     "fetch_weights": "tfface.models._inventory",
+    "list_datasets": "tfface.data.catalogue",
     "list_presets": "tfface.models._inventory",
     "load_dataset": "tfface.data.catalogue",
     "load_embedder": "tfface.models._embedder",
+    "mine": "tfface.evaluation.mining",
+    "prepare_dataset": "tfface.data.catalogue",
     "retrain": "tfface.paper.retrain",
+    "UserError": "tfface.errors",
     "verify": "tfface.evaluation.verify",
     "write_report": "tfface.report.page",
     "criteria": "tfface.attacks._criteria:*",

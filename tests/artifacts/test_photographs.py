@@ -24,8 +24,13 @@ def pair(tiny_faces):
 
 
 @pytest.fixture
-def reader(made):
-    return made("tflite").embedder()
+def artifact(made):
+    return made("tflite")
+
+
+@pytest.fixture
+def reader(artifact):
+    return artifact.embedder()
 
 
 def boxes_file(tmp_path, *lines: str):
@@ -45,11 +50,12 @@ def test_crops_are_those_of_the_project(pair, name):
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_verify_answers_as_the_keras_model_does(tiny_embedder, reader, pair, flip):
-    expected = verify_with_keras(tiny_embedder, *pair, recipe_name="center-140", flip=flip)
-    found = verify(reader, *pair, chosen=recipe("center-140"), flip=flip)
+def test_verify_answers_as_the_keras_model_does(tiny_embedder, artifact, pair, flip):
+    expected = verify_with_keras(tiny_embedder, *pair, recipe="center-140", flip=flip)
+    found = verify(artifact, *pair, recipe="center-140", flip=flip)
     assert found.distance == pytest.approx(expected.distance, abs=1e-5)
-    assert (found.threshold, found.same, found.preset) == (expected.threshold, expected.same, "tiny/random")
+    assert (found.threshold, found.same) == (expected.threshold, expected.same)
+    assert found.record["preset"] == "tiny/random"
     assert [box.tolist() for box in found.boxes] == [box.tolist() for box in expected.boxes]
 
 
@@ -63,9 +69,9 @@ def test_embed_answers_as_the_keras_model_does(tiny_embedder, reader, tiny_faces
     assert found.failed == expected.failed == [("cid/broken.jpg", "is no image that can be read")]
 
 
-def test_boxes_are_cut_out_by_path_or_name(reader, pair, tmp_path):
-    boxes = read_boxes(boxes_file(tmp_path, f"{pair[0]},10,20,30,40", f"{pair[1].name},0,0,20,20"))
-    found = verify(reader, *pair, chosen=recipe("given-margin0.20"), boxes=boxes)
+def test_boxes_are_cut_out_by_path_or_name(artifact, pair, tmp_path):
+    boxes = boxes_file(tmp_path, f"{pair[0]},10,20,30,40", f"{pair[1].name},0,0,20,20")
+    found = verify(artifact, *pair, recipe="given-margin0.20", boxes=boxes)
     # Grown by a tenth on each side, and clipped.
     assert [box.tolist() for box in found.boxes] == [[7, 16, 43, 64], [0, 0, 22, 22]]
 
@@ -95,17 +101,17 @@ def test_a_file_without_the_header(tmp_path):
         read_boxes(path)
 
 
-def test_a_bad_photograph_is_named(reader, pair):
+def test_a_bad_photograph_is_named(artifact, pair):
     pair[1].write_bytes(b"text")
     with pytest.raises(ImageError, match=rf"^{pair[1]}: is no image that can be read$"):
-        verify(reader, *pair, chosen=recipe("whole"))
+        verify(artifact, *pair, recipe="whole")
 
 
 def test_which_recipe(made):
     artifact = made("tflite")
     assert reader_recipe(artifact, None, boxed=False).name == "center-140"
     assert reader_recipe(artifact, "whole", boxed=False).name == "whole"
-    with pytest.raises(UserError, match=r"recipe mtcnn-v1-margin0.20 needs faces, .* give --boxes FILE"):
+    with pytest.raises(UserError, match=r"recipe mtcnn-v1-margin0.20 needs faces, .* give `boxes`"):
         reader_recipe(artifact, "mtcnn-v1-margin0.20", boxed=False)
 
 

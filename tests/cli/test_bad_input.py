@@ -307,7 +307,7 @@ class TestDisks:
             import conftest
             from tfface import cli
             from tfface.models import _embedder as base
-            base.load_by_name = lambda name, offline=False: base.Embedder(conftest.TINY, "0" * 64, conftest.build_tiny)
+            base.load_embedder = lambda name, offline=False: base.Embedder(conftest.TINY, "0" * 64, conftest.build_tiny)
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             sys.argv = ["cli.py", "embed", {str(tiny_faces)!r}, "--out", "x.npz"]
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))

@@ -291,7 +291,7 @@ class TestNames:
         ],
     )
     def test_an_unknown_one_lists_them(self, name, message):
-        for function in (data.load_dataset, data.prepare, data.describe):
+        for function in (data.load_dataset, data.prepare_dataset, data.describe_dataset):
             with pytest.raises(UserError, match=message):
                 function(name)
 
@@ -303,7 +303,7 @@ class TestNames:
 
     def test_describe_an_unprepared_one_as_published(self, tmp_path, monkeypatch):
         monkeypatch.setenv("TFFACE_CACHE", str(tmp_path))
-        facts = data.describe("lfw")
+        facts = data.describe_dataset("lfw").facts
         assert (facts["name"], facts["images"], facts["people"], facts["prepared"]) == (
             "lfw/deepfunneled",
             13233,
@@ -313,10 +313,10 @@ class TestNames:
         assert facts["configs"] == ["deepfunneled", "funneled", "original"]
         assert set(facts["pair_sets"]) == {"view1-train", "view1-test", "view2"}
         assert "@techreport" in facts["citation"]
-        assert data.describe("vggface2/train")["people"] == 8631
+        assert data.describe_dataset("vggface2/train").facts["people"] == 8631
 
     def test_describe_a_folder(self, people):
-        facts = data.describe(str(people))
+        facts = data.describe_dataset(str(people)).facts
         assert (facts["images"], facts["people"], facts["people_with_two_or_more"]) == (7, 3, 2)
 
 

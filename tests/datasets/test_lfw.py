@@ -129,7 +129,7 @@ def test_pairs_of_the_published_list(lfw, monkeypatch):
     assert list(zip(pairs.first, pairs.second, strict=True)) == [(0, 1), (0, 2), (3, 5), (2, 4)]
     assert pairs.same.tolist() == [True, False, True, False]
     assert pairs.fold.tolist() == [0, 0, 1, 1]
-    assert data.describe("lfw")["pair_sets"] == {
+    assert data.describe_dataset("lfw").facts["pair_sets"] == {
         "view1-train": None,
         "view1-test": None,
         "view2": {"pairs": 4, "folds": 2},

@@ -226,6 +226,6 @@ def test_builders_bear_the_licence_and_the_citation():
         assert (folder / "CITATIONS.bib").read_text().startswith("@")
         assert "Licence:" in (folder / "README.md").read_text()
         assert (folder / "checksums.tsv").exists()
-        facts = data.describe(name)
+        facts = data.describe_dataset(name).facts
         assert facts["licence"] and facts["homepage"].startswith("http") and facts["source"]
         assert not facts["prepared"]

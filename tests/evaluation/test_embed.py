@@ -319,5 +319,5 @@ class TestReportFailures:
             report_failures(FAILED, 12, strict=False)
 
     def test_strict(self):
-        with pytest.raises(UserError, match=r"^1 of 20 photographs failed and --strict is set: ann/0.jpg is empty"):
+        with pytest.raises(UserError, match=r"^1 of 20 photographs failed and `strict` is set: ann/0.jpg is empty"):
             report_failures(FAILED[:1], 20, strict=True)

@@ -8,7 +8,7 @@ import pytest
 from tfface.data import FolderFaces, Pairs
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings
-from tfface.evaluation.mining import hardest_people, mine
+from tfface.evaluation.mining import hardest_people, mine_embeddings
 from tfface.evaluation.scoring import evaluate_embeddings
 from tfface.metrics.all_pairs import arrange
 from tfface.models._embedder import Preset
@@ -68,7 +68,7 @@ def test_all_pairs_by_hand():
     Genuine: a 104 degrees (wrong), b 30 (right). Impostor: 0-20 and 0-50 wrong, 104-20, 104-50 (54)
     and all of c's right. So a has two false positives and a false negative, b the two alone.
     """
-    mined = mine(faces("aabbc"), at_angles(0, 104, 20, 50, 180), PRESET)
+    mined = mine_embeddings(faces("aabbc"), at_angles(0, 104, 20, 50, 180), PRESET)
     metrics = mined.metrics
     assert (metrics["threshold"], metrics["threshold_source"]) == (0.4, "made up")
     assert {key: metrics["false_positives"][key] for key in ("count", "pairs", "rate")} == {
@@ -101,7 +101,7 @@ def test_counts_are_of_all_pairs_and_the_list_of_the_worst(metric):
     embeddings, people = in_clusters(8, 6, 0.6), "".join(letter * 6 for letter in "hgfedcba")
     limit = 1.3 if metric == "euclidean" else 1.3**2 / 2
     dataset, preset = faces(people), dataclasses.replace(PRESET, metric=metric)
-    mined = mine(dataset, embeddings, preset, threshold=limit, top=7)
+    mined = mine_embeddings(dataset, embeddings, preset, threshold=limit, top=7)
     vectors = embeddings.vectors.astype(np.float64)
     wrong, by_person = [], dict.fromkeys(people, 0)
     for i in range(48):
@@ -130,7 +130,7 @@ def test_calibrated_judges_each_half_at_the_others_threshold():
     """The thresholds are those of `evaluate`; no pair crosses the halves; counts by a double loop."""
     embeddings, people = in_clusters(8, 6, 0.5), "".join(letter * 6 for letter in "abcdefgh")
     dataset = faces(people)
-    mined = mine(dataset, embeddings, PRESET, calibrated=True)
+    mined = mine_embeddings(dataset, embeddings, PRESET, calibrated=True)
     calibrated = evaluate_embeddings(dataset, embeddings, PRESET).metrics["calibrated"]
     assert mined.metrics["threshold"] == calibrated["threshold"]
     assert mined.metrics["threshold_source"] == calibrated["threshold_source"]
@@ -172,7 +172,7 @@ def test_view2_judges_each_fold_at_the_others_threshold():
     """
     angles = list(FOLD_ANGLES)
     angles[2] = 119
-    mined = mine(folds(), at_angles(*angles), PRESET, protocol="view2", calibrated=True)
+    mined = mine_embeddings(folds(), at_angles(*angles), PRESET, protocol="view2", calibrated=True)
     of_fold_0 = (distance(100) + distance(119)) / 2
     assert [pair[:4] for pair in mined.wrong] == [
         ("false_positive", 1, "a/0.png", "b/6.png"),
@@ -189,7 +189,7 @@ def test_view2_judges_each_fold_at_the_others_threshold():
 
 
 def test_view2_at_a_fixed_threshold():
-    mined = mine(folds(), at_angles(*FOLD_ANGLES), PRESET, protocol="view2", threshold=0.9)
+    mined = mine_embeddings(folds(), at_angles(*FOLD_ANGLES), PRESET, protocol="view2", threshold=0.9)
     assert [pair[:4] for pair in mined.wrong] == [
         ("false_positive", 1, "a/0.png", "b/6.png"),
         ("false_negative", 1, "a/0.png", "a/5.png"),
@@ -199,20 +199,20 @@ def test_view2_at_a_fixed_threshold():
 
 
 def test_no_pair_is_wrong():
-    mined = mine(faces("aabb"), at_angles(0, 10, 180, 190), PRESET)
+    mined = mine_embeddings(faces("aabb"), at_angles(0, 10, 180, 190), PRESET)
     assert (mined.wrong, mined.people, mined.metrics["people"]) == ([], [], [])
     assert mined.metrics["false_positives"]["count"] == mined.metrics["false_negatives"]["count"] == 0
     assert hardest_people(mined, 5) == []
 
 
 def test_a_failed_image_is_in_no_pair():
-    mined = mine(faces("aabb"), at_angles(0, 104, 20, 50, failed=(0,)), PRESET)
+    mined = mine_embeddings(faces("aabb"), at_angles(0, 104, 20, 50, failed=(0,)), PRESET)
     assert (mined.metrics["failed_images"], mined.metrics["false_negatives"]["pairs"]) == (1, 1)
     assert mined.wrong == []
 
 
 def test_people_with_as_many_errors_go_by_name():
-    mined = mine(faces("zzmmaa"), at_angles(0, 100, 120, 220, 240, 340), PRESET, threshold=0.001)
+    mined = mine_embeddings(faces("zzmmaa"), at_angles(0, 100, 120, 220, 240, 340), PRESET, threshold=0.001)
     assert [person.errors for person in mined.people] == [1, 1, 1]
     assert hardest_people(mined, 2) == ["a", "m"]
 
@@ -220,7 +220,7 @@ def test_people_with_as_many_errors_go_by_name():
 @pytest.mark.parametrize(
     ("people", "options", "message"),
     [
-        ("aabb", {"calibrated": True, "threshold": 0.5}, "ask for one of them"),
+        ("aabb", {"calibrated": True, "threshold": 0.5}, "exclude each other: give one of them"),
         ("aabb", {"calibrated": True}, "too few pairs to calibrate on: give a threshold"),
         ("aabb", {"protocol": "view2"}, "no pair list 'view2'"),
         ("abcd", {}, "no genuine pairs"),
@@ -228,4 +228,4 @@ def test_people_with_as_many_errors_go_by_name():
 )
 def test_what_cannot_be_mined_says_why(people, options, message):
     with pytest.raises(UserError, match=message):
-        mine(faces(people), at_angles(0, 60, 180, 240), PRESET, **options)
+        mine_embeddings(faces(people), at_angles(0, 60, 180, 240), PRESET, **options)

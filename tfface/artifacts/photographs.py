@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfface.artifacts.artifact import Artifact, open_artifact
+from tfface.data.folder import open_photographs
 from tfface.errors import ImageError, UserError
-from tfface.evaluation.embeddings import Embeddings, embed_images
-from tfface.evaluation.verify import Verification
-from tfface.metrics.distances import cosine_distance, from_cosine
-from tfface.preprocessing.images import Recipe, crop_array, decode, recipe
+from tfface.evaluation.embeddings import Embeddings, FolderEmbeddings, embed_images, report_failures
+from tfface.evaluation.verify import Verdict, Verification
+from tfface.preprocessing.images import Recipe, crop_array, decode
+from tfface.preprocessing.images import recipe as named_recipe
+from tfface.preprocessing.photographs import crop_photograph
 from tfface.utils.progress import progress
+from tfface.utils.result import Clock, run_record
 
 if TYPE_CHECKING:
     from tfface.data.dataset import FaceDataset
@@ -70,7 +73,7 @@ def open_reader(path: Path) -> Artifact:
     """
     artifact = open_artifact(path)
     if artifact.format != "tflite":
-        raise UserError(f"{path} is a SavedModel, which only TensorFlow reads: give a .tflite file, or use --model")
+        raise UserError(f"{path} is a SavedModel, which only TensorFlow reads: give a .tflite file")
     return artifact
 
 
@@ -86,71 +89,107 @@ def reader_recipe(artifact: Artifact, name: str | None, *, boxed: bool) -> Recip
         UserError: the recipe needs faces and there are none, or has no use for them.
     """
     if not boxed:
-        chosen = recipe(name or artifact.recipe)
+        chosen = named_recipe(name or artifact.recipe)
         if chosen.source != "image":
             raise UserError(
-                f"recipe {chosen.name} needs faces, and without TensorFlow none are looked for: give --boxes FILE, "
-                "a fixed recipe (whole, center-140), or --model instead of --artifact"
+                f"recipe {chosen.name} needs faces, and without TensorFlow none are looked for: give `boxes`, "
+                "a fixed recipe (whole, center-140), or an embedder instead of an artifact"
             )
         return chosen
-    chosen = recipe(name or artifact.preset.recipe)
+    chosen = named_recipe(name or artifact.preset.recipe)
     if chosen.source == "image":
         if name:
-            raise UserError(f"recipe {name} takes no faces: leave out --boxes or --recipe")
-        return recipe("given-margin0.0")
-    return recipe(chosen.name.replace("mtcnn-v1-", "given-"))
+            raise UserError(f"recipe {name} takes no faces: leave out `boxes` or `recipe`")
+        return named_recipe("given-margin0.0")
+    return named_recipe(chosen.name.replace("mtcnn-v1-", "given-"))
 
 
 def cut(data: bytes, chosen: Recipe, size: int, face: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """One crop, float32 (size, size, 3) in [0, 1], and the box cut out (x0, y0, x1, y1).
+    """Crop one photograph without TensorFlow: float32 (size, size, 3) in [0, 1], and the box cut out (x0, y0, x1, y1).
 
     Raises:
         ImageError: the file cannot be read, or its face lies outside of it.
     """
-    pixels = decode(data)
-    box = chosen.box(pixels.shape[0], pixels.shape[1], face)
+    crop, box = crop_photograph(data, chosen, size, face, resize=crop_array)
     if box[2] <= box[0] or box[3] <= box[1]:
         raise ImageError("has a face box that lies outside of it")
-    return crop_array(pixels, box, size), box
+    return crop, box
 
 
 def verify(
-    embedder: "Embedder",
-    first: Path,
-    second: Path,
+    artifact: str | Path | Artifact,
+    first: str | Path,
+    second: str | Path,
     *,
-    chosen: Recipe,
-    boxes: Boxes | None = None,
+    recipe: str | None = None,
+    boxes: str | Path | None = None,
     threshold: float | None = None,
     flip: bool = False,
 ) -> Verification:
-    """Judges a pair of photographs, as `tfface.evaluation.verify.verify` does.
+    """Verify through a TFLite artifact whether two photographs show one person, as `tfface.verify` does.
 
     Args:
-        embedder: an artifact's.
-        first: a photograph's path.
-        second: another's.
-        chosen: how they are cropped.
-        boxes: faces by path or file name, for recipes that take them.
-        threshold: in the preset's metric; the preset's if None.
+        artifact: path of the artifact.
+        first: path of a photograph.
+        second: path of the other.
+        recipe: crop recipe; the artifact's by default.
+        boxes: CSV file `image,x,y,width,height` of faces in pixels.
+        threshold: distance up to which the two match, in the preset's metric; the preset's by default.
         flip: add the mirrored photographs' embeddings.
 
     Raises:
-        UserError: a photograph cannot be read or has no face; names it.
+        UserError: a photograph cannot be read or has no box; names it.
     """
-    preset = embedder.preset
+    clock, opened, faces = Clock(), _opened(artifact), read_boxes(Path(boxes)) if boxes else None
+    chosen = reader_recipe(opened, recipe, boxed=faces is not None)
+    embedder, preset = opened.embedder(), opened.preset
     crops, cuts = [], []
-    for path in (first, second):
+    for path in (Path(first), Path(second)):
         try:
-            crop, box = cut(path.read_bytes(), chosen, preset.input_size, _face(boxes, str(path), path.name))
+            crop, box = cut(path.read_bytes(), chosen, preset.input_size, _face(faces, str(path), path.name))
         except ImageError as error:
             raise ImageError(f"{path}: {error}") from error
         crops.append(crop)
         cuts.append(box)
-    vectors = embed_images(embedder, np.stack(crops), flip=flip)
-    distance = float(from_cosine(cosine_distance(vectors[:1], vectors[1:])[0], preset.metric))
     limit = preset.threshold if threshold is None else threshold
-    return Verification(preset.name, embedder.sha256, chosen.name, preset.metric, distance, limit, cuts)
+    verdict = Verdict.of(embed_images(embedder, np.stack(crops), flip=flip), preset.metric, limit)
+    record = {**run_record("verify", embedder, chosen.name, None, 0, clock), **opened.origin(), "flip": flip}
+    return Verification((Path(first), Path(second)), verdict, cuts, record)
+
+
+def embed(
+    artifact: str | Path | Artifact,
+    folder: str | Path,
+    *,
+    recipe: str | None = None,
+    boxes: str | Path | None = None,
+    flip: bool = False,
+    strict: bool = False,
+) -> FolderEmbeddings:
+    """Embed every photograph under a folder through a TFLite artifact, as `tfface.embed` does.
+
+    Args:
+        artifact: path of the artifact.
+        folder: photographs, at any depth.
+        recipe: crop recipe; the artifact's by default.
+        boxes: CSV file `image,x,y,width,height` of faces in pixels.
+        flip: add the mirrored photographs' embeddings.
+        strict: stop if a photograph fails, instead of counting it.
+
+    Raises:
+        UserError: there is no image in the folder, or none can be embedded.
+    """
+    opened, faces = _opened(artifact), read_boxes(Path(boxes)) if boxes else None
+    chosen = reader_recipe(opened, recipe, boxed=faces is not None)
+    photographs = open_photographs(Path(folder))
+    embeddings = embed_photographs(photographs, opened.embedder(), chosen, boxes=faces, flip=flip)
+    report_failures(embeddings.failed, len(photographs), strict=strict)
+    origin = {"weights_sha256": opened.record["weights_sha256"], "artifact_sha256": opened.sha256}
+    return FolderEmbeddings(photographs.keys, embeddings, opened.preset.name, chosen.name, origin)
+
+
+def _opened(artifact: str | Path | Artifact) -> Artifact:
+    return artifact if isinstance(artifact, Artifact) else open_reader(Path(artifact))
 
 
 def embed_photographs(

@@ -134,11 +134,11 @@ def _calibration(options: dict[str, Any]) -> "Calibration":
     import os
 
     from tfface.artifacts.calibration import calibration_of
-    from tfface.data.catalogue import describe
+    from tfface.data.catalogue import describe_dataset
 
     name = options["calibration_name"]
     if name is None:
-        at_hand = options["manual_dir"] or os.environ.get("TFFACE_LFW") or describe("lfw")["prepared"]
+        at_hand = options["manual_dir"] or os.environ.get("TFFACE_LFW") or describe_dataset("lfw").facts["prepared"]
         name = "lfw" if at_hand else "five_faces"
     return calibration_of(_load(name, options), images=options["calibration_images"], seed=options["seed"])
 

@@ -10,10 +10,11 @@ _NAMES = {
     "Pairs": "tfface.data.pairs",
     "read_groups_file": "tfface.data.pairs",
     "read_pairs_file": "tfface.data.pairs",
-    "describe": "tfface.data.catalogue",
+    "describe_dataset": "tfface.data.catalogue",
+    "list_datasets": "tfface.data.catalogue",
     "load_dataset": "tfface.data.catalogue",
     "names": "tfface.data.catalogue",
-    "prepare": "tfface.data.catalogue",
+    "prepare_dataset": "tfface.data.catalogue",
 }
 __all__ = list(_NAMES)
 __getattr__ = lazy.attach(__name__, _NAMES)

@@ -1,6 +1,7 @@
-"""What `--dataset` takes: the name of a data set, or a folder of one's own."""
+"""Load, list, prepare and describe data sets: known ones by name, folders by path."""
 
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,60 @@ from tfface.data.dataset import FaceDataset, TfdsFaces
 from tfface.data.folder import open_folder, open_manifest
 from tfface.errors import UserError
 from tfface.utils import registry
+from tfface.utils.result import Result
+from tfface.utils.tables import Table
 
 
 def names() -> list[str]:
-    """The names of the data sets that the project knows, sorted."""
+    """Return the names of the known data sets, sorted."""
     return prepared.names()
+
+
+@dataclass(frozen=True)
+class DatasetDescription(Result):
+    """Facts about one data set, whether it is prepared or not.
+
+    Attributes:
+        facts: JSON-able: name, version, images, people, pair_sets, source, licence ...
+    """
+
+    facts: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.facts
+
+    def tables(self) -> list[Table]:
+        facts = self.facts
+        rows = [
+            ["version", facts["version"]],
+            ["images", f"{facts['images']:,}"],
+            ["people", f"{facts['people']:,}"],
+            ["people with two or more", _count(facts["people_with_two_or_more"])],
+            *([f"pairs of {name}", _pairs(counts)] for name, counts in facts["pair_sets"].items()),
+        ]
+        return [Table([facts["name"], ""], rows)]
+
+
+@dataclass(frozen=True)
+class DatasetList(Result):
+    """Known data sets.
+
+    Attributes:
+        datasets: a description of each configuration.
+    """
+
+    datasets: list[DatasetDescription]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"datasets": [entry.facts for entry in self.datasets]}
+
+    def tables(self) -> list[Table]:
+        rows = []
+        for facts in (entry.facts for entry in self.datasets):
+            label = facts["name"] + (" (default)" if facts["is_default"] else "")
+            state = "prepared" if facts["prepared"] else "not prepared"
+            rows.append([label, f"{facts['images']:,}", f"{facts['people']:,}", state, facts["source"]])
+        return [Table(["data set", "images", "people", "state", "where from"], rows)]
 
 
 def load_dataset(
@@ -50,25 +100,55 @@ def load_dataset(
     return dataset if images_per_person is None else dataset.sample(images_per_person, seed)
 
 
-def prepare(name: str, *, manual_dir: Path | None = None, offline: bool = False) -> FaceDataset:
-    """Prepares a named data set, unless it is.
+def list_datasets() -> DatasetList:
+    """List every known data set and configuration: its size, whether it is prepared, where it comes from.
+
+    Example:
+        >>> import tfface
+        >>> [entry.facts["name"] for entry in tfface.list_datasets().datasets][:2]  # doctest: +SKIP
+        ['five_faces', 'lfw/deepfunneled']
+    """
+    found = []
+    for name in names():
+        configs = prepared.configs(name)
+        for config in configs or [""]:
+            facts = _facts(name, config)
+            found.append(DatasetDescription({**facts, "is_default": config == configs[0] if configs else False}))
+    return DatasetList(found)
+
+
+def prepare_dataset(name: str, *, manual_dir: str | Path | None = None, offline: bool = False) -> DatasetDescription:
+    """Prepare a known data set, unless it is prepared already.
+
+    Args:
+        name: `five_faces`, `lfw`, `lfw/funneled` ...
+        manual_dir: folder of archives at hand, or one archive (also `TFFACE_LFW` and the like).
+        offline: never touch a network.
 
     Raises:
         UserError: no such data set, or it cannot be had.
     """
-    _split(name)
-    return _open(name, manual_dir, offline=offline)
+    base, config = _split(name)
+    prepared.open_prepared(base, config, None if manual_dir is None else Path(manual_dir), offline=offline)
+    return describe_dataset(name)
 
 
-def describe(name: str) -> dict[str, Any]:
-    """What is known of a data set, without preparing it; counts are the published ones until it is.
+def describe_dataset(name: str | Path) -> DatasetDescription:
+    """Describe a data set without preparing it; until it is prepared, counts are the published ones.
+
+    Args:
+        name: of a known data set, or the path of a folder with one subfolder per person.
 
     Raises:
         UserError: no such data set.
     """
+    name = str(name)
     if _is_folder(name):
-        return {**_counts(_open_path(name)), "source": "a folder of yours"}
-    base, config = _split(name)
+        return DatasetDescription({**_counts(_open_path(name)), "source": "a folder of yours"})
+    return DatasetDescription(_facts(*_split(name)))
+
+
+def _facts(base: str, config: str) -> dict[str, Any]:
     builder = prepared.builder_class(base)
     images, people = builder.expected(config)
     found = prepared.open_if_prepared(base, config)
@@ -150,3 +230,13 @@ def _pair_counts(dataset: FaceDataset, name: str) -> dict[str, int] | None:
     except UserError:
         return None
     return {"pairs": len(pairs), "folds": int(pairs.fold.max()) + 1}
+
+
+def _count(number: int | None) -> str:
+    return "known once prepared" if number is None else f"{number:,}"
+
+
+def _pairs(counts: dict[str, int] | None) -> str:
+    if counts is None:
+        return "not at hand"
+    return f"{counts['pairs']:,}" + (f" in {counts['folds']} folds" if counts["folds"] > 1 else "")

@@ -1,9 +1,10 @@
-"""A data set embedded once, cached by (weights, recipe, data set version)."""
+"""Embed a data set or a folder once; embeddings are cached by weights, recipe and data set version."""
 
 import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,14 +13,21 @@ import pyarrow as pa
 from tfface.augmentation.corruptions import Corruption
 from tfface.data.crops import crop_stream, detect_faces, face_boxes
 from tfface.data.dataset import FaceDataset
+from tfface.data.folder import open_photographs
+from tfface.distributed.cluster import executor_at
 from tfface.distributed.executor import LOCAL, Executor
 from tfface.distributed.rows import RowJob, Save, fill
 from tfface.errors import UserError
 from tfface.metrics.distances import unit
+from tfface.models._embedder import as_embedder
 from tfface.preprocessing.images import Recipe
+from tfface.preprocessing.images import recipe as named_recipe
 from tfface.preprocessing.mtcnn import DETECTOR
 from tfface.utils.array_file import MOST_IN_MEMORY, write_rows
 from tfface.utils.cache import Range, Store
+from tfface.utils.files import atomic_write
+from tfface.utils.result import Result
+from tfface.utils.tables import Table
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -36,12 +44,12 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Embeddings:
-    """The embeddings of a data set, in the order of its keys.
+    """Embeddings of a data set, in the order of its keys.
 
     Attributes:
-        vectors: float32 (N, D) unit vectors; zeros where the image failed. Of many a memory map.
-        ok: bool (N,): the image could be embedded.
-        failed: (key, reason) of those that could not.
+        vectors: float32 (N, D) unit vectors; zeros where the image failed. A memory map if they are large.
+        ok: bool (N,), True where the image could be embedded.
+        failed: key and reason of each image that could not.
     """
 
     vectors: np.ndarray
@@ -58,18 +66,18 @@ def embed_dataset(
     corruption: Corruption | None = None,
     executor: Executor = LOCAL,
 ) -> Embeddings:
-    """Embeds every photograph of a data set, or takes it from the cache.
+    """Embed every photograph of a data set, or take it from the cache.
 
-    A photograph that cannot be read, or in which the recipe's detector finds no face, is kept in
-    the result as failed, with the reason.
+    A photograph that cannot be read, or in which the recipe's detector finds no face, is listed as failed, with the
+    reason.
 
     Args:
-        dataset: what to embed.
-        embedder: the model, with its preset's input size.
-        recipe: how photographs are cropped.
+        dataset: photographs to embed.
+        embedder: the model.
+        recipe: crop recipe.
         flip: add the embedding of the mirrored crop.
-        corruption: of every crop, before the model sees it.
-        workers: who embeds.
+        corruption: applied to every crop before the model sees it.
+        executor: this process, or a cluster.
     """
     plain = _embed_once(dataset, embedder, recipe, corruption, mirrored=False, executor=executor)
     if not flip:
@@ -78,11 +86,11 @@ def embed_dataset(
 
 
 def embed_images(embedder: "Embedder", images: np.ndarray, *, flip: bool = False) -> np.ndarray:
-    """Embeds one batch of crops outside any data set.
+    """Embed one batch of crops outside any data set.
 
     Args:
         embedder: the model.
-        images: (N, S, S, 3) float32 in [0, 1].
+        images: (N, S, S, 3) float32 RGB in [0, 1].
         flip: add the embedding of the mirrored crops.
 
     Returns:
@@ -90,6 +98,114 @@ def embed_images(embedder: "Embedder", images: np.ndarray, *, flip: bool = False
     """
     vectors = embedder.embed(images)
     return unit(vectors + embedder.embed(images[:, :, ::-1])) if flip else vectors
+
+
+@dataclass(frozen=True)
+class FolderEmbeddings(Result):
+    """Embeddings of the photographs in a folder.
+
+    Attributes:
+        keys: path below the folder of every photograph, sorted.
+        embeddings: one for each key.
+        preset: name of the model.
+        recipe: name of the crop recipe.
+        origin: `weights_sha256`, and `artifact_sha256` where an artifact embedded.
+    """
+
+    keys: Sequence[str]
+    embeddings: Embeddings
+    preset: str
+    recipe: str
+    origin: Mapping[str, str]
+
+    def __str__(self) -> str:
+        found = self.embeddings
+        return (
+            f"{found.ok.sum()} embeddings of {found.vectors.shape[1]} values by {self.preset}, "
+            f"{len(found.failed)} photographs failed"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "preset": self.preset,
+            **self.origin,
+            "recipe": self.recipe,
+            "photographs": len(self.keys),
+            "embedded": int(self.embeddings.ok.sum()),
+            "failures": [{"image": key, "reason": reason} for key, reason in self.embeddings.failed],
+        }
+
+    def tables(self) -> list[Table]:
+        return [Table((), (), notes=[str(self)])]
+
+    def save_files(self, folder: Path) -> list[str]:
+        self.write(folder / "embeddings.npz")
+        return ["embeddings.npz"]
+
+    def write(self, path: Path) -> None:
+        """Write the arrays into one .npz file, which `numpy.load` reads with `allow_pickle=False`."""
+        write_embeddings(path, self.keys, self.embeddings, preset=self.preset, recipe=self.recipe, **self.origin)
+
+
+def write_embeddings(path: Path, keys: Sequence[str], embeddings: Embeddings, **more: str) -> None:
+    """Write `keys` and `embeddings` of the photographs that were embedded, `failed_keys`, `failed_reasons` as .npz.
+
+    Args:
+        path: of the file.
+        keys: names of all photographs.
+        embeddings: one for each key.
+        more: further entries.
+    """
+    arrays: dict[str, Any] = {name: np.array(value) for name, value in more.items()}
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            keys=np.array(keys)[embeddings.ok],
+            embeddings=embeddings.vectors[embeddings.ok],
+            failed_keys=np.array([key for key, _ in embeddings.failed], dtype=str),
+            failed_reasons=np.array([reason for _, reason in embeddings.failed], dtype=str),
+            **arrays,
+        )
+
+
+def embed(
+    folder: str | Path,
+    *,
+    embedder: "str | Embedder" = "facenet",
+    recipe: str | None = None,
+    flip: bool = False,
+    strict: bool = False,
+    offline: bool = False,
+    cluster: str | None = None,
+) -> FolderEmbeddings:
+    """Embed every photograph under a folder.
+
+    Args:
+        folder: photographs, at any depth.
+        embedder: a model, its name or its file.
+        recipe: crop recipe; the preset's by default.
+        flip: add the mirrored photographs' embeddings.
+        strict: stop if a photograph fails, instead of counting it.
+        offline: never touch a network.
+        cluster: work on a Ray cluster: `auto`, `ray://HOST:PORT` or `local:N`.
+
+    Raises:
+        UserError: there is no image in the folder, or none can be embedded.
+
+    Example:
+        >>> import tfface
+        >>> found = tfface.embed("photographs", embedder="facenet")  # doctest: +SKIP
+        >>> found.embeddings.vectors.shape  # doctest: +SKIP
+        (118, 128)
+    """
+    model = as_embedder(embedder, offline=offline)
+    chosen = named_recipe(recipe or model.preset.recipe)
+    photographs = open_photographs(Path(folder))
+    with executor_at(cluster) as executor:
+        embeddings = embed_dataset(photographs, model, chosen, flip=flip, executor=executor)
+    report_failures(embeddings.failed, len(photographs), strict=strict)
+    origin = {"weights_sha256": model.sha256}
+    return FolderEmbeddings(photographs.keys, embeddings, model.preset.name, chosen.name, origin)
 
 
 def _embed_once(
@@ -128,7 +244,7 @@ def _embed_once(
 
 @dataclass(frozen=True, eq=False)
 class _Embedding(RowJob):
-    """The embeddings of a data set's photographs, as rows of a store."""
+    """Embedding of a data set's photographs, as rows of a store."""
 
     store: Store
     dataset: FaceDataset
@@ -142,7 +258,7 @@ class _Embedding(RowJob):
         self.embedder.open()  # a worker that lacks the weights says so before it begins
 
     def compute(self, parts: Sequence[Range], given_up: Mapping[int, str], save: Save) -> Iterator[int]:
-        """Embeds shard by shard. Neighbours share one pipeline, so that it runs dry only at its end."""
+        """Embed shard by shard; neighbours share one pipeline, so that it runs dry only at its end."""
         import tensorflow as tf
 
         for run in _runs(parts):
@@ -172,7 +288,7 @@ class _Embedding(RowJob):
 
 
 def _runs(ranges: Sequence[Range]) -> Iterator[list[Range]]:
-    """Ranges that follow on each other, together, as long as batches end where they do."""
+    """Group ranges that follow on each other, as long as batches end where they do."""
     run: list[Range] = []
     for part in ranges:
         if run and (run[-1][1] != part[0] or (part[0] - run[0][0]) % BATCH or len(run) == _LONGEST_RUN):
@@ -198,12 +314,12 @@ def _to_table(keys: Sequence[str], vectors: np.ndarray, reasons: list[str]) -> p
 
 
 def _read(dataset: FaceDataset, store: Store, mirrored: Store | None = None) -> Embeddings:
-    """A data set's embeddings; many of them stay on disk.
+    """Read a data set's embeddings; large matrices stay on disk.
 
     Args:
-        dataset: whose photographs.
+        dataset: photographs that were embedded.
         store: their embeddings.
-        mirrored: those of the mirrored crops, to be added.
+        mirrored: embeddings of the mirrored crops, to be added.
     """
     reasons: list[str] = []
 
@@ -230,10 +346,10 @@ def _vectors(table: pa.Table) -> np.ndarray:
 
 
 def report_failures(failed: Sequence[tuple[str, str]], total: int, *, strict: bool) -> None:
-    """Names the photographs that failed on stderr; the rest go on.
+    """Log the photographs that failed.
 
     Raises:
-        UserError: every photograph failed, or one did and `strict`.
+        UserError: every photograph failed, or one did and `strict` is set.
     """
     shown = 10
     for key, reason in failed[:shown]:
@@ -244,4 +360,4 @@ def report_failures(failed: Sequence[tuple[str, str]], total: int, *, strict: bo
     if failed and len(failed) == total:
         raise UserError(f"none of the {total} photographs could be used; the first: {first}")
     if failed and strict:
-        raise UserError(f"{len(failed)} of {total} photographs failed and --strict is set: {first}")
+        raise UserError(f"{len(failed)} of {total} photographs failed and `strict` is set: {first}", parameter="strict")

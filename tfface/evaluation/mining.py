@@ -1,47 +1,59 @@
-"""The pairs that a model gets wrong, worst first, and the people that they show.
+"""Mine the pairs that a model gets wrong, worst first, and the people on them.
 
-The paper mines them to know whom to augment: *Facial Recognition Adversarial Methods and
+The paper mines them to choose whom to augment: *Facial Recognition Adversarial Methods and
 Defenses*. A false positive is an impostor pair at or below its threshold, a false negative a
 genuine pair above it. Counts are of every pair; only the list of pairs is cut at the worst.
 """
 
+import dataclasses
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from tfface.data.catalogue import load_dataset
+from tfface.data.crops import Crops
 from tfface.data.dataset import FaceDataset
+from tfface.distributed.cluster import executor_at
 from tfface.distributed.executor import LOCAL, Executor
 from tfface.errors import UserError
-from tfface.evaluation.embeddings import Embeddings
-from tfface.evaluation.protocols import Judge, estimate_entry
-from tfface.evaluation.scoring import check_protocol, judge_pairs, remarks
+from tfface.evaluation.embeddings import Embeddings, embed_dataset, report_failures
+from tfface.evaluation.protocols import ProtocolScores, estimate_entry
+from tfface.evaluation.scoring import check_protocol, remarks, score_pairs
 from tfface.metrics import intervals
 from tfface.metrics.distances import from_cosine, to_cosine
 from tfface.metrics.intervals import IdentityErrors
 from tfface.metrics.pair_tiles import WORST
+from tfface.models._embedder import as_embedder
+from tfface.preprocessing.images import recipe as named_recipe
+from tfface.report.evaluation_tables import mining_tables
+from tfface.utils.configured import configured
+from tfface.utils.files import write_csv
+from tfface.utils.result import Clock, Result, run_record
+from tfface.utils.tables import Table
 
 if TYPE_CHECKING:
-    from tfface.models._embedder import Preset
+    from tfface.models._embedder import Embedder, Preset
 
 KINDS = ("false_positive", "false_negative")
 
 
 class WrongPair(NamedTuple):
-    """A pair that the model gets wrong.
+    """Pair that the model gets wrong.
 
     Attributes:
         kind: one of `KINDS`.
         rank: from 1, the worst of its kind.
-        first: an image's key.
-        second: the other's.
-        first_person: who is on the first.
-        second_person: who is on the second.
-        distance: of the two, in the preset's metric.
-        margin: how far the distance lies on the wrong side of the threshold.
-        threshold: that the pair was judged at.
+        first: key of an image.
+        second: key of the other.
+        first_person: person on the first.
+        second_person: person on the second.
+        distance: in the preset's metric.
+        margin: distance from the threshold, on its wrong side.
+        threshold: that the pair was scored at.
     """
 
     kind: str
@@ -56,7 +68,7 @@ class WrongPair(NamedTuple):
 
 
 class PersonErrors(NamedTuple):
-    """The errors about one person; a false positive counts for both of its people."""
+    """Errors about one person; a false positive counts for both of its people."""
 
     person: str
     images: int
@@ -71,24 +83,146 @@ class PersonErrors(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Mined:
-    """What mining found.
+class Mined(Result):
+    """Result of mining: wrong pairs and the people on them.
 
     Attributes:
         metrics: JSON-able, as `metrics.json` holds it.
         wrong: the worst false positives, then the worst false negatives.
         people: everyone with an error, those with the most first.
+        record: model, data set, time: the head of `metrics.json`.
+        crops: reads the faces of the data set by index, for the galleries; None without photographs.
+        dataset: the data set; None without photographs.
     """
 
     metrics: dict[str, Any]
     wrong: list[WrongPair]
     people: list[PersonErrors]
+    record: dict[str, Any] = field(default_factory=dict)
+    crops: Crops | None = None
+    dataset: FaceDataset | None = None
 
     def of_kind(self, kind: str) -> list[WrongPair]:
+        """Return the wrong pairs of a kind, one of `KINDS`."""
         return [pair for pair in self.wrong if pair.kind == kind]
 
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.record, **self.metrics}
 
+    def tables(self) -> list[Table]:
+        return mining_tables(self.to_dict())
+
+    def save_files(self, folder: Path) -> list[str]:
+        written = []
+        for kind in KINDS if self.crops else ():
+            self._save_gallery(kind, folder / f"{kind}s.png")
+            written.append(f"{kind}s.png")
+        write_csv(folder / "wrong_pairs.csv", WrongPair._fields, self.wrong)
+        write_csv(folder / "people.csv", PersonErrors._fields, self.people)
+        return [*written, "wrong_pairs.csv", "people.csv"]
+
+    def _save_gallery(self, kind: str, target: Path) -> None:
+        from tfface.report.pictures import SHOWN, GalleryPair, draw_gallery, save_picture
+
+        assert self.crops is not None and self.dataset is not None
+        name, every = f"{kind}s", self.of_kind(kind)
+        count, shown = self.metrics[name]["count"], every[:SHOWN]
+        title = f"{name.replace('_', ' ')} of {self.record['preset']} on {self.record['dataset']} "
+        title += f"({self.metrics['protocol']}): "
+        title += f"the worst {min(len(every), SHOWN)} of {count:,}" if count else "none"
+        indices = [self.dataset.position(key) for pair in shown for key in (pair.first, pair.second)]
+        faces = np.rint(self.crops(np.array(indices, int))[0] * 255).astype(np.uint8)
+        pairs = [
+            GalleryPair(
+                faces[2 * place : 2 * place + 2],
+                (pair.first_person, pair.second_person),
+                (pair.first.removeprefix(f"{pair.first_person}/"), pair.second.removeprefix(f"{pair.second_person}/")),
+                f"{pair.rank}.  distance {pair.distance:.3f}, {pair.margin:.3f} beyond {pair.threshold:.3f}",
+            )
+            for place, pair in enumerate(shown)
+        ]
+        save_picture(draw_gallery(title, pairs), target)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MiningConfig:
+    """Configuration of mining.
+
+    Attributes:
+        protocol: `all-pairs`; of LFW also `view1` and `view2`.
+        recipe: crop recipe; the preset's by default, or `whole` where a data set holds crops.
+        flip: add the mirrored photographs' embeddings.
+        threshold: in the preset's metric, instead of the preset's.
+        calibrated: score each pair at a threshold chosen on other people or folds, as `evaluate` does.
+        top: number of pairs of each kind to list, and of people.
+        strict: stop if a photograph fails, instead of counting it.
+        manual_dir: folder of data set archives at hand.
+        seed: random seed.
+        offline: never touch a network.
+        cluster: work on a Ray cluster: `auto`, `ray://HOST:PORT` or `local:N`.
+    """
+
+    protocol: str = "all-pairs"
+    recipe: str | None = None
+    flip: bool = False
+    threshold: float | None = None
+    calibrated: bool = False
+    top: int = WORST
+    strict: bool = False
+    manual_dir: str | Path | None = None
+    seed: int = 0
+    offline: bool = False
+    cluster: str | None = None
+
+
+@configured(MiningConfig)
 def mine(
+    embedder: "str | Embedder" = "facenet",
+    dataset: str | Path | FaceDataset = "five_faces",
+    *,
+    config: MiningConfig,
+) -> Mined:
+    """Mine the pairs that a face embedder gets wrong, and the people on them.
+
+    Args:
+        embedder: a model, its name or its file.
+        dataset: a data set, its name, or a folder with one subfolder per person.
+
+    Raises:
+        UserError: the model or data set cannot be had, or its pairs cannot be scored or calibrated.
+
+    Example:
+        >>> import tfface
+        >>> mined = tfface.mine("facenet", "five_faces")  # doctest: +SKIP
+        >>> mined.people[0].person  # doctest: +SKIP
+        'jerry_seinfeld'
+    """
+    _check_threshold(config.threshold, calibrated=config.calibrated)
+    clock, asked = Clock(), named_recipe(config.recipe) if config.recipe else None
+    model = as_embedder(embedder, offline=config.offline)
+    faces = load_dataset(dataset, manual_dir=config.manual_dir, offline=config.offline)
+    chosen = asked or named_recipe(faces.own_recipe or model.preset.recipe)
+    check_protocol(faces, config.protocol)
+    with executor_at(config.cluster) as executor:
+        embeddings = embed_dataset(faces, model, chosen, flip=config.flip, executor=executor)
+        report_failures(embeddings.failed, len(faces), strict=config.strict)
+        mined = mine_embeddings(
+            faces,
+            embeddings,
+            model.preset,
+            protocol=config.protocol,
+            threshold=config.threshold,
+            calibrated=config.calibrated,
+            top=config.top,
+            seed=config.seed,
+            executor=executor,
+        )
+    record = {**run_record("mine", model, chosen.name, faces, config.seed, clock), "flip": config.flip}
+    crops = Crops(faces, chosen, model.preset.input_size)
+    return dataclasses.replace(mined, record=record, crops=crops, dataset=faces)
+
+
+def mine_embeddings(
     dataset: FaceDataset,
     embeddings: Embeddings,
     preset: "Preset",
@@ -100,35 +234,34 @@ def mine(
     seed: int = 0,
     executor: Executor = LOCAL,
 ) -> Mined:
-    """Finds the pairs that a model gets wrong.
+    """Mine the pairs that a model gets wrong, from embeddings.
 
     Args:
-        dataset: whose images.
-        embeddings: of it, in the order of its keys.
-        preset: whose metric and threshold.
-        protocol: one of `evaluation.PROTOCOLS`.
+        dataset: images with their people.
+        embeddings: one for each image, in the order of the data set's keys.
+        preset: metric and threshold.
+        protocol: one of `PROTOCOLS`.
         threshold: in the preset's metric, instead of the preset's.
-        calibrated: judge each pair at a threshold chosen on other pairs, as `evaluate` does: of all
+        calibrated: score each pair at a threshold chosen on other pairs, as `evaluate` does: of all
             pairs those within each half of the people, at the other half's.
-        top: how many pairs of each kind to list, and people in `metrics`.
-        seed: of the split of the people into halves.
-        workers: who scores all pairs.
+        top: number of pairs of each kind to list, and of people in `metrics`.
+        seed: random seed of the split of the people into halves.
+        executor: this process, or a cluster.
 
     Raises:
-        UserError: the data set lacks the protocol's pairs, or they cannot be calibrated or judged.
+        UserError: the data set lacks the protocol's pairs, or they cannot be calibrated or scored.
     """
+    _check_threshold(threshold, calibrated=calibrated)
     check_protocol(dataset, protocol)
-    judge = judge_pairs(dataset, embeddings, preset.metric, protocol=protocol, seed=seed, worst=top, executor=executor)
+    scores = score_pairs(dataset, embeddings, preset.metric, protocol=protocol, seed=seed, worst=top, executor=executor)
     if calibrated:
-        if threshold is not None:
-            raise UserError("a threshold and a calibrated one: ask for one of them")
-        parts, source = judge.calibrated_parts(), judge.calibration
+        parts, source = scores.calibrated_parts(), scores.calibration
         if not parts:
             raise UserError(f"{protocol} of {dataset.name} has too few pairs to calibrate on: give a threshold")
     elif threshold is not None:
-        parts, source = [(judge, threshold)], "given"
+        parts, source = [(scores, threshold)], "given"
     else:
-        parts, source = [(judge, preset.threshold)], preset.threshold_source
+        parts, source = [(scores, preset.threshold)], preset.threshold_source
     errors = _errors(parts, len(set(dataset.identities)))
     people = _people(dataset, errors)
     metrics = {
@@ -141,28 +274,33 @@ def mine(
         "threshold_source": source,
         **_counts(errors),
         "people": [dict(zip(PersonErrors._fields[:4], person[:4], strict=True)) for person in people[:top]],
-        "remarks": [*remarks(dataset, preset, judge), *_across(judge, errors)],
+        "remarks": [*remarks(dataset, preset, scores), *_across(scores, errors)],
     }
     return Mined(metrics, [pair for kind in KINDS for pair in _worst(dataset, parts, kind, top)], people)
 
 
+def _check_threshold(threshold: float | None, *, calibrated: bool) -> None:
+    if calibrated and threshold is not None:
+        raise UserError("`threshold` and `calibrated` exclude each other: give one of them", parameter="threshold")
+
+
 def hardest_people(mined: Mined, count: int) -> list[str]:
-    """Those with the most errors, the hardest first: whom the paper augments.
+    """Return the people with the most errors, the hardest first: those that the paper augments.
 
     Args:
-        mined: what mining found.
-        count: how many at most; people without an error are never among them.
+        mined: result of mining.
+        count: at most so many; people without an error are never among them.
     """
     return [person.person for person in mined.people[:count]]
 
 
-def _errors(parts: list[tuple[Judge, float]], people: int) -> IdentityErrors:
-    """The errors of all parts together, by person; the threshold is the parts' mean, in the judges' metric."""
+def _errors(parts: list[tuple[ProtocolScores, float]], people: int) -> IdentityErrors:
+    """Add up the errors of all parts by person; the threshold is the parts' mean."""
     total = np.zeros((4, people), np.int64)
-    for judge, threshold in parts:
-        found = judge.errors([to_cosine(threshold, judge.metric)])[0]
+    for scores, threshold in parts:
+        found = scores.errors([to_cosine(threshold, scores.metric)])[0]
         counted = (found.genuine_pairs, found.genuine_errors, found.impostor_pairs, found.impostor_errors)
-        total[:, judge.codes] += np.stack(counted)
+        total[:, scores.codes] += np.stack(counted)
     return IdentityErrors(float(np.mean([threshold for _, threshold in parts])), *total)
 
 
@@ -181,8 +319,8 @@ def _counts(errors: IdentityErrors) -> dict[str, Any]:
     }
 
 
-def _across(judge: Judge, errors: IdentityErrors) -> list[str]:
-    left = judge.curve.impostors - int(errors.impostor_pairs.sum()) // 2
+def _across(scores: ProtocolScores, errors: IdentityErrors) -> list[str]:
+    left = scores.curve.impostors - int(errors.impostor_pairs.sum()) // 2
     return [f"{left:,} impostor pairs across the halves of the people are judged at neither's threshold"] * bool(left)
 
 
@@ -194,19 +332,19 @@ def _people(dataset: FaceDataset, errors: IdentityErrors) -> list[PersonErrors]:
     return sorted(wrong, key=lambda person: (-person.errors, person.person))
 
 
-def _worst(dataset: FaceDataset, parts: list[tuple[Judge, float]], kind: str, top: int) -> Iterator[WrongPair]:
+def _worst(dataset: FaceDataset, parts: list[tuple[ProtocolScores, float]], kind: str, top: int) -> Iterator[WrongPair]:
     """The pairs of a kind that lie deepest on the wrong side of their own thresholds."""
-    found = (pair for judge, threshold in parts for pair in _wrong_of(dataset, judge, threshold, kind))
+    found = (pair for scores, threshold in parts for pair in _wrong_of(dataset, scores, threshold, kind))
     deepest = heapq.nsmallest(top, found, key=lambda pair: (-pair.margin, pair.first, pair.second))
     return (pair._replace(rank=rank) for rank, pair in enumerate(deepest, start=1))
 
 
-def _wrong_of(dataset: FaceDataset, judge: Judge, threshold: float, kind: str) -> Iterator[WrongPair]:
-    limit, positive = to_cosine(threshold, judge.metric), kind == "false_positive"
-    pairs = judge.worst()[KINDS.index(kind)]
+def _wrong_of(dataset: FaceDataset, scores: ProtocolScores, threshold: float, kind: str) -> Iterator[WrongPair]:
+    limit, positive = to_cosine(threshold, scores.metric), kind == "false_positive"
+    pairs = scores.worst()[KINDS.index(kind)]
     cosine = pairs.distance.astype(np.float64)
     chosen = np.flatnonzero((cosine <= limit) == positive)
-    distances = from_cosine(cosine, judge.metric)
+    distances = from_cosine(cosine, scores.metric)
     for place in chosen:
         first, second, distance = int(pairs.first[place]), int(pairs.second[place]), float(distances[place])
         yield WrongPair(

@@ -69,7 +69,7 @@ class ScoredPairs:
         )
 
 
-class Judge:
+class ProtocolScores:
     """What the protocols have in common: from counted errors to the entries of `metrics.json`."""
 
     curve: ErrorCurve
@@ -113,7 +113,7 @@ class Judge:
         """On which pairs a calibrated threshold is chosen."""
         raise NotImplementedError
 
-    def calibrated_parts(self) -> "list[tuple[Judge, float]]":
+    def calibrated_parts(self) -> "list[tuple[ProtocolScores, float]]":
         """The pairs in parts, each with the threshold (in `metric`) chosen without it; empty where that cannot be."""
         raise NotImplementedError
 
@@ -121,7 +121,7 @@ class Judge:
         """`accuracy` and its interval at a threshold (on the cosine distance)."""
         return estimate_entry("accuracy", intervals.balanced_accuracy(errors))
 
-    def judge(self, thresholds: list[Threshold]) -> Metrics:
+    def entries(self, thresholds: list[Threshold]) -> Metrics:
         """All entries; the first threshold is the fixed one, in the metric of the curve."""
         fars = supported_fars(self.curve.impostors)
         at_far = [to_cosine(max(self.curve.threshold_at_far(far), 0.0), self.metric) for far in fars]
@@ -160,7 +160,7 @@ class Judge:
         return {**estimate_entry("value", estimate), "threshold": self.curve.threshold_at_far(far)}
 
 
-class AllPairsJudge(Judge):
+class AllPairsScores(ProtocolScores):
     """Every pair of a data set."""
 
     calibration = "each half of the people from the other half"
@@ -210,17 +210,17 @@ class AllPairsJudge(Judge):
     def codes(self) -> np.ndarray:
         return self.arrangement.names
 
-    def calibrated_parts(self) -> list[tuple[Judge, float]]:
+    def calibrated_parts(self) -> list[tuple[ProtocolScores, float]]:
         halves = calibrate_halves(self.summary, self.metric)
         if halves is None:
             return []
         rows = np.split(self.images[self.arrangement.order], [self.arrangement.boundary])
         return [(self._only(half), threshold) for half, threshold in zip(rows, halves.thresholds, strict=True)]
 
-    def _only(self, images: np.ndarray) -> "AllPairsJudge":
+    def _only(self, images: np.ndarray) -> "AllPairsScores":
         chosen = np.isin(np.arange(len(self.everyone)), images)
         part = dataclasses.replace(self.embeddings, ok=chosen)
-        return AllPairsJudge(part, self.everyone, self.metric, **self.how)
+        return AllPairsScores(part, self.everyone, self.metric, **self.how)
 
     def histogram(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         edges = np.linspace(0, from_cosine(2.0, self.metric), _PLOT_BINS + 1)
@@ -243,22 +243,22 @@ class AllPairsJudge(Judge):
         return self._errors(arrangement, self.images[chosen], [threshold])[0]
 
 
-class ListJudge(Judge):
+class PairListScores(ProtocolScores):
     """A list of pairs: LFW's views, or one of the user's own."""
 
     def __init__(
-        self, judged: ScoredPairs, training: ScoredPairs | None, rows: np.ndarray, metric: str, excluded: int
+        self, scored: ScoredPairs, training: ScoredPairs | None, rows: np.ndarray, metric: str, excluded: int
     ) -> None:
         """
         Args:
-            judged: the pairs.
+            scored: the pairs.
             training: other pairs, for a threshold; None to choose it on the other folds.
             rows: (P, 2) image indices of the judged pairs.
             metric: of the curve.
             excluded: pairs of which an image could not be embedded.
         """
-        self.judged, self.training, self.rows, self.metric, self.excluded = judged, training, rows, metric, excluded
-        self.curve = ErrorCurve.from_scores(from_cosine(judged.distance, metric), judged.same)
+        self.scored, self.training, self.rows, self.metric, self.excluded = scored, training, rows, metric, excluded
+        self.curve = ErrorCurve.from_scores(from_cosine(scored.distance, metric), scored.same)
 
     @classmethod
     def of(
@@ -269,31 +269,31 @@ class ListJudge(Judge):
         metric: str,
         protocol: str,
         pairs: Pairs | None,
-    ) -> "ListJudge":
+    ) -> "PairListScores":
         training = None
         if pairs is None and protocol == "view1":
             training, _, _ = _score(dataset.pairs("view1-train"), embeddings, people)
             pairs = dataset.pairs("view1-test")
-        judged, rows, excluded = _score(pairs or dataset.pairs(protocol), embeddings, people)
-        return cls(judged, training, rows, metric, excluded)
+        scored, rows, excluded = _score(pairs or dataset.pairs(protocol), embeddings, people)
+        return cls(scored, training, rows, metric, excluded)
 
     def moments(self, metric: str) -> Metrics:
-        distances = from_cosine(self.judged.distance, metric)
+        distances = from_cosine(self.scored.distance, metric)
         return {
             kind: {
                 "count": int(chosen.sum()),
                 "mean": float(distances[chosen].mean()),
                 "variance": float(distances[chosen].var()),
             }
-            for kind, chosen in (("genuine", self.judged.same), ("impostor", ~self.judged.same))
+            for kind, chosen in (("genuine", self.scored.same), ("impostor", ~self.scored.same))
         }
 
     def errors(self, thresholds: list[float]) -> list[IdentityErrors]:
-        return [self.judged.errors(threshold) for threshold in thresholds]
+        return [self.scored.errors(threshold) for threshold in thresholds]
 
     def fixed_accuracy(self, threshold: float, errors: IdentityErrors) -> Metrics:
-        if self.training is None and len(np.unique(self.judged.fold)) > 1:
-            folds = kfold(self.judged.distance, self.judged.same, self.judged.fold, threshold=threshold)
+        if self.training is None and len(np.unique(self.scored.fold)) > 1:
+            folds = kfold(self.scored.distance, self.scored.same, self.scored.fold, threshold=threshold)
             return {"accuracy": folds.mean, "ci95": folds.ci95}
         return super().fixed_accuracy(threshold, errors)
 
@@ -302,7 +302,7 @@ class ListJudge(Judge):
             return {
                 "threshold": float(from_cosine(self._trained, self.metric)),
                 "threshold_source": self.calibration,
-                **estimate_entry("accuracy", intervals.balanced_accuracy(self.judged.errors(self._trained))),
+                **estimate_entry("accuracy", intervals.balanced_accuracy(self.scored.errors(self._trained))),
                 "std": None,
             }
         folds = self._folds
@@ -320,21 +320,21 @@ class ListJudge(Judge):
 
     @property
     def codes(self) -> np.ndarray:
-        return np.arange(int(self.judged.people.max(initial=-1)) + 1)
+        return np.arange(int(self.scored.people.max(initial=-1)) + 1)
 
     @property
     def calibration(self) -> str:
         return "each fold from the others" if self.training is None else "the training list"
 
-    def calibrated_parts(self) -> list[tuple[Judge, float]]:
+    def calibrated_parts(self) -> list[tuple[ProtocolScores, float]]:
         if self.training is not None:
             return [(self, float(from_cosine(self._trained, self.metric)))]
         thresholds = self._folds.thresholds if self._folds else []
-        folds = [self.judged.fold == fold for fold in np.unique(self.judged.fold)]
+        folds = [self.scored.fold == fold for fold in np.unique(self.scored.fold)]
         return [(self._only(chosen), threshold) for chosen, threshold in zip(folds, thresholds, strict=False)]
 
-    def _only(self, chosen: np.ndarray) -> "ListJudge":
-        return ListJudge(self.judged.where(chosen), None, self.rows[chosen], self.metric, 0)
+    def _only(self, chosen: np.ndarray) -> "PairListScores":
+        return PairListScores(self.scored.where(chosen), None, self.rows[chosen], self.metric, 0)
 
     @cached_property
     def _trained(self) -> float:
@@ -344,24 +344,24 @@ class ListJudge(Judge):
 
     @cached_property
     def _folds(self) -> FoldResult | None:
-        if len(np.unique(self.judged.fold)) < 2:
+        if len(np.unique(self.scored.fold)) < 2:
             return None
-        return kfold(from_cosine(self.judged.distance, self.metric), self.judged.same, self.judged.fold)
+        return kfold(from_cosine(self.scored.distance, self.metric), self.scored.same, self.scored.fold)
 
     def histogram(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        distances = from_cosine(self.judged.distance, self.metric)
+        distances = from_cosine(self.scored.distance, self.metric)
         edges = np.linspace(0, from_cosine(2.0, self.metric), _PLOT_BINS // 2 + 1)
-        same = self.judged.same
+        same = self.scored.same
         return edges, np.histogram(distances[same], edges)[0], np.histogram(distances[~same], edges)[0]
 
     def worst(self) -> tuple[pair_tiles.PairDistances, pair_tiles.PairDistances]:
-        every = pair_tiles.PairDistances(self.rows[:, 0], self.rows[:, 1], self.judged.distance)
-        genuine, impostor = every.take(self.judged.same), every.take(~self.judged.same)
+        every = pair_tiles.PairDistances(self.rows[:, 0], self.rows[:, 1], self.scored.distance)
+        genuine, impostor = every.take(self.scored.same), every.take(~self.scored.same)
         return impostor.extreme(len(every)), genuine.extreme(len(every), farthest=True)
 
     def group_errors(self, inside: np.ndarray, threshold: float) -> IdentityErrors | None:
         both = inside[self.rows].all(axis=1)
-        return self.judged.where(both).errors(threshold) if both.any() else None
+        return self.scored.where(both).errors(threshold) if both.any() else None
 
 
 def _score(pairs: Pairs, embeddings: Embeddings, people: np.ndarray) -> tuple[ScoredPairs, np.ndarray, int]:

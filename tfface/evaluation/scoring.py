@@ -13,7 +13,7 @@ from tfface.data.pairs import Pairs
 from tfface.distributed.executor import LOCAL, Executor
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings
-from tfface.evaluation.protocols import AllPairsJudge, Judge, ListJudge, Metrics, estimate_entry
+from tfface.evaluation.protocols import AllPairsScores, Metrics, PairListScores, ProtocolScores, estimate_entry
 from tfface.metrics import intervals
 from tfface.metrics.distances import from_cosine, to_cosine
 from tfface.metrics.intervals import IdentityErrors
@@ -203,14 +203,14 @@ def evaluate_embeddings(
         workers: who scores all pairs.
 
     Raises:
-        UserError: no such protocol, the data set lacks its pairs, or there is nothing to judge.
+        UserError: no such protocol, the data set lacks its pairs, or there is nothing to scores.
     """
     if pairs is None:
         check_protocol(dataset, protocol)
     fixed = (preset.metric, preset.threshold, preset.threshold_source)
     if threshold is not None:
         fixed = (preset.metric, threshold, "given")
-    judge = judge_pairs(
+    scores = score_pairs(
         dataset, embeddings, preset.metric, protocol=protocol, pairs=pairs, seed=seed, executor=executor
     )
     metrics = {
@@ -219,8 +219,8 @@ def evaluate_embeddings(
         "identities": len(set(dataset.identities)),
         "failed_images": len(embeddings.failed),
         "failures": [{"image": key, "reason": reason} for key, reason in embeddings.failed],
-        **judge.judge([fixed, *preset.other_thresholds]),
-        "remarks": remarks(dataset, preset, judge),
+        **scores.entries([fixed, *preset.other_thresholds]),
+        "remarks": remarks(dataset, preset, scores),
     }
     if groups:
         inside = np.array([groups.get(key, "") for key in dataset.keys])
@@ -230,13 +230,13 @@ def evaluate_embeddings(
             "threshold": fixed[1],
             "threshold_source": fixed[2],
             "rates": {
-                name: _group_entry(judge.group_errors(inside == name, limit)) for name in sorted(set(groups.values()))
+                name: _group_entry(scores.group_errors(inside == name, limit)) for name in sorted(set(groups.values()))
             },
         }
-    return Evaluation(metrics, judge.curve, judge.histogram(), _worst(dataset, judge))
+    return Evaluation(metrics, scores.curve, scores.histogram(), _worst(dataset, scores))
 
 
-def judge_pairs(
+def score_pairs(
     dataset: FaceDataset,
     embeddings: Embeddings,
     metric: str,
@@ -246,7 +246,7 @@ def judge_pairs(
     seed: int = 0,
     worst: int = WORST,
     executor: Executor = LOCAL,
-) -> Judge:
+) -> ProtocolScores:
     """The judge of a protocol's pairs, or of a list; people are numbered in the order of their sorted names.
 
     Args:
@@ -260,18 +260,18 @@ def judge_pairs(
         workers: who scores all pairs.
 
     Raises:
-        UserError: the data set lacks the protocol's pairs, or there is nothing to judge.
+        UserError: the data set lacks the protocol's pairs, or there is nothing to scores.
     """
     people = np.unique(np.array(dataset.identities), return_inverse=True)[1]
     if protocol == "all-pairs" and pairs is None:
-        return AllPairsJudge(embeddings, people, metric, seed, worst=worst, executor=executor)
-    return ListJudge.of(dataset, embeddings, people, metric, protocol, pairs)
+        return AllPairsScores(embeddings, people, metric, seed, worst=worst, executor=executor)
+    return PairListScores.of(dataset, embeddings, people, metric, protocol, pairs)
 
 
-def _worst(dataset: FaceDataset, judge: Judge) -> list[WorstPair]:
+def _worst(dataset: FaceDataset, scores: ProtocolScores) -> list[WorstPair]:
     return [
-        WorstPair(kind, rank, dataset.keys[first], dataset.keys[second], float(from_cosine(distance, judge.metric)))
-        for kind, pairs in zip(("impostor", "genuine"), judge.worst(), strict=True)
+        WorstPair(kind, rank, dataset.keys[first], dataset.keys[second], float(from_cosine(distance, scores.metric)))
+        for kind, pairs in zip(("impostor", "genuine"), scores.worst(), strict=True)
         for rank, (first, second, distance) in enumerate(
             islice(zip(pairs.first, pairs.second, pairs.distance, strict=True), WORST), start=1
         )
@@ -293,11 +293,11 @@ def _group_entry(errors: IdentityErrors | None) -> Metrics:
     }
 
 
-def remarks(dataset: FaceDataset, preset: "Preset", judge: Judge) -> list[str]:
+def remarks(dataset: FaceDataset, preset: "Preset", scores: ProtocolScores) -> list[str]:
     """What a reader must know to read the numbers rightly."""
     said = []
-    if judge.excluded:
-        said.append(f"{judge.excluded} pairs are left out, since an image of theirs could not be embedded")
+    if scores.excluded:
+        said.append(f"{scores.excluded} pairs are left out, since an image of theirs could not be embedded")
     seen = set(dataset.identities) & preset.identities_seen
     if seen:
         said.append(

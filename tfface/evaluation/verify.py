@@ -1,6 +1,6 @@
-"""Two photographs, one verdict."""
+"""Verification: do two photographs show one person?"""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,88 +9,150 @@ import numpy as np
 from tfface.errors import ImageError
 from tfface.evaluation.embeddings import embed_images
 from tfface.metrics.distances import cosine_distance, from_cosine
-from tfface.preprocessing.images import recipe
+from tfface.models._embedder import as_embedder
+from tfface.preprocessing.images import recipe as named_recipe
 from tfface.preprocessing.photographs import crop_files
+from tfface.utils.result import Clock, Result, run_record
+from tfface.utils.tables import Table
 
 if TYPE_CHECKING:
     from tfface.models._embedder import Embedder
 
 
 @dataclass(frozen=True)
-class Verification:
-    """The answer to "same person?" and all it depends on.
+class Verdict:
+    """Decision on a pair of embeddings.
 
     Attributes:
-        preset: the model.
-        weights_sha256: of its weights.
-        recipe: how the photographs were cropped.
         metric: `cosine` or `euclidean`.
-        distance: between the two embeddings, in that metric.
-        threshold: distances up to it mean "same person".
-        boxes: what was cut out of each photograph: (x0, y0, x1, y1) in its pixels.
+        distance: of the two embeddings, in that metric.
+        threshold: distance up to which the two are the same person.
     """
 
-    preset: str
-    weights_sha256: str
-    recipe: str
     metric: str
     distance: float
     threshold: float
-    boxes: list[np.ndarray]
+
+    @classmethod
+    def of(cls, vectors: np.ndarray, metric: str, threshold: float) -> "Verdict":
+        """Decide on two unit vectors.
+
+        Args:
+            vectors: (2, D) unit vectors.
+            metric: `cosine` or `euclidean`.
+            threshold: distance in that metric.
+        """
+        return cls(metric, float(from_cosine(cosine_distance(vectors[:1], vectors[1:])[0], metric)), threshold)
 
     @property
     def same(self) -> bool:
+        """True where the distance is at or below the threshold."""
         return self.distance <= self.threshold
 
-    def record(self) -> dict[str, Any]:
-        """JSON-able, for `metrics.json`."""
-        return {
-            "metric": self.metric,
-            "distance": self.distance,
-            "threshold": self.threshold,
-            "same": self.same,
-            "boxes": [[round(float(value), 2) for value in box] for box in self.boxes],
-        }
+    def __str__(self) -> str:
+        return "same person" if self.same else "different people"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entries of `metrics.json`."""
+        return {"metric": self.metric, "distance": self.distance, "threshold": self.threshold, "same": self.same}
+
+    def cells(self) -> list[str]:
+        """Return the cells of a table: metric, distance, threshold, verdict."""
+        return [self.metric, f"{self.distance:.4f}", f"{self.threshold:.4f}", str(self)]
+
+
+@dataclass(frozen=True)
+class Verification(Result):
+    """Result of the verification of two photographs.
+
+    Attributes:
+        photographs: the two files.
+        verdict: distance, threshold and decision.
+        boxes: cut out of each photograph: (x0, y0, x1, y1) in its pixels.
+        record: model, recipe, time: the head of `metrics.json`.
+    """
+
+    photographs: tuple[Path, Path]
+    verdict: Verdict
+    boxes: list[np.ndarray]
+    record: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def same(self) -> bool:
+        """True where the two photographs show one person."""
+        return self.verdict.same
+
+    @property
+    def distance(self) -> float:
+        """Distance of the two embeddings, in the preset's metric."""
+        return self.verdict.distance
+
+    @property
+    def threshold(self) -> float:
+        """Distance up to which the two are the same person."""
+        return self.verdict.threshold
+
+    def to_dict(self) -> dict[str, Any]:
+        boxes = [[round(float(value), 2) for value in box] for box in self.boxes]
+        return {**self.record, **self.verdict.to_dict(), "boxes": boxes}
+
+    def tables(self) -> list[Table]:
+        names = ", ".join(path.name for path in self.photographs)
+        return [
+            Table(
+                ["photographs", "model", "recipe", "metric", "distance", "threshold", "verdict"],
+                [[names, self.record["preset"], self.record["recipe"], *self.verdict.cells()]],
+            )
+        ]
+
+    def save_files(self, folder: Path) -> list[str]:
+        from tfface.report.pictures import draw_photographs, save_picture
+
+        metric, distance, threshold, verdict = self.verdict.cells()
+        caption = f"{self.record['preset']}: {metric} distance {distance}, threshold {threshold}: {verdict}"
+        photographs = [path.read_bytes() for path in self.photographs]
+        save_picture(draw_photographs(photographs, self.boxes, caption), folder / "verify.png")
+        return ["verify.png"]
 
 
 def verify(
-    embedder: "Embedder",
-    first: Path,
-    second: Path,
+    embedder: "str | Embedder",
+    first: str | Path,
+    second: str | Path,
     *,
-    recipe_name: str | None = None,
+    recipe: str | None = None,
     threshold: float | None = None,
     flip: bool = False,
+    offline: bool = False,
 ) -> Verification:
-    """Judges a pair of photographs.
+    """Verify whether two photographs show one person.
 
     Args:
-        embedder: the model.
-        first: a photograph's path.
-        second: another's.
-        recipe_name: how they are cropped; the preset's if None.
-        threshold: in the preset's metric; the preset's if None.
+        embedder: a model, its name or its file.
+        first: path of a photograph.
+        second: path of the other.
+        recipe: crop recipe; the preset's by default.
+        threshold: distance up to which the two match, in the preset's metric; the preset's by default.
         flip: add the mirrored photographs' embeddings.
+        offline: never touch a network.
 
     Raises:
         UserError: a photograph cannot be read or has no face; names it.
+
+    Example:
+        >>> import tfface
+        >>> tfface.verify("facenet", "a.jpg", "b.jpg").same  # doctest: +SKIP
+        True
     """
-    preset = embedder.preset
-    chosen = recipe(recipe_name or preset.recipe)
-    paths = (first, second)
+    clock, model, paths = Clock(), as_embedder(embedder, offline=offline), (Path(first), Path(second))
+    preset = model.preset
+    chosen = named_recipe(recipe or preset.recipe)
     try:
         images, boxes = crop_files([path.read_bytes() for path in paths], chosen, preset.input_size)
     except ImageError as error:
         position, _, reason = str(error).partition(": ")
         raise ImageError(f"{paths[int(position)]}: {reason}") from error
-    vectors = embed_images(embedder, images, flip=flip)
-    distance = float(from_cosine(cosine_distance(vectors[:1], vectors[1:])[0], preset.metric))
-    return Verification(
-        preset.name,
-        embedder.sha256,
-        chosen.name,
-        preset.metric,
-        distance,
-        preset.threshold if threshold is None else threshold,
-        boxes,
-    )
+    limit = preset.threshold if threshold is None else threshold
+    verdict = Verdict.of(embed_images(model, images, flip=flip), preset.metric, limit)
+    record = {**run_record("verify", model, chosen.name, None, 0, clock), "flip": flip}
+    return Verification(paths, verdict, boxes, record)

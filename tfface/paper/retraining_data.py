@@ -15,7 +15,7 @@ import pyarrow as pa
 from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings
-from tfface.evaluation.mining import hardest_people, mine
+from tfface.evaluation.mining import hardest_people, mine_embeddings
 from tfface.preprocessing.images import Recipe
 from tfface.robustness.context import Context
 from tfface.robustness.trial import Subjects
@@ -114,7 +114,7 @@ def mine_people(dataset: FaceDataset, data: HeadData, vectors: HeadVectors, pres
     """
     failed = [(dataset.keys[index], "") for index in data.train[~vectors.train_ok]]
     embeddings = Embeddings(vectors.train, vectors.train_ok, failed)
-    mined = mine(dataset.take(data.train, "to-train-a-head"), embeddings, preset, seed=seed, top=1)
+    mined = mine_embeddings(dataset.take(data.train, "to-train-a-head"), embeddings, preset, seed=seed, top=1)
     found = {person.person: person.errors for person in mined.people}
     return Hardness(
         {name: found.get(name, 0) for name in data.people},

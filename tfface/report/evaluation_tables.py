@@ -74,6 +74,38 @@ def groups_table(groups: Metrics) -> Table:
     )
 
 
+def mining_tables(metrics: Metrics) -> list[Table]:
+    """Make the tables of wrong pairs and of the people with the most errors."""
+    kinds = ("false_positives", "false_negatives")
+    rows = [
+        [
+            kind.replace("_", " "),
+            f"{metrics[kind]['count']:,}",
+            f"{metrics[kind]['pairs']:,}",
+            percent(metrics[kind]["rate"], 3),
+            interval(metrics[kind]["ci95"], 3),
+        ]
+        for kind in kinds
+    ]
+    heading = f"{metrics['metric']} threshold {metrics['threshold']:.4f} ({metrics['threshold_source']})"
+    wrong = Table(
+        ["wrong pairs", "count", "of pairs", "rate", "95% interval"], rows, title=f"{title(metrics)}; {heading}"
+    )
+    if not metrics["people"]:
+        said = "no pair is wrong at this threshold: there is nobody to list"
+        return [dataclasses.replace(wrong, notes=[said, *metrics["remarks"]])]
+    people = Table(
+        ["person", "photographs", *(kind.replace("_", " ") for kind in kinds)],
+        [
+            [person["person"], f"{person['images']:,}", *(f"{person[kind]:,}" for kind in kinds)]
+            for person in metrics["people"][:10]
+        ],
+        title="The people with the most errors (a false positive counts for both of its people)",
+        notes=metrics["remarks"],
+    )
+    return [wrong, people]
+
+
 def comparison_table(objects: Sequence[Metrics]) -> Table:
     """Several runs side by side; one data set and recipe makes it the paper's Table 1."""
     rows = []

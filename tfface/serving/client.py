@@ -12,12 +12,13 @@ import numpy as np
 from tfface.artifacts.artifact import Artifact, open_artifact
 from tfface.artifacts.photographs import Boxes, read_boxes
 from tfface.errors import ImageError, UserError
-from tfface.evaluation.embeddings import Embeddings, report_failures
-from tfface.metrics.distances import cosine_distance, from_cosine
+from tfface.evaluation.embeddings import Embeddings, report_failures, write_embeddings
+from tfface.evaluation.verify import Verdict
+from tfface.metrics.distances import cosine_distance
 from tfface.serving.connection import TOO_LARGE, Connection, Inputs, Retry, ServerError
 from tfface.serving.photographs import Photograph, batches, boxed, read
 from tfface.utils.configured import configured
-from tfface.utils.files import atomic_write, read_json
+from tfface.utils.files import read_json
 from tfface.utils.progress import progress
 from tfface.utils.result import Clock, Result, versions
 from tfface.utils.tables import Table
@@ -98,14 +99,7 @@ class ServedEmbeddings(Result):
         return [Table(columns, [[*map(str, names), *map(str, counts), f"{found['seconds']:.2f}"]])]
 
     def save_files(self, folder: Path) -> list[str]:
-        with atomic_write(folder / "embeddings.npz") as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                keys=np.array([str(name) for name in self.files])[self.embeddings.ok],
-                embeddings=self.vectors[self.embeddings.ok],
-                failed_keys=np.array([key for key, _ in self.embeddings.failed], dtype=str),
-                failed_reasons=np.array([reason for _, reason in self.embeddings.failed], dtype=str),
-            )
+        write_embeddings(folder / "embeddings.npz", [str(name) for name in self.files], self.embeddings)
         return ["embeddings.npz"]
 
 
@@ -115,33 +109,36 @@ class ServedVerification(Result):
 
     Attributes:
         files: the photographs.
-        metric: `cosine` or `euclidean`.
-        distance: between the two embeddings, in that metric.
-        threshold: distance up to which they show one person.
+        verdict: distance, threshold and decision.
         record: the server, the model and the run, JSON-able.
     """
 
     files: Sequence[Path]
-    metric: str
-    distance: float
-    threshold: float
+    verdict: Verdict
     record: dict[str, Any] = field(repr=False)
 
     @property
     def same(self) -> bool:
-        """Verdict: the two show one person."""
-        return self.distance <= self.threshold
+        """True where the two photographs show one person."""
+        return self.verdict.same
+
+    @property
+    def distance(self) -> float:
+        """Distance of the two embeddings, in the verdict's metric."""
+        return self.verdict.distance
+
+    @property
+    def threshold(self) -> float:
+        """Distance up to which the two are the same person."""
+        return self.verdict.threshold
 
     def to_dict(self) -> dict[str, Any]:
-        verdict = {name: getattr(self, name) for name in ("metric", "distance", "threshold", "same")}
-        return {**self.record, **verdict}
+        return {**self.record, **self.verdict.to_dict()}
 
     def tables(self) -> list[Table]:
         columns = ["photographs", "served model", "version", "metric", "distance", "threshold", "verdict"]
         names = [", ".join(file.name for file in self.files), self.record["served_model"]]
-        verdict = "same person" if self.same else "different people"
-        numbers = [f"{self.distance:.4f}", f"{self.threshold:.4f}"]
-        return [Table(columns, [[*names, str(self.record["served_version"]), self.metric, *numbers, verdict]])]
+        return [Table(columns, [[*names, str(self.record["served_version"]), *self.verdict.cells()]])]
 
 
 @configured(ServerConfig)
@@ -194,9 +191,7 @@ def verify(
     if threshold is None:
         assert artifact is not None, "checked above"
         threshold = artifact.preset.threshold
-    vectors = embeddings.vectors
-    distance = float(from_cosine(cosine_distance(vectors[:1], vectors[1:])[0], metric))
-    return ServedVerification(paths, metric, distance, threshold, record)
+    return ServedVerification(paths, Verdict.of(embeddings.vectors, metric, threshold), record)
 
 
 class Client:

@@ -11,7 +11,7 @@ import numpy as np
 from tfface.data.dataset import FaceDataset
 from tfface.data.pairs import Pairs
 from tfface.evaluation.embeddings import Embeddings
-from tfface.evaluation.protocols import ListJudge
+from tfface.evaluation.protocols import PairListScores
 from tfface.evaluation.scoring import evaluate_embeddings
 from tfface.metrics import intervals
 from tfface.metrics.all_pairs import all_pairs
@@ -62,7 +62,7 @@ def take(embeddings: Embeddings, indices: np.ndarray, dataset: FaceDataset) -> E
 
 def _across_folds(dataset: FaceDataset, embeddings: Embeddings, metric: str, pairs: Pairs) -> Metrics:
     people = np.unique(np.array(dataset.identities), return_inverse=True)[1]
-    judged = ListJudge.of(dataset, embeddings, people, metric, "pairs", pairs).judged
+    judged = PairListScores.of(dataset, embeddings, people, metric, "pairs", pairs).scored
     folds = [judged.where(judged.fold == fold) for fold in np.unique(judged.fold)]
     best = [ErrorCurve.from_scores(fold.distance, fold.same).best_threshold() for fold in folds]
     # Two folds: each is judged at the other's threshold.
