@@ -218,7 +218,7 @@ def _models() -> list[dict[str, str]]:
 
 
 def _datasets() -> list[dict[str, str]]:
-    facts = {name: catalogue.describe(name) for name in catalogue.names()}
+    facts = {name: catalogue.describe_dataset(name).facts for name in catalogue.names()}
     return [
         {
             "data set": name,
