@@ -1,9 +1,12 @@
 # `make evaluate` sets up and runs the main job; `make test` sets up and passes the tests.
-PYTHON ?= python3.11
+PYTHON ?= $(firstword $(shell for v in 3.11 3.12 3.13; do python$$v -c 0 2>/dev/null && echo python$$v; done) python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Two processes by default; each takes one core.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: evaluate setup test test-lfw lint bench clean
+.PHONY: evaluate setup check test test-slow test-lfw lint resolve bench wheel clean
 
 evaluate: setup
 	$(BIN)/python cli.py evaluate --model facenet --out out/evaluate
@@ -17,23 +20,39 @@ $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt requirements-cluster.txt
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	touch $@
 
+# While one works: lint, types, the fast unit tests.
+check: lint
+	$(PYTEST) -n $(WORKERS) -m "not lfw and not slow and not cluster and not registry" tests/test_house.py \
+	    tests/utils tests/metrics tests/augmentation tests/preprocessing
+
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -q -m "not lfw"
+	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not lfw and not slow"
+
+test-slow: $(VENV)/installed-dev
+	$(PYTEST) -n $(WORKERS) --dist worksteal -m "slow and not lfw"
 
 # TFFACE_LFW names a folder that holds lfw-deepfunneled.tgz and pairs.txt.
 test-lfw: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -q -m lfw
+	$(PYTEST) -m lfw
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# pyproject.toml's ranges have wheels for every Python that it names.
+resolve: $(VENV)/installed-dev
+	$(BIN)/python tests/packaging/resolve.py
+
+wheel: $(VENV)/installed-dev
+	$(BIN)/python -m build --outdir dist .
 
 # choose_recipe.py is apart: it takes half an hour, and LFW; so is scale.py, which takes hours in all.
 BENCHMARKS := all_pairs embedding locally_connected attacks adversarial_training export
@@ -42,4 +61,4 @@ bench: $(VENV)/installed-dev
 	for name in $(BENCHMARKS); do PYTHONPATH=. $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:
-	rm -rf $(VENV) out
+	rm -rf $(VENV) out dist build

@@ -5,7 +5,7 @@ Names are imported when they are first used: `import tfface` imports neither Ten
 
 from tfface.utils import lazy, tensorflow_logs
 
-__version__ = "0.2.0"
+__version__ = "0.1.0"
 
 _NAMES = {
     "augment": "tfface.evaluation.augment",
