@@ -8,7 +8,6 @@ import click
 from tfface.augmentation.kinds import KINDS, PAPER
 from tfface.augmentation.levels import describe
 from tfface.cli import _options
-from tfface.cli._output import show
 
 
 @click.command(cls=_options.Command)
@@ -48,4 +47,7 @@ def command(**parameters: Any) -> None:
     """
     from tfface.evaluation.augment import augment
 
-    show(augment(**parameters).tables())
+    made = augment(**parameters)
+    if made.resumed:
+        click.echo(f"{made.folder} is complete already")
+    click.echo(str(made))

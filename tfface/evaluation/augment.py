@@ -66,8 +66,9 @@ class AugmentedFaces(Result):
         return {**header, "images_written": len(records), "failed_images": failed}
 
     def tables(self) -> list[Table]:
-        notes = [f"{self.folder} is complete already"] * self.resumed
-        return [Table((), (), notes=[*notes, str(self)])]
+        found = self.to_dict()
+        cells = [f"{found[name]:,}" for name in ("images", "copies", "images_written", "failed_images")]
+        return [Table(["folder", "photographs", "copies", "images", "failed"], [[str(self.folder), *cells]])]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -136,7 +136,10 @@ class FolderEmbeddings(Result):
         }
 
     def tables(self) -> list[Table]:
-        return [Table((), (), notes=[str(self)])]
+        found = self.to_dict()
+        counts = [str(found["photographs"]), str(found["embedded"]), str(len(found["failures"]))]
+        columns = ["model", "recipe", "photographs", "embedded", "failed", "values"]
+        return [Table(columns, [[self.preset, self.recipe, *counts, str(self.embeddings.vectors.shape[1])]])]
 
     def save_files(self, folder: Path) -> list[str]:
         self.write(folder / "embeddings.npz")

@@ -1,11 +1,11 @@
-"""How far a measured rate may be off: 95% intervals.
+"""95% confidence intervals of measured rates.
 
 Pairs of one set of images share people, so they are not independent draws, and intervals that
-take them so are far too narrow. The intervals by identity here let every two pairs that share a
-person be correlated: linearised ratios, clustered on identity for genuine pairs, and for impostor
+treat them as such are far too narrow. The intervals by identity here let every two pairs that share
+a person be correlated: linearised ratios, clustered on identity for genuine pairs, and for impostor
 pairs the dyadic cluster-robust variance in its conservative form (Fafchamps and Gubert, 2007,
 https://doi.org/10.1016/j.jdeveco.2006.05.005; Aronow, Samii and Assenova, 2015,
-https://doi.org/10.1093/pan/mpv018).
+https://doi.org/10.1093/pan/mpv018). SciPy has no such intervals; those for independent draws are SciPy's.
 """
 
 import math
@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from tfface.errors import UserError
 
@@ -22,7 +21,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its 95% interval."""
+    """Value with its 95% interval."""
 
     value: float
     low: float
@@ -30,48 +29,57 @@ class Estimate:
 
     @property
     def ci95(self) -> list[float]:
-        """The interval as JSON wants it."""
+        """Interval as a list."""
         return [self.low, self.high]
 
 
 def wilson(successes: int, trials: int) -> Estimate:
-    """A proportion of independent trials, with Wilson's score interval.
+    """Estimate a proportion of independent trials, with Wilson's score interval.
 
     Raises:
         UserError: no trials.
+
+    Example:
+        >>> found = wilson(8, 10)
+        >>> found.value, round(found.low, 3), round(found.high, 3)
+        (0.8, 0.49, 0.943)
     """
     if trials <= 0:
         raise UserError("a rate of no trials has no value: give at least one")
-    z = float(stats.norm.ppf((1 + LEVEL) / 2))
-    rate, shrink = successes / trials, 1 + z * z / trials
-    middle = (rate + z * z / (2 * trials)) / shrink
-    half = z / shrink * math.sqrt(rate * (1 - rate) / trials + (z / (2 * trials)) ** 2)
+    from scipy import stats
+
+    low, high = stats.binomtest(successes, trials).proportion_ci(LEVEL, method="wilson")
+    rate = successes / trials
     # At no or only successes the bound is the rate itself; rounding must not step past it.
-    return Estimate(rate, max(0.0, min(rate, middle - half)), min(1.0, max(rate, middle + half)))
+    return Estimate(rate, min(rate, float(low)), max(rate, float(high)))
 
 
 def student(values: Sequence[float] | np.ndarray) -> Estimate:
-    """The mean of independent values with Student's t interval, n - 1 degrees of freedom.
+    """Estimate the mean of independent values, with Student's t interval (n - 1 degrees of freedom).
 
     Raises:
         UserError: fewer than two values.
     """
     if len(values) < 2:
         raise UserError(f"an interval of a mean needs at least two values, there are {len(values)}")
-    mean = float(np.mean(values))
-    half = _quantile(len(values) - 1) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return Estimate(mean, mean - half, mean + half)
+    from scipy import stats
+
+    mean, error = float(np.mean(values)), float(stats.sem(values))
+    # Of equal values SciPy's interval is not a number.
+    low, high = stats.t.interval(LEVEL, len(values) - 1, mean, error) if error else (mean, mean)
+    return Estimate(mean, float(low), float(high))
 
 
 def bootstrap_median(values: Sequence[float] | np.ndarray, *, seed: int = 0, draws: int = 10_000) -> Estimate:
-    """The median of independent values, with the percentile bootstrap's interval.
+    """Estimate the median of independent values, with the percentile bootstrap's interval.
 
     Infinite values (attacks that failed) count as the largest; where more than half are infinite, so is the median.
+    SciPy's bootstrap interpolates between resamples, which no infinite value allows.
 
     Args:
         values: (N,) numbers, infinity among them.
-        seed: of the draws.
-        draws: resamples.
+        seed: random seed.
+        draws: number of resamples.
 
     Raises:
         UserError: no values.
@@ -93,7 +101,7 @@ def bootstrap_median(values: Sequence[float] | np.ndarray, *, seed: int = 0, dra
 
 
 def mean_of(parts: Sequence[Estimate]) -> Estimate:
-    """The mean of estimates from sets that share nothing (each half of the people, say).
+    """Average estimates from sets that share no person, such as the two halves of the people.
 
     The distances of the bounds from the values add as standard errors do.
     """
@@ -106,14 +114,14 @@ def mean_of(parts: Sequence[Estimate]) -> Estimate:
 
 @dataclass(frozen=True)
 class IdentityErrors:
-    """Errors at one threshold, by identity; each impostor pair counts for both of its people.
+    """Errors per identity at one threshold; each impostor pair counts for both of its people.
 
     Attributes:
-        threshold: on the cosine distance; pairs at or below it are taken for one person.
-        genuine_pairs: (P,) pairs of images of each person.
-        genuine_errors: (P,) those above the threshold.
-        impostor_pairs: (P,) pairs with another person.
-        impostor_errors: (P,) those at or below the threshold.
+        threshold: on the cosine distance; pairs at or below it are accepted.
+        genuine_pairs: (P,) number of pairs of images of each person.
+        genuine_errors: (P,) number of them above the threshold.
+        impostor_pairs: (P,) number of pairs with another person.
+        impostor_errors: (P,) number of them at or below the threshold.
     """
 
     threshold: float
@@ -125,12 +133,12 @@ class IdentityErrors:
 
 @dataclass(frozen=True)
 class _Rate:
-    """An error rate over pairs.
+    """Error rate over pairs.
 
     Attributes:
-        independent: the rate with the interval that holds if pairs were independent.
-        shares: (P,) how much each person adds to the rate's deviation.
-        people: how many have pairs of the kind.
+        independent: the rate, with its interval if pairs were independent.
+        shares: (P,) share of each person in the rate's deviation.
+        people: number of people with pairs of the kind.
     """
 
     independent: Estimate
@@ -158,19 +166,19 @@ def _rates(errors: IdentityErrors) -> tuple[_Rate | None, _Rate | None]:
 
 
 def false_non_match(errors: IdentityErrors) -> Estimate | None:
-    """FNMR (FRR) at a threshold, clustered on identity; None without genuine pairs."""
+    """Estimate FNMR (FRR) at a threshold, clustered on identity; None without genuine pairs."""
     genuine, _ = _rates(errors)
     return _interval(genuine.value, (1.0, genuine)) if genuine else None
 
 
 def false_match(errors: IdentityErrors) -> Estimate | None:
-    """FMR (FAR) at a threshold, dyadic cluster-robust; None without impostor pairs."""
+    """Estimate FMR (FAR) at a threshold, dyadic cluster-robust; None without impostor pairs."""
     _, impostor = _rates(errors)
     return _interval(impostor.value, (1.0, impostor)) if impostor else None
 
 
 def balanced_accuracy(errors: IdentityErrors) -> Estimate | None:
-    """The mean of genuine and impostor accuracy; None where there are no pairs of a kind."""
+    """Estimate the mean of genuine and impostor accuracy; None where there are no pairs of a kind."""
     genuine, impostor = _rates(errors)
     if genuine is None or impostor is None:
         return None
@@ -178,11 +186,11 @@ def balanced_accuracy(errors: IdentityErrors) -> Estimate | None:
 
 
 def true_accept(errors: IdentityErrors, *, roc_slope: float) -> Estimate | None:
-    """TAR at the threshold that a FAR was read off, allowing for that threshold's own error.
+    """Estimate TAR at the threshold of a FAR, allowing for that threshold's own error.
 
     Args:
-        errors: at that threshold.
-        roc_slope: the rise of TAR with FAR there. Where too many impostor pairs happened to pass,
+        errors: errors at that threshold.
+        roc_slope: rise of TAR with FAR there. Where too many impostor pairs happened to pass,
             the threshold came out too strict, and TAR too low by the slope times the excess.
     """
     genuine, impostor = _rates(errors)
@@ -192,10 +200,10 @@ def true_accept(errors: IdentityErrors, *, roc_slope: float) -> Estimate | None:
 
 
 def _interval(value: float, *parts: tuple[float, _Rate]) -> Estimate:
-    """The interval of a value that moves with rates, each by its weight.
+    """Estimate a value that moves with rates, each by its weight.
 
-    Never narrower than with independent pairs: the variance by identity is 0 where there was no
-    error at all.
+    The interval is never narrower than with independent pairs: the variance by identity is 0 where
+    there was no error at all.
     """
     people = min(rate.people for _, rate in parts)
     half = math.inf
@@ -208,10 +216,12 @@ def _interval(value: float, *parts: tuple[float, _Rate]) -> Estimate:
 
 
 def _moves(weight: float, rate: Estimate) -> tuple[float, float]:
-    """How far down and up a value goes when a rate goes to the ends of its interval."""
+    """Return how far down and up a value goes when a rate goes to the ends of its interval."""
     down, up = weight * (rate.low - rate.value), weight * (rate.high - rate.value)
     return (down, up) if weight > 0 else (up, down)
 
 
 def _quantile(degrees: int) -> float:
+    from scipy import stats
+
     return float(stats.t.ppf((1 + LEVEL) / 2, degrees))
