@@ -25,9 +25,8 @@ from typing import Any
 import numpy as np
 
 from tfface.artifacts.artifact import Artifact, SavedModelEmbedder
-from tfface.artifacts.calibration import calibration_of
-from tfface.artifacts.judging import judge
-from tfface.artifacts.making import QUANTIZATIONS, make, orders
+from tfface.artifacts.export import judge
+from tfface.artifacts.making import QUANTIZATIONS, calibration_of, make, orders
 from tfface.artifacts.measure import milliseconds, peak_megabytes
 from tfface.artifacts.saved_model import fixed_recipe
 from tfface.data.catalogue import load_dataset

@@ -9,11 +9,13 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "augment": "tfface.evaluation.augment",
+    "check_golden": "tfface.artifacts.golden",
     "check_weights": "tfface.models._inventory",
     "describe_dataset": "tfface.data.catalogue",
     "doctor": "tfface.models._inventory",
     "embed": "tfface.evaluation.embeddings",
     "evaluate": "tfface.evaluation.evaluate",
+    "export": "tfface.artifacts.export",
     "fetch_weights": "tfface.models._inventory",
     "list_datasets": "tfface.data.catalogue",
     "list_presets": "tfface.models._inventory",

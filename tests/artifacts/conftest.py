@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from tfface.artifacts.artifact import Artifact, open_artifact
-from tfface.artifacts.calibration import Calibration
-from tfface.artifacts.making import Order, make
+from tfface.artifacts.making import Calibration, Order, make
 from tfface.data import FolderFaces
 from tfface.data.folder import open_folder
 from tfface.preprocessing.images import recipe

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from tfface.artifacts.tflite import convert
+from tfface.artifacts.making import convert
 from tfface.utils import registry
 
 # Small where the architecture allows it; a model that is not listed is tested at its own size.

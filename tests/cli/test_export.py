@@ -75,7 +75,7 @@ def test_attacked_too(export, tiny_faces):
 
 
 def test_a_saved_model_for_a_server(run_cli, tiny_model, tmp_path, monkeypatch):
-    monkeypatch.setattr("tfface.artifacts.measure.peak_megabytes", lambda path: 1.0)
+    monkeypatch.setattr("tfface.artifacts.export.peak_megabytes", lambda path: 1.0)
     result = run_cli("export", "--format", "savedmodel", "--recipe", "center-200", "--out", tmp_path / "out")
     assert result.code == 0, result.err
     assert (tmp_path / "out" / "tiny-random" / "1" / "saved_model.pb").is_file()
@@ -96,7 +96,7 @@ def test_a_saved_model_for_a_server(run_cli, tiny_model, tmp_path, monkeypatch):
         (["--format", "onnx"], "Invalid value for '--format'"),
         (["--attack", "fgsm"], "--attack goes with --evaluate"),
         (["--evaluate", "--attack", "cw"], "Invalid value for '--attack'"),
-        (["--evaluate", "--attack", "fgsm", "--epsilon", "nan"], "is no budget"),
+        (["--evaluate", "--attack", "fgsm", "--epsilon", "nan"], "give a number from 0 to 1"),
         (["--evaluate", "--dataset", "nowhere"], "unknown data set 'nowhere'"),
         (["--evaluate", "--dataset", "FACES", "--protocol", "view2"], "has no pair list 'view2'"),
     ],

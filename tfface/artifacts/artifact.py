@@ -1,4 +1,4 @@
-"""What an artifact is: a file or folder, and the record beside it; how it is opened and asked.
+"""Artifacts: a file or folder with a record beside it, opened as embedders.
 
 Opening a TFLite artifact imports no TensorFlow.
 """
@@ -42,11 +42,11 @@ _PRESET_FIELDS = (
 
 @dataclass(frozen=True)
 class Artifact:
-    """An artifact whose bytes are those that were exported.
+    """Artifact whose bytes are those that were exported.
 
     Attributes:
         path: a `.tflite` file, or a SavedModel's version folder.
-        record: what the JSON file beside it says.
+        record: content of the JSON file beside it.
     """
 
     path: Path
@@ -59,7 +59,7 @@ class Artifact:
 
     @property
     def name(self) -> str:
-        """Of the folder that it was exported into."""
+        """Name of the folder that it was exported into."""
         return self.record["name"]
 
     @property
@@ -72,17 +72,17 @@ class Artifact:
 
     @property
     def recipe(self) -> str:
-        """How it is meant to crop photographs that come without a face box."""
+        """Crop recipe for photographs that come without a face box."""
         return self.record["recipe"]
 
     @property
     def renormalise(self) -> bool:
-        """Whether the reader must scale its vectors to length 1."""
+        """True where the reader must scale its vectors to length 1."""
         return self.record["output"]["renormalise"]
 
     @property
     def preset(self) -> Preset:
-        """The record of what was exported, without what only its weights file needs."""
+        """Record of the preset that was exported, without what only its weights file needs."""
         return Preset(sources=(), file_name="", sha256=self.record["weights_sha256"], **self.record["preset"])
 
     @property
@@ -90,18 +90,18 @@ class Artifact:
         return self.record["bytes"]
 
     def origin(self) -> dict[str, Any]:
-        """What a result names besides: the weights that were exported, and the artifact."""
+        """Return what a result names besides: the weights that were exported, and the artifact."""
         return {
             "weights_sha256": self.record["weights_sha256"],
             "artifact": {"name": self.name, "sha256": self.sha256, "quantization": self.quantization},
         }
 
     def embedder(self, *, as_bytes: bool = False) -> Embedder:
-        """What answers like the preset's own embedder, through the artifact.
+        """Return an embedder like the preset's own that runs the artifact.
 
         Args:
-            as_bytes: of TFLite: round crops to bytes, as a phone gives them, even where the artifact
-                also takes floats.
+            as_bytes: for TFLite, round crops to bytes, as a phone gives them, even where the artifact also takes
+                floats.
         """
         defense = tuple(self.record.get("defense", ()))
         if self.format == "tflite":
@@ -111,13 +111,13 @@ class Artifact:
 
 @dataclass(frozen=True)
 class TFLiteEmbedder(Embedder):
-    """A TFLite artifact in the shape of our embedders, one image after the other."""
+    """Embedder that runs a TFLite artifact, one image after the other."""
 
     artifact: Any = None
     as_bytes: bool = False
 
     def open(self) -> None:
-        self._runner  # noqa: B018 - made by being asked for
+        self._runner  # noqa: B018 - made at its first use
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         if images.dtype != np.uint8:
@@ -130,7 +130,7 @@ class TFLiteEmbedder(Embedder):
 
     @property
     def takes_bytes(self) -> bool:
-        """Whether it is given bytes: floats are rounded, and bytes may be given as they are."""
+        """True where it takes bytes: floats are rounded, and bytes may be given as they are."""
         return self.as_bytes or FLOAT_SIGNATURE not in self.artifact.record["signatures"]
 
     @functools.cached_property
@@ -149,18 +149,18 @@ class TFLiteEmbedder(Embedder):
 
 @dataclass(frozen=True)
 class SavedModelEmbedder(Embedder):
-    """A SavedModel artifact in the shape of our embedders."""
+    """Embedder that runs a SavedModel artifact."""
 
     artifact: Any = None
 
     def open(self) -> None:
-        self._signatures  # noqa: B018 - loaded by being asked for
+        self._signatures  # noqa: B018 - loaded at its first use
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         return self.call("serving_default", image=np.asarray(images, np.float32))["embedding"]
 
     def call(self, signature: str, **inputs: Any) -> dict[str, np.ndarray]:
-        """Calls a signature with arrays (files: a list of bytes)."""
+        """Call a signature with arrays (files: a list of bytes)."""
         import tensorflow as tf
 
         answer = self._signatures[signature](**{name: tf.constant(value) for name, value in inputs.items()})
@@ -175,13 +175,13 @@ class SavedModelEmbedder(Embedder):
 
 
 def open_artifact(path: Path) -> Artifact:
-    """An artifact, checked against the record beside it.
+    """Open an artifact, checked against the record beside it.
 
     Args:
         path: a `.tflite` file, a SavedModel's version folder, or the folder around that.
 
     Raises:
-        UserError: it is none, its record is missing, or its bytes are others than were exported.
+        UserError: it is no artifact, its record is missing, or its bytes are not those that were exported.
     """
     path = _located(path)
     sidecar = sidecar_of(path)
@@ -196,12 +196,12 @@ def open_artifact(path: Path) -> Artifact:
 
 
 def sidecar_of(path: Path) -> Path:
-    """Where an artifact's record lies: the path and `.json`."""
+    """Return the path of an artifact's record: its own path and `.json`."""
     return path.with_name(path.name + ".json")
 
 
 def digest(path: Path) -> str:
-    """The SHA-256 of a file, or of the listing of a folder's files with theirs."""
+    """Return the SHA-256 of a file, or of the listing of a folder's files with theirs."""
     if path.is_file():
         return sha256_of(path)
     files = {file.relative_to(path).as_posix(): sha256_of(file) for file in path.rglob("*") if file.is_file()}
@@ -209,13 +209,13 @@ def digest(path: Path) -> str:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder."""
+    """Return the bytes of a file, or of all files in a folder."""
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     return sum(file.stat().st_size for file in files)
 
 
 def record_of(preset: Preset) -> dict[str, Any]:
-    """What an artifact's record keeps of a preset."""
+    """Return what an artifact's record holds of a preset."""
     return {name: value for name, value in dataclasses.asdict(preset).items() if name in _PRESET_FIELDS}
 
 
@@ -232,9 +232,9 @@ def _located(path: Path) -> Path:
 
 
 def to_bytes(images: np.ndarray) -> np.ndarray:
-    """Values in [0, 1] as bytes, as a phone has them."""
+    """Return values in [0, 1] as bytes, as a phone has them."""
     return np.rint(images * 255).astype(np.uint8)
 
 
 def _no_keras_model() -> "keras.Model":
-    raise UserError("an artifact answers, but it has no Keras model to use here: name the preset with --model")
+    raise UserError("an artifact answers, but it has no Keras model to use here: name the preset instead")

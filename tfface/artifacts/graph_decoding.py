@@ -1,6 +1,6 @@
-"""Photographs decoded by TensorFlow's own operations, so that a SavedModel takes image files as they are.
+"""Decoding of photographs by TensorFlow's own operations, so that a SavedModel takes image files as they are.
 
-What it sees equals `tfface.preprocessing.images.decode`: the accurate integer JPEG transform, EXIF orientation,
+The result equals `tfface.preprocessing.images.decode`: the accurate integer JPEG transform, EXIF orientation,
 the same limits on size. Only JPEG and PNG are read.
 """
 
@@ -17,9 +17,9 @@ _LONGEST_TIFF = 2**16
 
 
 def decode(data: tf.Tensor) -> tf.Tensor:
-    """Decodes one JPEG or PNG file.
+    """Decode one JPEG or PNG file.
 
-    Fails, as an operation does, on what `tfface.preprocessing.images.decode` refuses, and on other formats.
+    Fails, as an operation does, on files that `tfface.preprocessing.images.decode` refuses, and on other formats.
 
     Args:
         data: scalar string, the file's bytes.
@@ -36,7 +36,7 @@ def decode(data: tf.Tensor) -> tf.Tensor:
 
 
 def turned(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Applies an EXIF orientation (1 to 8) to uint8 (H, W, 3)."""
+    """Apply an EXIF orientation (1 to 8) to uint8 (H, W, 3)."""
 
     def turn() -> tf.Tensor:
         upright = tf.cond(orientation >= 5, lambda: tf.transpose(pixels, (1, 0, 2)), lambda: pixels)
@@ -66,13 +66,13 @@ def _png(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _assert_size(height: tf.Tensor, width: tf.Tensor) -> tf.Operation:
-    """Before decoding: a file of a few bytes may claim any size."""
+    """Check the size before decoding: a file of a few bytes may claim any."""
     fits = (tf.minimum(height, width) >= MIN_SIDE) & (height * width <= MAX_PIXELS)
     return tf.debugging.Assert(fits, ["too small, or a decompression bomb"])
 
 
 def _exif_of_jpeg(raw: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
-    """The bytes of the first EXIF block, none if there is none; walks the segments before the scan."""
+    """Return the bytes of the first EXIF block, none if there is none; walks the segments before the scan."""
     size = tf.size(raw, tf.int64)
 
     def more(position: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
@@ -95,7 +95,7 @@ def _exif_of_jpeg(raw: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
 
 
 def _walk_png(raw: tf.Tensor, data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The bytes of the EXIF chunk (none if there is none), and whether the last chunk is there."""
+    """Return the bytes of the EXIF chunk (none if there is none), and True if the last chunk is there."""
     size = tf.size(raw, tf.int64)
 
     def more(position: tf.Tensor, found: tf.Tensor, ended: tf.Tensor) -> tf.Tensor:
@@ -113,7 +113,7 @@ def _walk_png(raw: tf.Tensor, data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _orientation(tiff: tf.Tensor) -> tf.Tensor:
-    """The orientation that an EXIF block names; 1 where it names none, or is damaged."""
+    """Return the orientation that an EXIF block names; 1 where it names none, or is damaged."""
     size = tf.size(tiff, tf.int64)
     # Offsets in a damaged block may point anywhere: padded, they read zeros.
     tiff = tf.pad(tiff, [(0, 16)])
@@ -133,12 +133,12 @@ def _text(data: tf.Tensor, position: tf.Tensor, length: int) -> tf.Tensor:
 
 
 def _number(raw: tf.Tensor, position: tf.Tensor | int, count: int, little: tf.Tensor | bool = False) -> tf.Tensor:
-    """The unsigned number of `count` bytes at a position, as int64; big-endian unless `little`."""
+    """Read the unsigned number of `count` bytes at a position, as int64; big-endian unless `little`."""
     return _numbers(tf.reshape(raw[position : position + count], (1, count)), little)[0]
 
 
 def _numbers(raw: tf.Tensor, little: tf.Tensor | bool) -> tf.Tensor:
-    """Those in the rows of (N, count) bytes."""
+    """Read those in the rows of (N, count) bytes."""
     places = tf.range(raw.shape[1], dtype=tf.int64)
     places = tf.where(little, places, places[::-1])
     return tf.reduce_sum(tf.bitwise.left_shift(tf.cast(raw, tf.int64), 8 * places), 1)

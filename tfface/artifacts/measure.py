@@ -1,27 +1,29 @@
-"""How fast an artifact answers and how much memory that takes.
+"""Time and memory of artifacts.
 
-`python -m tfface.artifacts.measure ARTIFACT` answers once and prints the most megabytes it held.
+`python -m tfface.artifacts.measure ARTIFACT` embeds one image and prints the most megabytes that it held.
 """
 
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfface.artifacts.artifact import open_artifact, to_bytes
 from tfface.errors import UserError
+from tfface.preprocessing.images import recipe
 
 if TYPE_CHECKING:
     from tfface.models._embedder import Embedder
 
 
 def milliseconds(embedders: "Mapping[str, Embedder]", *, rounds: int = 30) -> dict[str, float]:
-    """The median time of one image, of each embedder by turns: what else the machine does falls on all alike.
+    """Return the median time of one image, of each embedder by turns, so that other load falls on all alike.
 
     One that takes bytes is given them, so that rounding is no part of its time.
     """
@@ -39,12 +41,12 @@ def milliseconds(embedders: "Mapping[str, Embedder]", *, rounds: int = 30) -> di
 
 
 def peak_megabytes(path: Path) -> float:
-    """The most resident memory of a fresh process that opens an artifact and embeds one image.
+    """Return the most resident memory of a fresh process that opens an artifact and embeds one image.
 
     Raises:
         UserError: it cannot be run.
     """
-    root = Path(__file__).parents[2]  # where `-m` finds this package, wherever the command was given
+    root = Path(__file__).parents[2]  # `-m` finds this package there, whatever the current folder
     command = [sys.executable, "-m", "tfface.artifacts.measure", str(path.resolve())]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     if done.returncode:
@@ -53,8 +55,25 @@ def peak_megabytes(path: Path) -> float:
     return float(done.stdout.split()[-1])
 
 
+def lite_speed(student: "Embedder", teacher: "Embedder") -> dict[str, Any]:
+    """Time a student and its teacher as unquantised TFLite files, one image at a time, by turns.
+
+    Returns:
+        JSON-able: `ms` of each for one image (medians), and `speedup`, the teacher's by the student's.
+    """
+    from tfface.artifacts.making import Order, make  # imports TensorFlow, which a reader of TFLite does without
+
+    with tempfile.TemporaryDirectory() as folder:
+        artifacts = {
+            name: make(Order(embedder, recipe(embedder.preset.recipe), "tflite", "none"), Path(folder) / name)
+            for name, embedder in (("student", student), ("teacher", teacher))
+        }
+        found = milliseconds({name: artifact.embedder() for name, artifact in artifacts.items()})
+    return {"ms": found, "speedup": found["teacher"] / found["student"]}
+
+
 def main(path: str) -> None:
-    """Answers once."""
+    """Embed one image."""
     artifact = open_artifact(Path(path))
     size = artifact.preset.input_size
     artifact.embedder(as_bytes=True).embed(np.zeros((1, size, size, 3), np.float32))

@@ -1,44 +1,55 @@
-"""A preset as a SavedModel with its preprocessing inside, in core TensorFlow operations alone."""
+"""SavedModels with preprocessing inside, in core TensorFlow operations alone.
+
+The same model is written as the same bytes. TensorFlow numbers the functions of a process as it traces them, lists them
+in the order of a hash table, and signs what it writes with a random identifier. None of it is part of the model, and
+all of it would change an artifact's hash with every export, so `settle` takes it out.
+"""
 
 import functools
+import re
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tensorflow as tf
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from tfface.artifacts.graph_decoding import decode
-from tfface.artifacts.same_bytes import settle
-from tfface.artifacts.warmup import write_requests
 from tfface.errors import UserError
+from tfface.models._embedder import Embedder, Preset
 from tfface.preprocessing.images import Recipe, crop_resize, recipe
 from tfface.utils.files import write_json
 
 if TYPE_CHECKING:
     import keras
 
-    from tfface.models._embedder import Embedder, Preset
-
 LABELS = ("different people", "same person")
-"""What the verdicts 0 and 1 mean."""
+"""Meanings of the verdicts 0 and 1."""
+_NUMBERED = re.compile(r"(.+)_(\d+)")
+_ARGUMENT = "_user_specified_name"
+"""An attribute of placeholders; of a captured variable its number."""
 
 
 class Service(tf.Module):
-    """What a SavedModel answers.
+    """Functions of a SavedModel.
 
-    Photographs are decoded one by one inside `tf.data`, whose `ignore_errors` lets those pass that
-    can be decoded: a bad one costs its own row alone. Its kernels are TensorFlow's, so that a
-    server without Python has them.
+    Photographs are decoded one by one inside `tf.data`, whose `ignore_errors` drops those that cannot be decoded: a bad
+    one costs its own row alone. Its kernels are TensorFlow's, so that a server without Python has them.
     """
 
-    def __init__(self, model: "keras.Model", preset: "Preset", cut: Recipe, *, notes: Path | None = None) -> None:
+    def __init__(self, model: "keras.Model", preset: Preset, cut: Recipe, *, notes: Path | None = None) -> None:
         """
         Args:
             model: (N, S, S, 3) in [0, 1] to (N, D) unit vectors.
             preset: its record.
-            cut: how `embed_jpeg` crops; takes no faces.
-            notes: a folder whose files go into `assets/`.
+            cut: crop recipe of `embed_jpeg`; takes no faces.
+            notes: folder whose files go into `assets/`.
         """
         super().__init__(name="tfface")
         self._variables = [weight.value for weight in model.weights]
@@ -49,7 +60,7 @@ class Service(tf.Module):
         self._margin = recipe(preset.recipe).margin
 
     def signatures(self) -> dict[str, Callable[..., Any]]:
-        """The functions by the names that clients call them."""
+        """Return the functions by the names that clients call them."""
         size = self._preset.input_size
         images: list[int | None] = [None, size, size, 3]
 
@@ -66,11 +77,11 @@ class Service(tf.Module):
         }
 
     def embed(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Crops, float32 (N, S, S, 3) in [0, 1], to `embedding` (N, D)."""
+        """Map crops, float32 (N, S, S, 3) in [0, 1], to `embedding` (N, D)."""
         return {"embedding": self._model(self._checked(image))}
 
     def embed_jpeg(self, file: tf.Tensor) -> dict[str, tf.Tensor]:
-        """JPEG or PNG files (N,) to `embedding` (N, D) and `valid` (N,); zeros where one cannot be read."""
+        """Map JPEG or PNG files (N,) to `embedding` (N, D) and `valid` (N,); zeros where one cannot be read."""
 
         def crop(data: tf.Tensor) -> tf.Tensor:
             pixels = decode(data)
@@ -79,10 +90,9 @@ class Service(tf.Module):
         return self._embed_files((file,), crop)
 
     def embed_jpeg_boxes(self, file: tf.Tensor, box: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The same from face boxes (N, 4): y0, x0, y1, x1 of the upright photograph, its sides being 1.
+        """Do the same with face boxes (N, 4): y0, x0, y1, x1 of the upright photograph, its sides being 1.
 
-        They are grown by the margin of the preset's recipe. A box that is none, or lies outside,
-        makes its row invalid.
+        They are grown by the margin of the preset's recipe. A box that is none, or lies outside, makes its row invalid.
         """
 
         def crop(data: tf.Tensor, face: tf.Tensor) -> tf.Tensor:
@@ -92,14 +102,14 @@ class Service(tf.Module):
         return self._embed_files((file, box), crop)
 
     def verify(self, first: tf.Tensor, second: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Two batches of crops to `distance` (N,) and `same` (N,): 1 up to the preset's threshold."""
+        """Map two batches of crops to `distance` (N,) and `same` (N,): 1 up to the preset's threshold."""
         a, b = self._model(self._checked(first)), self._model(self._checked(second))
         is_cosine = self._preset.metric == "cosine"
         distance = 1.0 - tf.reduce_sum(a * b, 1) if is_cosine else tf.norm(a - b, axis=1)
         return {"distance": distance, "same": tf.cast(distance <= self._preset.threshold, tf.int32)}
 
     def _checked(self, images: tf.Tensor) -> tf.Tensor:
-        """Fails on images of another shape: a server does not look, and one of another rank would end it."""
+        """Fail on images of another shape: a server does not look, and one of another rank would end it."""
         size = self._preset.input_size
         return tf.ensure_shape(images, (None, size, size, 3))
 
@@ -122,7 +132,7 @@ class Service(tf.Module):
 
 
 def fixed_box(cut: Recipe, pixels: tf.Tensor) -> tf.Tensor:
-    """`Recipe.box` of a recipe without faces, in the graph: float32 (x0, y0, x1, y1)."""
+    """Compute `Recipe.box` of a recipe without faces in the graph: float32 (x0, y0, x1, y1)."""
     height, width = (tf.cast(tf.shape(pixels)[axis], tf.float64) for axis in (0, 1))
     if cut.name == "whole":
         return tf.cast(tf.stack([0.0, 0.0, width, height]), tf.float32)
@@ -132,7 +142,7 @@ def fixed_box(cut: Recipe, pixels: tf.Tensor) -> tf.Tensor:
 
 
 def grown_box(face: tf.Tensor, pixels: tf.Tensor, margin: float) -> tf.Tensor:
-    """`Recipe.box` of a face given as y0, x0, y1, x1 in fractions of the sides; fails where nothing is inside."""
+    """Compute `Recipe.box` of a face y0, x0, y1, x1, in fractions of the sides; fails where nothing is inside."""
     sides = tf.cast(tf.shape(pixels)[:2], tf.float64)
     corners = tf.reshape(tf.cast(face, tf.float64), (2, 2)) * sides
     grow = (corners[1] - corners[0]) * margin / 2
@@ -142,8 +152,8 @@ def grown_box(face: tf.Tensor, pixels: tf.Tensor, margin: float) -> tf.Tensor:
         return tf.cast(tf.concat([low[::-1], high[::-1]], 0), tf.float32)
 
 
-def fixed_recipe(name: str | None, preset: "Preset") -> Recipe:
-    """The recipe that an artifact crops with: the one named, else the preset's, else `center-140`.
+def fixed_recipe(name: str | None, preset: Preset) -> Recipe:
+    """Return the recipe that an artifact crops with: the one named, else the preset's, else `center-140`.
 
     Raises:
         UserError: the recipe takes faces, which no artifact looks for.
@@ -158,14 +168,14 @@ def fixed_recipe(name: str | None, preset: "Preset") -> Recipe:
     return chosen
 
 
-def write(embedder: "Embedder", cut: Recipe, folder: Path, notes: dict[str, Any], requests: list[bytes]) -> None:
-    """Writes a SavedModel, ready to be served.
+def write(embedder: Embedder, cut: Recipe, folder: Path, notes: dict[str, Any], requests: list[bytes]) -> None:
+    """Write a SavedModel, ready to be served.
 
     Args:
-        embedder: what to write.
-        cut: how `embed_jpeg` crops.
-        folder: where; replaced by nothing but this, so it should not exist.
-        notes: what `assets/metadata.json` holds.
+        embedder: the model.
+        cut: crop recipe of `embed_jpeg`.
+        folder: output; must not exist.
+        notes: content of `assets/metadata.json`.
         requests: photographs that a server tries before it takes calls.
     """
     with tempfile.TemporaryDirectory() as name:
@@ -176,3 +186,120 @@ def write(embedder: "Embedder", cut: Recipe, folder: Path, notes: dict[str, Any]
         tf.saved_model.save(service, str(folder), signatures=service.signatures())
     settle(folder)
     write_requests(folder, embedder.preset, requests)
+
+
+def write_requests(folder: Path, preset: Preset, photographs: list[bytes]) -> None:
+    """Write `assets.extra/tf_serving_warmup_requests`: one request for each signature.
+
+    TensorFlow Serving sends them to itself before it takes calls, so that the first caller does not wait.
+
+    Args:
+        folder: the SavedModel.
+        preset: gives the input size.
+        photographs: JPEG or PNG files.
+    """
+    image = np.full((1, preset.input_size, preset.input_size, 3), 0.5, np.float32)
+    files = np.array(photographs, object)
+    boxes = np.tile(np.array([0.25, 0.25, 0.75, 0.75], np.float32), (len(photographs), 1))
+    requests = {
+        "serving_default": {"image": image},
+        "embed_jpeg": {"file": files},
+        "embed_jpeg_boxes": {"file": files, "box": boxes},
+        "verify": {"first": image, "second": image},
+    }
+    path = folder / "assets.extra" / "tf_serving_warmup_requests"
+    path.parent.mkdir()
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature, inputs in requests.items():
+            writer.write(_log(signature, inputs).SerializeToString(deterministic=True))
+
+
+def _log(signature: str, inputs: dict[str, np.ndarray]) -> prediction_log_pb2.PredictionLog:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.signature_name = signature
+    for name, value in inputs.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    return prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+
+
+def settle(folder: Path) -> None:
+    """Rewrite a SavedModel, just written by `tf.saved_model.save`, without traces of the process that wrote it.
+
+    Functions are numbered anew by name, in the order in which they were traced. The fingerprint, which
+    TensorFlow does not ask for, is of the former bytes and goes.
+
+    Args:
+        folder: the SavedModel.
+    """
+    path = folder / "saved_model.pb"
+    model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    for graph in model.meta_graphs:
+        functions = graph.graph_def.library.function
+        _rename(graph, _renaming([function.signature.name for function in functions]))
+        ordered = sorted((type(function).FromString(function.SerializeToString()) for function in functions), key=_name)
+        del functions[:]
+        functions.extend(ordered)
+        nodes = [*graph.graph_def.node, *(node for function in functions for node in function.node_def)]
+        arguments = [argument for function in functions for argument in function.arg_attr.values()]
+        for part in [*nodes, *arguments]:
+            if _ARGUMENT in part.attr and part.attr[_ARGUMENT].s.isdigit():
+                del part.attr[_ARGUMENT]
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    (folder / "fingerprint.pb").unlink(missing_ok=True)
+
+
+def _name(function: Any) -> str:
+    return str(function.signature.name)
+
+
+def _renaming(names: list[str]) -> Callable[[str], str]:
+    """Number from 0 within each stem, in the order of the old numbers; other names may hold such a name as a part."""
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for name in names:
+        if match := _NUMBERED.fullmatch(name):
+            numbers[match[1]].append(int(match[2]))
+    new = {
+        f"{stem}_{old}": f"{stem}_{place}" for stem, olds in numbers.items() for place, old in enumerate(sorted(olds))
+    }
+    longest_first = sorted(new, key=len, reverse=True)
+    pattern = re.compile(rf"({'|'.join(map(re.escape, longest_first))})(?!\d)")
+    return lambda text: pattern.sub(lambda match: new[match[1]], text) if new else text
+
+
+def _rename(message: Message, rename: Callable[[str], str]) -> None:
+    """Rename in every string of a message, however deep."""
+    for field, value in message.ListFields():
+        if _is_map(field):
+            _rename_map(field, value, rename)
+        elif field.message_type:
+            for part in value if field.is_repeated else [value]:
+                _rename(part, rename)
+        elif field.type == FieldDescriptor.TYPE_STRING:
+            if field.is_repeated:
+                value[:] = [rename(text) for text in value]
+            else:
+                setattr(message, field.name, rename(value))
+
+
+def _rename_map(field: FieldDescriptor, entries: Any, rename: Callable[[str], str]) -> None:
+    """Rename in keys and values alike."""
+    holds_messages = field.message_type.fields_by_name["value"].message_type is not None
+    kept = {key: _copied(value) if holds_messages else value for key, value in entries.items()}
+    entries.clear()
+    for key, value in kept.items():
+        name = rename(key) if isinstance(key, str) else key
+        if holds_messages:
+            _rename(value, rename)
+            entries[name].CopyFrom(value)
+        else:
+            entries[name] = rename(value) if isinstance(value, str) else value
+
+
+def _is_map(field: FieldDescriptor) -> bool:
+    return bool(field.message_type and field.message_type.GetOptions().map_entry)
+
+
+def _copied(message: Message) -> Message:
+    copy = type(message)()
+    copy.CopyFrom(message)
+    return copy

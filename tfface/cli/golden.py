@@ -1,43 +1,35 @@
-"""`python cli.py golden ARTIFACT`: is this copy of an artifact what was exported, and does it answer the same?"""
+"""`tfface golden ARTIFACT`: check that a copy of an artifact is what was exported, and answers the same."""
 
 from pathlib import Path
 
 import click
 
 from tfface.cli import _options
+from tfface.cli._output import finish
+from tfface.errors import UserError
 
 
 @click.command(cls=_options.Command)
 @click.argument("artifact", type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--golden",
-    "golden_file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
     help="golden.json; the one beside the artifact if absent.",
 )
-def command(artifact: Path, golden_file: Path | None) -> None:
-    """Checks a copy of an artifact: its hash, and what it answers to its golden inputs.
+def command(artifact: Path, golden: Path | None) -> None:
+    """Check a copy of an artifact: its hash, and its answers to its golden inputs.
 
     ARTIFACT is a .tflite file or the folder of a SavedModel. A .tflite file is checked without
     TensorFlow.
     """
-    from tfface.artifacts.artifact import open_artifact
-    from tfface.artifacts.golden import check
-    from tfface.cli._output import print_table
-    from tfface.errors import UserError
+    from tfface.artifacts.golden import check_golden
 
-    opened = open_artifact(artifact)
-    answers = check(opened, golden_file or opened.path.parent / "golden.json")
-    print_table(
-        ["input", "cosine distance", "verdict"],
-        [[answer.file, f"{answer.distance:.2e}", "as exported" if answer.passed else "differs"] for answer in answers],
-        title=f"{opened.name} ({opened.sha256[:8]})",
-    )
-    failed = [answer.file for answer in answers if not answer.passed]
-    if failed:
+    found = check_golden(artifact, golden=golden)
+    finish(found, None)
+    if not found.passed:
         raise UserError(
-            f"{opened.path} answers {', '.join(failed)} otherwise than when it was exported: the runtime or the "
-            "processor here computes it wrongly"
+            f"{found.artifact.path} answers {', '.join(found.failed)} otherwise than when it was exported: the runtime "
+            "or the processor here computes it wrongly"
         )
-    click.echo(f"all {len(answers)} inputs are answered as when it was exported")
+    click.echo(f"all {len(found.answers)} inputs are answered as when it was exported")

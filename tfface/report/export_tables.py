@@ -1,20 +1,20 @@
-"""The table of `export`, from the objects that `metrics.json` holds."""
+"""Tables of exported artifacts, from the objects that `metrics.json` holds."""
 
 from typing import Any
 
-from tfface.cli._output import print_table
 from tfface.report.evaluation_tables import percent
+from tfface.utils.tables import Table
 
 Metrics = dict[str, Any]
 
 
-def print_artifacts(metrics: Metrics) -> None:
-    """The Keras model and its artifacts, one line each."""
+def artifacts_table(metrics: Metrics) -> Table:
+    """Return the Keras model and its artifacts, one line each."""
     rows = [_row("Keras model", "float32", metrics["keras"])]
     for entry in metrics["artifacts"]:
         precision = "float32" if entry["quantization"] == "none" else entry["quantization"]
         rows.append(_row(entry["path"], precision, entry))
-    print_table(
+    return Table(
         [
             "artifact",
             "weights",
@@ -33,8 +33,8 @@ def print_artifacts(metrics: Metrics) -> None:
     )
 
 
-def print_attacks(metrics: Metrics) -> None:
-    """Error rates under attack, of the Keras model and of each artifact at its own threshold."""
+def attacks_table(metrics: Metrics) -> Table:
+    """Return error rates under attack, of the Keras model and of each artifact at its own threshold."""
     models = [metrics["keras"], *metrics["artifacts"]]
     first = metrics["keras"]["attacks"]
     rows = [
@@ -46,7 +46,7 @@ def print_attacks(metrics: Metrics) -> None:
         for place, entry in enumerate(first)
     ]
     names = ["Keras model", *(entry["path"].split("/")[0] for entry in metrics["artifacts"])]
-    print_table(
+    return Table(
         ["attack", "goal", *names],
         rows,
         title=f"Errors under attack: {first[0]['norm']} epsilon {first[0]['results'][0]['epsilon']:g}, 8-bit images, "
@@ -63,7 +63,7 @@ def _title(metrics: Metrics) -> str:
     head = f"{metrics['preset']} ({metrics['weights_sha256'][:8]}), {metrics['recipe']}"
     judged = metrics["keras"]["evaluate"]
     if judged is None:
-        return f"{head}; cosines on drawn golden inputs, not evaluated (--evaluate)"
+        return f"{head}; cosines on drawn golden inputs, not evaluated"
     return f"{head}; {judged['dataset']}: {judged['images']:,} images, {judged['protocol']}"
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tfface.artifacts import making
-from tfface.artifacts.judging import cosines, entry, golden_pair, judge
+from tfface.artifacts.export import cosines, entry, golden_pair, judge
 from tfface.artifacts.measure import milliseconds, peak_megabytes
 from tfface.errors import UserError
 from tfface.preprocessing.images import recipe
@@ -24,12 +24,11 @@ def test_the_entry_of_an_artifact(made):
     result = entry(
         artifact,
         artifact.path.parents[1],
+        (found, keras),
         ms=1.5,
         peak_megabytes=40.0,
-        found=found,
-        keras=keras,
         evaluation={"calibrated": {"threshold": 0.55}},
-        keras_evaluation={"calibrated": {"threshold": 0.6}},
+        keras={"evaluate": {"calibrated": {"threshold": 0.6}}},
     )
     assert result["path"] == "tiny-random-float32/tiny-random-float32.tflite"
     assert (result["embedding_cosine_min"], result["embedding_cosine_mean"]) == pytest.approx((0.96, 0.98))
@@ -94,7 +93,7 @@ class TestMaking:
         ]
 
     def test_a_saved_model_is_not_quantised(self, tiny_embedder):
-        with pytest.raises(UserError, match=r"--quantize int8 needs --format tflite"):
+        with pytest.raises(UserError, match=r"`quantize` int8 needs `format` tflite"):
             making.orders(tiny_embedder, recipe("whole"), ("savedmodel",), ("int8",))
 
     def test_the_same_is_made_once(self, make_order, tmp_path, monkeypatch):
@@ -112,7 +111,7 @@ class TestMaking:
         def fail(*_):
             raise UserError("disk full")
 
-        monkeypatch.setattr(making.golden, "write", fail)
+        monkeypatch.setattr(making.golden, "write_golden", fail)
         with pytest.raises(UserError, match="disk full"):
             making.make(order, tmp_path)
         assert not (tmp_path / "tiny-random" / "1.json").exists()

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tfface.artifacts.calibration import calibration_of
+from tfface.artifacts.making import calibration_of
 from tfface.data import FaceDataset, FolderFaces, Pairs
 from tfface.errors import UserError
 from tfface.preprocessing.images import recipe

@@ -4,7 +4,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from tfface.artifacts.artifact import digest
 from tfface.artifacts.making import make
-from tfface.artifacts.same_bytes import settle
+from tfface.artifacts.saved_model import settle
 
 
 def test_exports_of_one_process_are_equal(make_order, made, tmp_path):

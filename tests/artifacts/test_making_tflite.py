@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from tfface.artifacts.tflite import convert
+from tfface.artifacts.making import convert
 from tfface.errors import UserError
 
 
