@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfface.errors import UserError
+from tfface.metrics.distances import to_cosine
 
 _BATCH = 64
 
@@ -149,9 +150,8 @@ class _Pair(Criterion):
             )
         if self.threshold is None:
             return self.targets(model, self.references)  # says what is missing
-        limits = np.asarray(self.threshold, np.float64)
-        # Of unit vectors the squared Euclidean distance is twice the cosine distance.
-        return self.targets(model, self.references, np.square(limits) / 2 if metric == "euclidean" else limits)
+        limits = np.array([to_cosine(float(value), metric) for value in np.atleast_1d(self.threshold)])
+        return self.targets(model, self.references, limits)
 
     @staticmethod
     def cosine(outputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -193,6 +193,24 @@ def crop_pairs(
         key, reason = next(iter(failed.items()))
         raise UserError(f"none of the {len(pairs)} pairs can be used; the first photograph that fails: {key} {reason}")
     return images[kept[0]], images[kept[1]]
+
+
+class Fingerprinted(Protocol):
+    """A model, as cache keys name it."""
+
+    def fingerprint(self) -> dict[str, Any]: ...
+
+
+def crop_fingerprint(embedder: Fingerprinted, dataset: FaceDataset, recipe: Recipe) -> dict[str, Any]:
+    """Return what cache keys hold of a model's view of a data set's crops, JSON-able.
+
+    Args:
+        embedder: the model.
+        dataset: data set.
+        recipe: crop recipe.
+    """
+    detector = mtcnn.DETECTOR if recipe.source == "mtcnn" else None
+    return {**embedder.fingerprint(), "recipe": recipe.name, "detector": detector, **dataset.fingerprint()}
 
 
 @dataclass(frozen=True)

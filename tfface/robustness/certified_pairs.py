@@ -224,27 +224,3 @@ def certify_pairs(smoothed: Smoothed, pairs: Pairs, limits: np.ndarray) -> Certi
     nothing = Certificate(None, 0.0, 0.0)
     certificates = [certificate(Votes(one, two), smoothing) if ok else nothing for one, two, ok in counted]
     return Certified(pairs, limits, usable, smoothed.distances(pairs), certificates)
-
-
-def half_genuine(
-    dataset: FaceDataset, count: int, *, protocol: str = ALL_PAIRS, listed: Pairs | None = None, seed: int = 0
-) -> Pairs:
-    """A seeded draw of pairs, half of them genuine; the first photograph of each is the one that may change.
-
-    Args:
-        dataset: whose photographs.
-        count: how many, at most.
-        protocol: as `choose_pairs` takes it.
-        listed: a list of one's own instead.
-        seed: of the draw.
-
-    Raises:
-        UserError: as `choose_pairs`.
-    """
-    counts = dict(zip(GENUINE_GOAL, (count - count // 2, count // 2), strict=True))
-    drawn = [
-        choose_pairs(dataset, goal, protocol=protocol, listed=listed, count=number, seed=seed)
-        for goal, number in counts.items()
-    ]
-    fields = ("first", "second", "same", "fold")
-    return Pairs(drawn[0].name, *(np.concatenate([getattr(one, name) for one in drawn]) for name in fields))

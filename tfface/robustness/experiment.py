@@ -1,7 +1,9 @@
-"""A campaign: one model, attacked in every way that was asked for."""
+"""An attack experiment: one model, attacked in several ways."""
 
+import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,64 +17,63 @@ from tfface.distributed.executor import LOCAL, Executor
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings, embed_dataset
 from tfface.metrics.intervals import wilson
-from tfface.paper.table2 import Similarity, claim, saved_head, subjects_of, trained_head
+from tfface.models._embedder import Embedder
 from tfface.preprocessing.images import Recipe
-from tfface.robustness import thresholds
-from tfface.robustness.context import Context, Judging
-from tfface.robustness.pairs import ALL_PAIRS, GENUINE_GOAL, choose_pairs
+from tfface.robustness import pairs as attacked_pairs
+from tfface.robustness.classification import Similarity, saved_head, trained_head
+from tfface.robustness.pairs import ALL_PAIRS, GENUINE_GOAL, Threshold, choose_pairs
 from tfface.robustness.results import Metrics, trial_entry
-from tfface.robustness.rows import TrialResults
-from tfface.robustness.runner import run_trial
-from tfface.robustness.thresholds import Threshold
-from tfface.robustness.trial import Subjects, Trial
+from tfface.robustness.run import run_trial
+from tfface.robustness.trial import Context, ImageFormat, Subjects, Trial, TrialResults
 from tfface.training.head import HeadSettings
 from tfface.training.head_data import PHOTOGRAPHS, HeadData, embed_head_data, head_data
 from tfface.utils import registry
 
 if TYPE_CHECKING:
     from tfface.attacks._attack import Attack
-    from tfface.models._embedder import Embedder
+
+logger = logging.getLogger(__name__)
 
 GOALS = ("classify", *GENUINE_GOAL)
 DEFAULT_COUNT = 100
 
 
 @dataclass(frozen=True, eq=False)
-class AttackConfig:
-    """What is asked for, of every model alike.
+class ExperimentConfig:
+    """Configuration of an attack experiment, the same for every model.
 
     Attributes:
         attacks: (name, attack), each with its norm.
         goals: of `GOALS`.
         epsilons: budgets; none: the smallest that succeeds is searched for.
-        protocol: where pairs are drawn from.
-        pairs_file: a list of pairs of one's own instead.
-        count: how many pairs, or test photographs; None: 100 pairs, all test photographs.
+        protocol: source of the pairs.
+        pairs_file: a pairs file instead.
+        count: number of pairs, or of test photographs; None: 100 pairs, all test photographs.
         threshold: given by hand, in the preset's metric.
-        far: the false accept rate that the threshold is to have, instead.
+        far: false accept rate that the threshold is to have, instead.
         fold_thresholds: each fold's threshold is the best on the others, instead.
-        judging: how adversarial images reach the judge.
-        pictures: keep every adversarial image.
+        stored: format of adversarial images when they are judged.
+        pictures: store every adversarial image.
         head_file: a saved head for the goal `classify`; one is trained if None.
         photographs: of each of its people, training and test, at most.
-        head: how it is trained.
-        seed: of everything drawn at random.
-        draws: of a model that draws at random: those whose mean a gradient is.
-        workers: who embeds and attacks.
+        head: training of the head.
+        seed: random seed.
+        draws: draws of a random model whose mean a gradient is.
+        executor: of embedding and attacks.
     """
 
     attacks: "Sequence[tuple[str, Attack]]"
     goals: Sequence[str]
     epsilons: tuple[float, ...] = ()
     protocol: str = ALL_PAIRS
-    pairs_file: Path | None = None
+    pairs_file: str | Path | None = None
     count: int | None = None
     threshold: float | None = None
     far: float | None = None
     fold_thresholds: bool = False
-    judging: Judging = field(default_factory=Judging)
+    stored: ImageFormat = field(default_factory=ImageFormat)
     pictures: bool = False
-    head_file: Path | None = None
+    head_file: str | Path | None = None
     photographs: int = PHOTOGRAPHS
     head: HeadSettings = field(default_factory=HeadSettings)
     seed: int = 0
@@ -82,14 +83,14 @@ class AttackConfig:
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """The trials of one model, ready to run.
+    """Trials of one model, ready to run.
 
     Attributes:
-        setting: the model and the data.
+        context: the model and the data.
         threshold: up to which a pair matches.
         trials: in the order of the table.
         similarity: of the goal `classify`, else None.
-        workers: who attacks.
+        executor: of the attacks.
     """
 
     context: Context
@@ -99,7 +100,7 @@ class Experiment:
     executor: Executor = LOCAL
 
     def run(self) -> Iterator[tuple[Trial, TrialResults, Metrics]]:
-        """Runs the trials: each with what became of its subjects, and its entry of `metrics.json`."""
+        """Run the trials; yield each with its results and its entry of `metrics.json`."""
         for trial in self.trials:
             rows = run_trial(trial, executor=self.executor)
             entry = {**self.threshold.record(), **trial_entry(trial, rows)}
@@ -108,13 +109,15 @@ class Experiment:
             yield trial, rows, entry
 
     def _classified(self, trial: Trial, rows: TrialResults, entry: Metrics) -> Metrics:
-        """What the goal `classify` adds: the head, and whether what fools it still passes the similarity test."""
+        """Return the head's facts, and what the similarity test says of the photographs that fool it."""
         head, similarity = self.context.head, self.similarity
         assert head is not None and similarity is not None, "this goal has both"
-        clean, fooled = claim(rows, trial.subjects, similarity)
-        results = entry.get("results", [entry])
-        for result, found in zip(results, fooled, strict=True):
-            result["similarity"] = found
+        subjects = trial.subjects.first
+        for place, result in enumerate(entry.get("results", [entry])):
+            chosen = rows.attacked & rows.success[:, place]
+            assert rows.vectors is not None, "this goal stores embeddings"
+            result["similarity"] = similarity.entry(subjects[chosen], rows.vectors[chosen, place])
+        attacked = subjects[rows.attacked]
         cropped, wrong = int(rows.cropped.sum()), int(rows.already_wrong.sum())
         rate = wilson(wrong, cropped) if cropped else None
         return {
@@ -129,113 +132,195 @@ class Experiment:
             "clean": {
                 "error_rate": rate.value if rate else None,
                 "ci95": rate.ci95 if rate else None,
-                "similarity": clean,
+                "similarity": similarity.entry(attacked, similarity.clean_vectors(attacked)),
             },
         }
 
 
 def prepare(
-    plan: AttackConfig,
+    config: ExperimentConfig,
     dataset: FaceDataset,
-    embedder: "Embedder",
+    embedder: Embedder,
     recipe: Recipe,
-    surrogate: "Embedder | None" = None,
+    surrogate: Embedder | None = None,
 ) -> Experiment:
-    """Chooses pairs and thresholds and trains heads, before anything is attacked.
+    """Choose pairs and thresholds and train heads, before anything is attacked.
+
+    Args:
+        config: attacks, goals, pairs and threshold.
+        dataset: data set whose photographs are attacked.
+        embedder: the model under attack.
+        recipe: crop recipe.
+        surrogate: model that attacks see instead.
 
     Raises:
         UserError: a goal has nothing to attack, a threshold cannot be had, or a head does not fit.
     """
-    listed = None if plan.pairs_file is None else read_pairs_file(plan.pairs_file, dataset)
+    listed = None if config.pairs_file is None else read_pairs_file(config.pairs_file, dataset)
     pairs = {
         goal: choose_pairs(
             dataset,
             goal,
-            protocol=plan.protocol,
+            protocol=config.protocol,
             listed=listed,
-            count=plan.count or DEFAULT_COUNT,
-            seed=plan.seed,
+            count=config.count or DEFAULT_COUNT,
+            seed=config.seed,
         )
-        for goal in plan.goals
+        for goal in config.goals
         if goal in GENUINE_GOAL
     }
     heads: dict[str, Any] = {}
     data: HeadData | None = None
-    if "classify" in plan.goals:
-        heads, data, vectors = _heads(plan, dataset, embedder, recipe, surrogate)
-    embeddings = functools.cache(lambda: embed_dataset(dataset, embedder, recipe, executor=plan.executor))
+    if "classify" in config.goals:
+        heads, data, vectors = _heads(config, dataset, embedder, recipe, surrogate)
+    embeddings = functools.cache(lambda: embed_dataset(dataset, embedder, recipe, executor=config.executor))
     attacked = [np.concatenate([found.first, found.second]) for found in pairs.values()]
     attacked += [np.concatenate([data.train, data.test])] if data else []
-    threshold = _threshold(plan, listed, dataset, embedder, np.concatenate(attacked), embeddings)
-    shared = {"surrogate": surrogate, "draws": plan.draws, **heads}
-    context = Context(dataset, embedder, recipe, plan.judging, plan.seed, **shared)
-    similarity = Similarity(dataset, data, vectors, threshold) if data else None
-    trials = []
-    for goal in plan.goals:
-        if goal == "classify":
-            assert data is not None, "made above"
-            subjects = subjects_of(dataset, data, plan.count, plan.seed)
-        else:
-            subjects = Subjects.of_pairs(goal, pairs[goal], threshold)
-        trials += [
-            Trial(context, subjects, name, attack, plan.epsilons, plan.pictures) for name, attack in plan.attacks
-        ]
-    return Experiment(context, threshold, trials, similarity, plan.executor)
+    threshold = _threshold(config, listed, dataset, embedder, np.concatenate(attacked), embeddings)
+    shared = {"surrogate": surrogate, "draws": config.draws, **heads}
+    context = Context(dataset, embedder, recipe, config.stored, config.seed, **shared)
+    similarity = Similarity(dataset, data, vectors, threshold.value, threshold.metric) if data else None
+    subjects = [
+        Subjects.of_pairs(goal, pairs[goal], threshold.cosine(pairs[goal].fold))
+        if goal in pairs
+        else _test_photographs(dataset, data, config)
+        for goal in config.goals
+    ]
+    trials = [
+        Trial(context, one, name, attack, config.epsilons, config.pictures)
+        for one in subjects
+        for name, attack in config.attacks
+    ]
+    return Experiment(context, threshold, trials, similarity, config.executor)
 
 
-def check_goals(plan: AttackConfig) -> None:
-    """Refuses what cannot be asked for together.
+def check_goals(config: ExperimentConfig) -> None:
+    """Refuse goals and thresholds that exclude each other.
 
     Raises:
-        UserError: an unknown goal, or options of one goal with another.
+        UserError: an unknown goal, or parameters of one goal with another.
     """
-    for goal in plan.goals:
+    for goal in config.goals:
         if goal not in GOALS:
             raise registry.unknown("goal", goal, list(GOALS))
-    chosen = [plan.threshold is not None, plan.far is not None, plan.fold_thresholds]
+    chosen = [config.threshold is not None, config.far is not None, config.fold_thresholds]
     if sum(chosen) > 1:
-        raise UserError("--threshold, --far and --fold-thresholds each choose the threshold: give one of them")
-    if "classify" in plan.goals and plan.fold_thresholds:
-        raise UserError("--fold-thresholds is of pairs in folds, and --goal classify has none: leave one out")
-    if list(plan.goals) == ["classify"] and (plan.pairs_file is not None or plan.protocol != ALL_PAIRS):
+        raise UserError("`threshold`, `far` and `fold_thresholds` each choose the threshold: give one of them")
+    if "classify" in config.goals and config.fold_thresholds:
+        raise UserError("`fold_thresholds` is for pairs in folds, and `goal` classify has none: leave one out")
+    if list(config.goals) == ["classify"] and (config.pairs_file is not None or config.protocol != ALL_PAIRS):
         raise UserError(
-            "--goal classify attacks a head's test photographs, not pairs: leave out --pairs and --protocol"
+            "`goal` classify attacks a head's test photographs, not pairs: leave out `pairs` and `protocol`"
         )
-    if plan.head_file is not None and "classify" not in plan.goals:
-        raise UserError("--head is of --goal classify: leave it out, or ask for that goal")
+    if config.head_file is not None and "classify" not in config.goals:
+        raise UserError("`head` is for `goal` classify: leave it out, or give that goal", parameter="head")
+
+
+_FIELDS = {"step_size": "alpha"}
+"""Fields of attacks whose parameter has another name."""
+
+
+def attack_grid(
+    attacks: "Sequence[str | Attack]", norms: Sequence[str], settings: Mapping[str, Any]
+) -> "list[tuple[str, Attack]]":
+    """Make each attack in each norm; of several, one that does not know a norm is logged and left out there.
+
+    Args:
+        attacks: names, or attacks.
+        norms: `linf`, `l2`; none for each attack's own.
+        settings: hyperparameters by their parameter, set in each attack that has them.
+
+    Raises:
+        UserError: no such attack or norm, a hyperparameter that none of the attacks has, or one out of range.
+    """
+    from tfface.attacks._norms import checked
+
+    for norm in norms:
+        checked(norm)
+    makers = dict(_maker(one) for one in attacks)
+    fields = {
+        name: {entry.name for entry in dataclasses.fields(kind) if entry.init} for name, (kind, _) in makers.items()
+    }
+    for parameter in settings:
+        if not any(_FIELDS.get(parameter, parameter) in known for known in fields.values()):
+            raise UserError(f"{', '.join(makers)} takes no `{parameter}`: {_takers(parameter)}", parameter=parameter)
+    found = []
+    for name, (kind, make) in makers.items():
+        named = {_FIELDS.get(parameter, parameter): value for parameter, value in settings.items()}
+        own = {key: value for key, value in named.items() if key in fields[name]}
+        for norm in dict.fromkeys(norms):
+            if norm not in kind.norms and len(makers) > 1:
+                logger.warning(f"{name} knows no norm {norm}: left out there")
+            else:
+                found.append((name, make(norm=norm, **own)))
+        if not norms:
+            found.append((name, make(**own)))
+    if not found:
+        raise UserError(
+            f"none of {', '.join(makers)} knows the norm {', '.join(norms)}: choose another", parameter="norm"
+        )
+    return found
+
+
+def _maker(attack: "str | Attack") -> "tuple[str, tuple[type[Attack], Callable[..., Attack]]]":
+    """Return an attack's name, its class, and a function that makes it from hyperparameters."""
+    if isinstance(attack, str):
+        kind = registry.load("attacks", attack).ATTACK
+        return attack, (kind, kind)
+    kind = type(attack)
+    return kind.__module__.rpartition(".")[2], (kind, functools.partial(dataclasses.replace, attack))
+
+
+def _takers(parameter: str) -> str:
+    field_name = _FIELDS.get(parameter, parameter)
+    takers = [
+        name
+        for name in registry.names("attacks")
+        if field_name
+        in {entry.name for entry in dataclasses.fields(registry.load("attacks", name).ATTACK) if entry.init}
+    ]
+    return f"`{parameter}` is of {', '.join(takers)}"
+
+
+def _test_photographs(dataset: FaceDataset, data: HeadData | None, config: ExperimentConfig) -> Subjects:
+    """Return the test photographs of a head, or so many of them, in a seeded order that mixes the people."""
+    assert data is not None, "this goal has a head"
+    test = np.random.default_rng(config.seed).permutation(data.test)[: config.count]
+    name = f"test photographs of {len(data.people)} people"
+    return Subjects("classify", name, test, labels=data.labels(dataset, test))
 
 
 def _heads(
-    plan: AttackConfig, dataset: FaceDataset, embedder: "Embedder", recipe: Recipe, surrogate: "Embedder | None"
+    config: ExperimentConfig, dataset: FaceDataset, embedder: Embedder, recipe: Recipe, surrogate: Embedder | None
 ) -> tuple[dict[str, Any], HeadData, Any]:
-    """The heads of a setting, the data that they were trained on, and its embeddings by the attacked model."""
-    if plan.head_file is not None:
-        head, data = saved_head(plan.head_file, dataset, embedder, recipe)
+    """Return the heads of a context, the data that they were trained on, and its embeddings by the attacked model."""
+    if config.head_file is not None:
+        head, data = saved_head(Path(config.head_file), dataset, embedder, recipe)
         vectors = embed_head_data(dataset, embedder, recipe, data)
     else:
-        data = head_data(dataset, photographs=plan.photographs, seed=plan.seed)
-        head, vectors = trained_head(dataset, embedder, recipe, data, plan.head)
+        data = head_data(dataset, photographs=config.photographs, seed=config.seed)
+        head, vectors = trained_head(dataset, embedder, recipe, data, config.head)
     heads: dict[str, Any] = {"head": head}
     if surrogate is not None:
-        heads["surrogate_head"] = trained_head(dataset, surrogate, recipe, data, plan.head)[0]
+        heads["surrogate_head"] = trained_head(dataset, surrogate, recipe, data, config.head)[0]
     return heads, data, vectors
 
 
 def _threshold(
-    plan: AttackConfig,
+    config: ExperimentConfig,
     listed: Pairs | None,
     dataset: FaceDataset,
-    embedder: "Embedder",
+    embedder: Embedder,
     attacked: np.ndarray,
     embeddings: Callable[[], Embeddings],
 ) -> Threshold:
     preset = embedder.preset
-    if plan.far is not None:
-        return thresholds.at_far(
-            preset, plan.far, attacked, dataset, embeddings, seed=plan.seed, executor=plan.executor
+    if config.far is not None:
+        return attacked_pairs.at_far(
+            preset, config.far, attacked, dataset, embeddings, seed=config.seed, executor=config.executor
         )
-    if plan.fold_thresholds:
-        if listed is None and plan.protocol == ALL_PAIRS:
-            raise UserError("--fold-thresholds needs pairs in folds: give --protocol view2, or --pairs with folds")
-        return thresholds.by_fold(preset, listed or dataset.pairs(plan.protocol), embeddings)
-    return thresholds.fixed(preset, plan.threshold, dataset, embeddings, seed=plan.seed)
+    if config.fold_thresholds:
+        if listed is None and config.protocol == ALL_PAIRS:
+            raise UserError("`fold_thresholds` needs pairs in folds: give `protocol` view2, or `pairs` with folds")
+        return attacked_pairs.by_fold(preset, listed or dataset.pairs(config.protocol), embeddings)
+    return attacked_pairs.fixed(preset, config.threshold, dataset, embeddings, seed=config.seed)

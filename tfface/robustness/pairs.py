@@ -1,11 +1,30 @@
-"""Which pairs are attacked: drawn from a published list, a list of one's own, or all pairs of a data set."""
+"""Pairs to attack, and the distance up to which each of them matches.
+
+A success rate means nothing without its threshold: a lax one is beaten by impersonation, a strict
+one by dodging. So every threshold says where it comes from, and how often it errs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from tfface.data.dataset import FaceDataset
 from tfface.data.pairs import ALL_PAIRS, Pairs, sample_all_pairs
+from tfface.distributed.executor import LOCAL, Executor
 from tfface.errors import UserError
+from tfface.evaluation.embeddings import Embeddings
+from tfface.metrics.roc import ErrorCurve, kfold
+from tfface.metrics.all_pairs import all_pairs
+from tfface.metrics.distances import cosine_distance, from_cosine, to_cosine
+from tfface.models._embedder import Preset
+
+MOST_MEASURED = 20_000
+"""Photographs of a data set up to which the errors of any threshold are measured on all of its pairs."""
 
 GENUINE_GOAL = {"dodging": True, "impersonation": False}
-"""Which pairs a goal attacks: those of one person, or those of two."""
+"""By goal the kind of pairs that it attacks: those of one person, or those of two."""
 _KIND = {True: "genuine", False: "impostor"}
 _AIM = {True: "take apart", False: "match"}
 
@@ -19,15 +38,15 @@ def choose_pairs(
     count: int = 100,
     seed: int = 0,
 ) -> Pairs:
-    """A seeded draw of the pairs that a goal attacks; the first photograph of each is the one changed.
+    """Draw the pairs that a goal attacks; the first photograph of each is the one changed.
 
     Args:
         dataset: whose photographs.
         goal: `dodging` takes genuine pairs, `impersonation` impostor pairs.
         protocol: `all-pairs`, or a pair list that the data set publishes.
-        listed: a list of one's own instead.
-        count: so many; all of them if there are fewer.
-        seed: of the draw.
+        listed: a list of the user's own instead.
+        count: number of pairs; all of them if there are fewer.
+        seed: random seed.
 
     Raises:
         UserError: there is no such list, or it has no pair of the kind.
@@ -39,9 +58,182 @@ def choose_pairs(
         try:
             found = (listed or dataset.pairs(protocol)).sample(count, genuine=same, seed=seed)
         except UserError as error:
-            raise UserError(f"{error}; or --protocol {ALL_PAIRS}") from error
+            raise UserError(f"{error}; or `protocol` {ALL_PAIRS}", parameter="protocol") from error
     if not len(found):
         raise UserError(
-            f"{found.name} of {dataset.name} has no {_KIND[same]} pair to {_AIM[same]}: --goal {goal} needs one"
+            f"{found.name} of {dataset.name} has no {_KIND[same]} pair to {_AIM[same]}: `goal` {goal} needs one",
+            parameter="goal",
         )
     return found
+
+
+def half_genuine(
+    dataset: FaceDataset, count: int, *, protocol: str = ALL_PAIRS, listed: Pairs | None = None, seed: int = 0
+) -> Pairs:
+    """Draw pairs, half of them genuine; the first photograph of each is the one that may change.
+
+    Args:
+        dataset: whose photographs.
+        count: number of pairs, at most.
+        protocol: as `choose_pairs` takes it.
+        listed: a list of the user's own instead.
+        seed: random seed.
+
+    Raises:
+        UserError: as `choose_pairs`.
+    """
+    counts = dict(zip(GENUINE_GOAL, (count - count // 2, count // 2), strict=True))
+    drawn = [
+        choose_pairs(dataset, goal, protocol=protocol, listed=listed, count=number, seed=seed)
+        for goal, number in counts.items()
+    ]
+    fields = ("first", "second", "same", "fold")
+    return Pairs(drawn[0].name, *(np.concatenate([getattr(one, name) for one in drawn]) for name in fields))
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A distance threshold, its source and its error rates.
+
+    Attributes:
+        value: a distance in `metric`; of several folds the mean.
+        metric: the preset's.
+        source: in words.
+        by_fold: the threshold of each fold, where they differ.
+        errors: `far`, `tar`, `genuine`, `impostor` (counts) and `measured_on`; empty where not measured.
+    """
+
+    value: float
+    metric: str
+    source: str
+    by_fold: dict[int, float] = field(default_factory=dict)
+    errors: dict[str, Any] = field(default_factory=dict)
+
+    def cosine(self, fold: np.ndarray) -> np.ndarray:
+        """Return (N,) float64: each pair's threshold as a cosine distance, by the fold it is in."""
+        values = [self.by_fold[int(number)] if self.by_fold else self.value for number in fold]
+        return np.array([to_cosine(value, self.metric) for value in values], np.float64)
+
+    def record(self) -> dict[str, Any]:
+        """Return what `metrics.json` holds of it."""
+        return {
+            "metric": self.metric,
+            "threshold": self.value,
+            "threshold_source": self.source,
+            **({"threshold_by_fold": list(self.by_fold.values())} if self.by_fold else {}),
+            "threshold_errors": self.errors or None,
+        }
+
+
+def fixed(
+    preset: Preset, value: float | None, dataset: FaceDataset, embeddings: Callable[[], Embeddings], *, seed: int = 0
+) -> Threshold:
+    """Return the preset's threshold, or one given by hand, with its errors on all pairs of a data set.
+
+    Args:
+        preset: whose metric and threshold.
+        value: given by hand, in the preset's metric; None for the preset's.
+        dataset: on which its errors are measured, unless it is too large.
+        embeddings: gives those of the data set; called when needed.
+        seed: random seed.
+    """
+    source = f"preset: {preset.threshold_source}" if value is None else "given"
+    value = preset.threshold if value is None else value
+    errors: dict[str, Any] = {}
+    if len(dataset) <= MOST_MEASURED:
+        found = embeddings()
+        curve = _curve(found, dataset, found.ok, preset.metric, seed)
+        if curve is not None:
+            errors = _errors(curve, value, "all pairs of the data set")
+    return Threshold(value, preset.metric, source, errors=errors)
+
+
+def at_far(
+    preset: Preset,
+    far: float,
+    attacked: np.ndarray,
+    dataset: FaceDataset,
+    embeddings: Callable[[], Embeddings],
+    *,
+    seed: int = 0,
+    executor: Executor = LOCAL,
+) -> Threshold:
+    """Find the highest threshold whose false accept rate is at most `far`, on people of whom no photograph is attacked.
+
+    Args:
+        preset: whose metric.
+        far: false accept rate, in (0, 1).
+        attacked: indices of all photographs in attacked pairs.
+        dataset: whose pairs of other people it is measured on.
+        embeddings: gives those of the data set; called when needed.
+        seed: random seed.
+        executor: of the scoring.
+
+    Raises:
+        UserError: those people make too few impostor pairs to tell such a rate.
+    """
+    people = np.array(dataset.identities)
+    free = ~np.isin(people, np.unique(people[attacked]))
+    where = f"all pairs of {len(set(people[free].tolist()))} people who are in no attacked pair"
+    advice = "give a higher one, attack fewer pairs (`count`), or take a larger data set"
+    found = embeddings()
+    curve = _curve(found, dataset, found.ok & free, preset.metric, seed, executor)
+    if curve is None:
+        raise UserError(f"`far` {far:g}: {where} are too few to tell: {advice}", parameter="far")
+    try:
+        value = max(curve.threshold_at_far(far), 0.0)
+    except UserError as error:
+        reason = str(error).split(":")[0]
+        raise UserError(f"`far` {far:g}: {reason} ({where}): {advice}", parameter="far") from error
+    return Threshold(value, preset.metric, f"FAR {far:g} on {where}", errors=_errors(curve, value, where))
+
+
+def by_fold(preset: Preset, pairs: Pairs, embeddings: Callable[[], Embeddings]) -> Threshold:
+    """Choose for each fold of a list the threshold that is best on the others, as View 2 is judged.
+
+    Args:
+        preset: whose metric.
+        pairs: the whole list, genuine and impostor pairs.
+        embeddings: gives those of the data set; called when needed.
+
+    Raises:
+        UserError: the list has fewer than two folds, or one without pairs of a kind.
+    """
+    found = embeddings()
+    kept = found.ok[pairs.first] & found.ok[pairs.second]
+    first, second, same, fold = (part[kept] for part in (pairs.first, pairs.second, pairs.same, pairs.fold))
+    distance = from_cosine(cosine_distance(found.vectors[first], found.vectors[second]), preset.metric)
+    folds = kfold(distance, same, fold)
+    numbers = np.unique(fold).tolist()
+    curve = ErrorCurve.from_scores(distance, same)
+    where = f"all folds of {pairs.name}, at the mean threshold"
+    return Threshold(
+        folds.threshold,
+        preset.metric,
+        f"each fold of {pairs.name} from the others (mean)",
+        dict(zip(map(int, numbers), folds.thresholds, strict=True)),
+        _errors(curve, folds.threshold, where),
+    )
+
+
+def _curve(
+    embeddings: Embeddings, dataset: FaceDataset, chosen: np.ndarray, metric: str, seed: int, executor: Executor = LOCAL
+) -> ErrorCurve | None:
+    """Count errors over all pairs of the chosen photographs; None where they make no pairs of a kind."""
+    people = np.unique(np.array(dataset.identities)[chosen], return_inverse=True)[1]
+    sizes = np.bincount(people)
+    if len(sizes) < 2 or sizes.max() < 2:
+        return None
+    images = np.flatnonzero(chosen)
+    scores = all_pairs(embeddings.vectors, people, images=images, seed=seed, executor=executor)
+    return ErrorCurve.from_region(scores.total, metric)
+
+
+def _errors(curve: ErrorCurve, value: float, where: str) -> dict[str, Any]:
+    return {
+        "far": curve.far(value),
+        "tar": 1 - curve.frr(value),
+        "genuine": curve.genuine,
+        "impostor": curve.impostors,
+        "measured_on": where,
+    }

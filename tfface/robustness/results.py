@@ -1,6 +1,6 @@
-"""From what became of each subject to the entries of `metrics.json`.
+"""Results of trials: entries of `metrics.json`, and a few photographs to look at.
 
-Failures count: a subject that the model got wrong before any attack is told apart and left out, an
+Failures count: a subject that the model got wrong before any attack is counted apart and left out, an
 attack that fails has an infinite distance, and rates and medians are over all attacked subjects.
 """
 
@@ -11,14 +11,15 @@ import numpy as np
 
 from tfface.metrics.distances import from_cosine
 from tfface.metrics.intervals import bootstrap_median, wilson
-from tfface.robustness.rows import TrialResults
-from tfface.robustness.trial import Trial
+from tfface.report.attack_tables import Example, ExampleAnswer
+from tfface.robustness.classification import Similarity
+from tfface.robustness.trial import Trial, TrialResults, TrialStore
 
 Metrics = dict[str, Any]
 
 
 def trial_entry(trial: Trial, rows: TrialResults) -> Metrics:
-    """What a trial found: `results` by epsilon, or the smallest epsilon's median."""
+    """Return a trial's entry: `results` by epsilon, or the smallest epsilon's median."""
     context = trial.context
     found = {
         "attack": trial.name,
@@ -28,7 +29,7 @@ def trial_entry(trial: Trial, rows: TrialResults) -> Metrics:
         "subjects": trial.subjects.name,
         "count": len(trial.subjects),
         "failed_crops": int((~rows.cropped).sum()),
-        "judged": context.judging.name,
+        "judged": context.stored.name,
         **({"knowledge": context.knowledge} if context.knowledge else {}),
         **({"draws": context.draws} if context.averages else {}),
         "surrogate": context.surrogate.preset.name if context.surrogate else None,
@@ -38,7 +39,7 @@ def trial_entry(trial: Trial, rows: TrialResults) -> Metrics:
 
 
 def rate_entries(trial: Trial, rows: TrialResults) -> list[Metrics]:
-    """The error rate at each epsilon, with Wilson's interval."""
+    """Return the error rate at each epsilon, with Wilson's interval."""
     entries = []
     for place, epsilon in enumerate(trial.epsilons):
         attacked = int(rows.attacked.sum())
@@ -57,7 +58,7 @@ def rate_entries(trial: Trial, rows: TrialResults) -> list[Metrics]:
 
 
 def minimal_entry(trial: Trial, rows: TrialResults) -> Metrics:
-    """The median of the smallest epsilons, infinite ones among them; an infinite number is null, as JSON has none."""
+    """Return the median of the smallest epsilons, infinite ones among them; JSON writes infinity as null."""
     epsilons = rows.epsilon[rows.attacked, 0]
     found = bootstrap_median(epsilons, seed=trial.context.seed) if len(epsilons) else None
     median = found.value if found else math.nan
@@ -72,12 +73,12 @@ def minimal_entry(trial: Trial, rows: TrialResults) -> Metrics:
 
 
 def finite(value: float) -> float | None:
-    """A number as JSON holds it; None where it is infinite or none."""
+    """Return a number as JSON holds it; None where it is infinite or none."""
     return float(value) if math.isfinite(value) else None
 
 
 def _units(trial: Trial, epsilon: float, prefix: str = "") -> Metrics:
-    """An L2 epsilon in the units that the literature uses."""
+    """Return an L2 epsilon in the units that the literature uses."""
     if trial.attack.norm != "l2":
         return {}
     size = trial.context.embedder.preset.input_size
@@ -85,7 +86,7 @@ def _units(trial: Trial, epsilon: float, prefix: str = "") -> Metrics:
 
 
 def pair_distances(trial: Trial, margins: np.ndarray) -> np.ndarray:
-    """The distances of pairs in the preset's metric, from by how much the goal is reached.
+    """Return the distances of pairs in the preset's metric, from by how much the goal is reached.
 
     Args:
         trial: on pairs.
@@ -96,3 +97,79 @@ def pair_distances(trial: Trial, margins: np.ndarray) -> np.ndarray:
     limits = limits if margins.ndim == 1 else limits[:, None]
     cosine = limits + margins if trial.subjects.goal == "dodging" else limits - margins
     return from_cosine(np.clip(cosine, 0, 2), trial.context.embedder.preset.metric)
+
+
+def examples(trial: Trial, rows: TrialResults, similarity: Similarity | None = None) -> list[Example]:
+    """Return the examples that a trial stored, those that succeed first: the paper's Figure 1.
+
+    Args:
+        trial: the attack.
+        rows: its results.
+        similarity: for the goal `classify`, whose photographs are compared with training photographs.
+    """
+    stored = next(TrialStore(trial).tables(["noise"]))["noise"].to_pylist() if len(trial.subjects) else []
+    numbers = np.array([number for number, changes in enumerate(stored) if changes], int)
+    numbers = numbers[np.argsort(~rows.success[numbers, -1], kind="stable")]
+    if not len(numbers):
+        return []
+    subjects, dataset = trial.subjects, trial.context.dataset
+    if subjects.second is None:
+        assert similarity is not None, "this goal compares with training photographs"
+        compared = np.array([similarity.typical(index) for index in subjects.first[numbers]])
+    else:
+        compared = subjects.second[numbers]
+    clean, _ = trial.context.crops(subjects.first[numbers])
+    references, _ = trial.context.crops(compared)
+    found = []
+    for place, number in enumerate(numbers.tolist()):
+        noise = np.stack([np.frombuffer(change, np.float16) for change in stored[number]]).astype(np.float32)
+        limit, before, *after = (
+            _pair_answers(trial, rows, number)
+            if similarity is None or subjects.second is not None
+            else _head_answers(trial, rows, number, int(compared[place]), similarity)
+        )
+        found.append(
+            Example(
+                dataset.identities[subjects.first[number]],
+                dataset.identities[compared[place]],
+                clean[place],
+                references[place],
+                tuple(rows.epsilon[number].tolist()),
+                noise.reshape(-1, *clean[place].shape),
+                limit,
+                before,
+                tuple(after),
+            )
+        )
+    return found
+
+
+def _pair_answers(trial: Trial, rows: TrialResults, number: int) -> tuple:
+    """Return the limit, and the answers before and at each epsilon.
+
+    The verdict is the one that was counted: a distance at the threshold itself may round to either side.
+    """
+    limits, genuine = trial.subjects.limits, trial.subjects.goal == "dodging"
+    assert limits is not None, "pairs have thresholds"
+    after = pair_distances(trial, rows.margin)[number].tolist()
+    answers = [
+        ExampleAnswer(distance, genuine != success)
+        for distance, success in zip(after, rows.success[number].tolist(), strict=True)
+    ]
+    limit = float(from_cosine(float(limits[number]), trial.context.embedder.preset.metric))
+    return limit, ExampleAnswer(float(pair_distances(trial, rows.clean)[number]), genuine), *answers
+
+
+def _head_answers(trial: Trial, rows: TrialResults, number: int, compared: int, similarity: Similarity) -> tuple:
+    """Return the same for a head: the person it sees, and the distance to a training photograph."""
+    head = trial.context.head
+    assert head is not None and rows.vectors is not None, "this goal has a head and keeps embeddings"
+    vectors = [*similarity.clean_vectors(trial.subjects.first[[number]]), *rows.vectors[number]]
+    answers = []
+    for vector in vectors:
+        distance = similarity.distance(vector, compared)
+        name = head.people[int(np.argmax(head.logits(vector[None])[0]))]
+        answers.append(
+            ExampleAnswer(float(from_cosine(distance, similarity.metric)), distance <= similarity.limit, name)
+        )
+    return similarity.threshold, *answers

@@ -1,6 +1,6 @@
-"""A batch of a trial: crops, judged as they are, then attacked."""
+"""Trials in fixed batches: crops made on the fly, each batch's results on disk before the next begins."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -8,26 +8,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from tfface.data.crops import detect_faces
+from tfface.distributed.executor import LOCAL, Executor
+from tfface.distributed.rows import RowJob, Save, fill
+from tfface.errors import UserError
 from tfface.preprocessing.images import encode_png
-from tfface.robustness.rows import BATCH, TrialResults
-from tfface.robustness.trial import Trial
+from tfface.robustness.trial import BATCH, Trial, TrialResults, TrialStore
+from tfface.utils.cache import Range
 
 if TYPE_CHECKING:
     from tfface.attacks._attack import Attack
     from tfface.attacks._victim import Victim
 
+EXAMPLES = 4
+"""Attacked subjects of the first batch whose changes are stored as they are, for a picture; successes come first."""
+CHECKED = 32
+"""Subjects that the gradient checks are made on: they take many attacks of each."""
+STEPS, RESTARTS = 100, 2
 _LEAST = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What the attack of a few subjects begins with.
+    """Crops and references of a few subjects.
 
     Attributes:
         images: (B, H, W, 3) float32 crops; zeros where one failed.
         given: (B, H, W, 3) the references' crops, or (B,) labels.
         limits: (B,) cosine thresholds; None without pairs.
-        keys: (B,) int64, what each draws its randomness by.
+        keys: (B,) int64 seeds of each one's randomness.
         failed: (B,) why a photograph could not be cropped; empty where all could.
     """
 
@@ -39,12 +48,12 @@ class Inputs:
 
     @classmethod
     def of(cls, trial: Trial, numbers: np.ndarray, given_up: Mapping[int, str] = MappingProxyType({})) -> "Inputs":
-        """Crops the photographs of subjects.
+        """Crop the photographs of subjects.
 
         Args:
             trial: whose subjects.
-            numbers: (B,) int, which of them.
-            given_up: of which subjects no photograph is to be read, and why.
+            numbers: (B,) int, their positions.
+            given_up: by position the subjects of whom no photograph is to be read, and why.
         """
         subjects = trial.subjects
         failed = [given_up.get(int(number), "") for number in numbers]
@@ -59,18 +68,18 @@ class Inputs:
 
     @property
     def cropped(self) -> np.ndarray:
-        """The places of subjects whose photographs could all be cropped."""
+        """Return the places of subjects whose photographs could all be cropped."""
         return np.flatnonzero([not reason for reason in self.failed])
 
     def at(self, places: np.ndarray) -> "Inputs":
-        """Those at some places."""
+        """Return those at some places."""
         limits = None if self.limits is None else self.limits[places]
         failed = [self.failed[place] for place in places]
         return Inputs(self.images[places], self.given[places], limits, self.keys[places], failed)
 
 
 def _crops(trial: Trial, photographs: np.ndarray, failed: list[str]) -> tuple[np.ndarray, list[str]]:
-    """The crops of photographs whose subjects have not failed, zeros for the others, and who has failed now."""
+    """Crop photographs whose subjects have not failed, zeros for the others; return who has failed now too."""
     left = np.flatnonzero([not reason for reason in failed])
     cut, reasons = trial.context.crops(photographs[left])
     if len(left) == len(failed):
@@ -88,7 +97,7 @@ class TrialBatch:
     Attributes:
         rows: their results.
         clean: (B, H, W, 3) crops; zeros where one failed.
-        adversarial: (B, E, H, W, 3) as the judge saw them; clean where nothing was attacked.
+        adversarial: (B, E, H, W, 3) as they were judged; clean where nothing was attacked.
     """
 
     rows: TrialResults
@@ -96,11 +105,11 @@ class TrialBatch:
     adversarial: np.ndarray
 
     def table(self, *, examples: int, pictures: bool) -> pa.Table:
-        """As it is stored.
+        """Return the rows of the cache.
 
         Args:
-            examples: of how many attacked subjects to keep what was added to the image.
-            pictures: keep every adversarial image.
+            examples: number of attacked subjects of which the change of the image is stored.
+            pictures: store every adversarial image.
         """
         rows = self.rows
         columns: dict[str, Any] = {"failed": pa.array(rows.failed, pa.string()), "clean": pa.array(rows.clean)}
@@ -133,12 +142,12 @@ class TrialBatch:
 
 
 def attack_batch(trial: Trial, numbers: np.ndarray, given_up: Mapping[int, str] = MappingProxyType({})) -> TrialBatch:
-    """Crops, judges and attacks a few subjects.
+    """Crop, judge and attack a few subjects.
 
     Args:
-        trial: what is done to them.
-        numbers: (B,) int, which of the trial's subjects.
-        given_up: which of them are not to be touched, and why.
+        trial: the attack.
+        numbers: (B,) int, positions of the trial's subjects.
+        given_up: by position the subjects not to be touched, and why.
     """
     inputs = Inputs.of(trial, numbers, given_up)
     victim = trial.context.victim(trial.subjects.goal)
@@ -148,7 +157,7 @@ def attack_batch(trial: Trial, numbers: np.ndarray, given_up: Mapping[int, str] 
         return batch
     usable = inputs.at(places)
     targets = victim.targets(usable.given, usable.limits)
-    won, margin = victim.assess(trial.context.judging.seen(usable.images), targets)
+    won, margin = victim.assess(trial.context.stored.seen(usable.images), targets)
     # A pair exactly at its threshold matches; its margin of 0 would not tell.
     batch.rows.clean[places] = np.where(won, np.maximum(margin, _LEAST), np.minimum(margin, 0))
     left = np.flatnonzero(~won)
@@ -160,7 +169,7 @@ def attack_batch(trial: Trial, numbers: np.ndarray, given_up: Mapping[int, str] 
 
 
 def _before(trial: Trial, inputs: Inputs) -> TrialBatch:
-    """The batch in which nothing is attacked yet."""
+    """Return the batch in which nothing is attacked yet."""
     shape = (len(inputs.images), trial.columns)
     length = trial.context.embedder.preset.embedding_size
     rows = TrialResults(
@@ -180,13 +189,13 @@ _Found = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def _attacked(trial: Trial, attack: "Attack", victim: "Victim", inputs: Inputs, targets: np.ndarray) -> list[_Found]:
-    """What each of the trial's epsilons gives, or the search for the smallest."""
+    """Attack at each of the trial's epsilons, or search for the smallest."""
     from tfface.attacks import _norms
     from tfface.attacks._attack import run
     from tfface.attacks._minimal import search_minimal
 
     given = (attack, victim, inputs.images, targets)
-    judge, seed, keys = trial.context.judging.judge, trial.context.seed, inputs.keys
+    judge, seed, keys = trial.context.stored.judge, trial.context.seed, inputs.keys
     if trial.minimal:
         found = search_minimal(*given, seed=seed, keys=keys, judge=judge, batch_size=BATCH)
         change = _norms.distance(found.images, inputs.images, attack.norm)
@@ -206,3 +215,84 @@ def _fill(trial: Trial, batch: TrialBatch, places: np.ndarray, found: list[_Foun
         rows.margin[places, column], rows.change[places, column] = margin, change
         if rows.vectors is not None:
             rows.vectors[places, column] = trial.context.embedder.embed(images)
+
+
+@dataclass(frozen=True, eq=False)
+class _Attacking(RowJob):
+    """Attacks a trial's subjects; the results are rows of the cache."""
+
+    trial: Trial
+    store: TrialStore
+
+    longest = 1
+
+    def units(self, part: Range) -> int:
+        return 1
+
+    def prepare(self) -> None:
+        self.trial.context.dataset.check_at_hand()
+        self.trial.context.victim(self.trial.subjects.goal)
+
+    def compute(self, parts: Sequence[Range], given_up: Mapping[int, str], save: Save) -> Iterator[int]:
+        for start, stop in parts:
+            batch = attack_batch(self.trial, np.arange(start, stop), given_up)
+            examples = EXAMPLES if start == 0 else 0
+            save((start, stop), batch.table(examples=examples, pictures=self.trial.pictures))
+            yield 1
+
+
+def run_trial(trial: Trial, *, executor: Executor = LOCAL) -> TrialResults:
+    """Attack all subjects, or take their results from the cache.
+
+    Args:
+        trial: the attack and its subjects.
+        executor: of the attacks.
+    """
+    store = TrialStore(trial)
+    if store.missing():
+        if trial.context.recipe.source == "mtcnn":
+            detect_faces(trial.context.dataset, executor=executor)
+        label = f"{trial.label} on {trial.context.embedder.preset.name}"
+        fill(_Attacking(trial, store), label=label, unit="batches", executor=executor)
+    return store.results()
+
+
+def check_trial(trial: Trial, *, count: int = CHECKED, steps: int = STEPS, restarts: int = RESTARTS) -> dict[str, Any]:
+    """Check if a trial's model resists or only hides its gradients; return a record, JSON-able.
+
+    A pair's model behind defenses is also attacked through the undefended one, which must not do better.
+
+    Args:
+        trial: goal, norm and subjects.
+        count: number of its subjects.
+        steps: of PGD.
+        restarts: of PGD.
+
+    Raises:
+        UserError: none of its first subjects can be attacked.
+    """
+    from tfface.attacks._checks import check_gradients
+
+    context, goal = trial.context, trial.subjects.goal
+    inputs = Inputs.of(trial, np.arange(min(count, len(trial.subjects))))
+    usable = inputs.at(inputs.cropped)
+    if not len(usable.images):
+        raise UserError(
+            f"`check`: none of the first {len(inputs.images)} subjects of {goal} can be cropped", parameter="check"
+        )
+    victim, through = context.victim(goal), context
+    if context.knowledge == "adaptive" and goal != "classify":
+        through = context.unaware()
+    return check_gradients(
+        victim,
+        usable.images,
+        victim.targets(usable.given, usable.limits),
+        norm=trial.attack.norm,
+        steps=steps,
+        restarts=restarts,
+        transfer=through.aimed(trial.attack, goal, usable.given, usable.limits, usable.keys)
+        if through.surrogate
+        else None,
+        seed=context.seed,
+        keys=usable.keys,
+    ).record()

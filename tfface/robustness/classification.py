@@ -1,12 +1,13 @@
-"""The paper's central claim: images that fool a classifier still pass the similarity test.
+"""A classifier of a few people on a frozen embedder, as a target of attacks.
 
-An adversarial photograph that the head takes for another is compared, by the base embedder, with
-the same person's training photographs. The claim holds as far as they still match.
+The paper's central claim is about it (its Table 2): an adversarial photograph that the head takes for
+another person still passes the similarity test. It is compared, by the base embedder, with the same
+person's training photographs; the claim holds as far as they still match.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,24 +15,19 @@ from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError
 from tfface.metrics.distances import cosine_distance, from_cosine, to_cosine
 from tfface.metrics.intervals import wilson
+from tfface.models._embedder import Embedder
 from tfface.preprocessing.images import Recipe
-from tfface.robustness.rows import TrialResults
-from tfface.robustness.thresholds import Threshold
-from tfface.robustness.trial import Subjects
 from tfface.training.head import Head, HeadSettings, kept_head
 from tfface.training.head_data import HeadData, HeadVectors, embed_head_data
-
-if TYPE_CHECKING:
-    from tfface.models._embedder import Embedder
 
 Metrics = dict[str, Any]
 _FORMAT = 1
 
 
 def trained_head(
-    dataset: FaceDataset, embedder: "Embedder", recipe: Recipe, data: HeadData, settings: HeadSettings
+    dataset: FaceDataset, embedder: Embedder, recipe: Recipe, data: HeadData, settings: HeadSettings
 ) -> tuple[Head, HeadVectors]:
-    """A head on a frozen model, trained or taken from the cache, and the embeddings that it saw."""
+    """Return a head on a frozen model, trained or from the cache, and the embeddings that it saw."""
     vectors = embed_head_data(dataset, embedder, recipe, data)
     facts = {
         "format": _FORMAT,
@@ -52,8 +48,8 @@ def trained_head(
     return kept_head(examples, data.people, facts=facts, settings=settings), vectors
 
 
-def saved_head(path: Path, dataset: FaceDataset, embedder: "Embedder", recipe: Recipe) -> tuple[Head, HeadData]:
-    """A head from a file, and the photographs that trained and test it.
+def saved_head(path: Path, dataset: FaceDataset, embedder: Embedder, recipe: Recipe) -> tuple[Head, HeadData]:
+    """Load a head from a file, and the photographs that trained and test it.
 
     Raises:
         UserError: it is on another model or recipe, or its people or photographs are not this data set's.
@@ -66,22 +62,17 @@ def saved_head(path: Path, dataset: FaceDataset, embedder: "Embedder", recipe: R
         raise UserError(
             f"{path} is a head on {facts.get('preset')} ({str(facts.get('weights_sha256'))[:8]}, "
             f"{facts.get('recipe')}){behind[0]}, not on {embedder.preset.name} ({embedder.sha256[:8]}, {recipe.name})"
-            f"{behind[1]}: give that --model, --recipe and --defense, or leave out --head"
+            f"{behind[1]}: give that `embedder`, `recipe` and `defense`, or leave out `head`",
+            parameter="head",
         )
     absent = sorted(set(head.people) - set(dataset.identities))
     if absent:
         raise UserError(
             f"{path} tells apart {', '.join(head.people)}, and {dataset.name} has no {absent[0]}: "
-            f"give --dataset {facts.get('dataset')}, or leave out --head to train one"
+            f"give the `dataset` {facts.get('dataset')}, or leave out `head` to train one",
+            parameter="head",
         )
     return head, HeadData.of(facts, dataset)
-
-
-def subjects_of(dataset: FaceDataset, data: HeadData, count: int | None, seed: int) -> Subjects:
-    """The test photographs of a head, or so many of them, in a seeded order that mixes the people."""
-    test = np.random.default_rng(seed).permutation(data.test)[:count]
-    name = f"test photographs of {len(data.people)} people"
-    return Subjects("classify", name, test, labels=data.labels(dataset, test))
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,48 +80,50 @@ class Similarity:
     """The similarity test of a head's test photographs against their people's training photographs.
 
     Attributes:
-        dataset: whose photographs.
+        dataset: data set of the photographs.
         data: of the head.
         vectors: embeddings of the photographs as they are.
-        threshold: up to which a pair matches.
+        threshold: distance up to which a pair matches, in `metric`.
+        metric: the preset's.
     """
 
     dataset: FaceDataset
     data: HeadData
     vectors: HeadVectors
-    threshold: Threshold
+    threshold: float
+    metric: str
 
     @property
     def limit(self) -> float:
-        """The threshold as a cosine distance."""
-        return to_cosine(self.threshold.value, self.threshold.metric)
+        """Return the threshold as a cosine distance."""
+        return to_cosine(self.threshold, self.metric)
 
     def _compared(self, subject: int) -> np.ndarray:
-        """Positions in `data.train` of a test photograph's person."""
+        """Return the positions in `data.train` of a test photograph's person."""
         names = np.array([self.dataset.identities[index] for index in self.data.train])
         return np.flatnonzero((names == self.dataset.identities[subject]) & self.vectors.train_ok)
 
     def distances(self, subject: int, vector: np.ndarray) -> np.ndarray:
-        """(T,) cosine distances of one embedding to the training photographs of a test photograph's person."""
+        """Return (T,) cosine distances of one embedding to the training photographs of a test photograph's person."""
         return cosine_distance(self.vectors.train[self._compared(subject)], vector[None])
 
     def distance(self, vector: np.ndarray, compared: int) -> float:
-        """The cosine distance of one embedding to one training photograph, by its index in the data set."""
+        """Return the cosine distance of one embedding to one training photograph, by its index in the data set."""
         place = np.searchsorted(self.data.train, compared)
         return float(cosine_distance(self.vectors.train[place][None], vector[None])[0])
 
     def typical(self, subject: int) -> int:
-        """The training photograph at the median distance of a test photograph, by its index in the data set."""
+        """Return the training photograph at the median distance of a test photograph, by its index in the data set."""
         compared = self._compared(subject)
         order = np.argsort(self.distances(subject, self.clean_vectors(np.array([subject]))[0]))
         return int(self.data.train[compared[order[len(order) // 2]]])
 
     def clean_vectors(self, subjects: np.ndarray) -> np.ndarray:
-        """(N, D) embeddings of test photographs before any attack."""
+        """Return (N, D) embeddings of test photographs before any attack."""
         return self.vectors.test[np.searchsorted(self.data.test, subjects)]
 
     def entry(self, subjects: np.ndarray, vectors: np.ndarray) -> Metrics | None:
-        """How many pairs match, and of how many photographs the median pair does; None of no photographs.
+        """Count the pairs that match, and the photographs whose median pair does; None of no photographs.
 
         Args:
             subjects: (N,) int, the photographs.
@@ -147,19 +140,5 @@ class Similarity:
             "pairs_matched": float((np.concatenate(found) <= self.limit).mean()),
             "images_matched": matched.value,
             "ci95": matched.ci95,
-            "median_distance": float(from_cosine(np.median(medians), self.threshold.metric)),
+            "median_distance": float(from_cosine(np.median(medians), self.metric)),
         }
-
-
-def claim(
-    rows: TrialResults, subjects: Subjects, similarity: Similarity
-) -> tuple[Metrics | None, list[Metrics | None]]:
-    """The similarity test of the attacked photographs as they are, and at each epsilon of those that fool the head."""
-    attacked = subjects.first[rows.attacked]
-    clean = similarity.entry(attacked, similarity.clean_vectors(attacked))
-    fooled = []
-    for place in range(rows.success.shape[1]):
-        chosen = rows.attacked & rows.success[:, place]
-        assert rows.vectors is not None, "this goal keeps embeddings"
-        fooled.append(similarity.entry(subjects.first[chosen], rows.vectors[chosen, place]))
-    return clean, fooled

@@ -1,0 +1,1 @@
+"""Attacks, benchmarks and certificates on data sets of faces."""
