@@ -224,24 +224,23 @@ def faces(many_faces):
 def context(faces, tiny_embedder):
     """The tiny embedder on the many faces."""
     from tfface.preprocessing.images import recipe
-    from tfface.robustness.context import Context, Judging
+    from tfface.robustness.trial import Context, ImageFormat
 
-    return Context(faces, tiny_embedder, recipe("whole"), Judging())
+    return Context(faces, tiny_embedder, recipe("whole"), ImageFormat())
 
 
 @pytest.fixture
 def trial(context):
-    """Makes a trial of pairs of the setting, with changes to it."""
+    """Makes a trial of pairs of the context, with changes to it."""
 
     from tfface.attacks.fgsm import FGSM
     from tfface.robustness.pairs import choose_pairs
-    from tfface.robustness.thresholds import Threshold
     from tfface.robustness.trial import Subjects
 
     def make(goal: str = "dodging", count: int = 6, limit: float = 0.1, **changes):
         pairs = choose_pairs(context.dataset, goal, count=count)
-        own = dataclasses.replace(context, **changes.pop("setting", {}))
-        subjects = Subjects.of_pairs(goal, pairs, Threshold(limit, "cosine", "the test's"))
+        own = dataclasses.replace(context, **changes.pop("context", {}))
+        subjects = Subjects.of_pairs(goal, pairs, np.full(len(pairs), limit))
         from tfface.robustness.trial import Trial
 
         return Trial(own, subjects, "fgsm", **{"attack": FGSM(), "epsilons": (0.02, 0.2), **changes})

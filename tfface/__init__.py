@@ -8,9 +8,14 @@ from tfface.utils import lazy, tensorflow_logs
 __version__ = "0.1.0"
 
 _NAMES = {
+    "UserError": "tfface.errors",
+    "attack": "tfface.robustness.attack",
     "augment": "tfface.evaluation.augment",
+    "benchmark_robustness": "tfface.robustness.benchmark",
+    "certify": "tfface.robustness.certify",
     "check_golden": "tfface.artifacts.golden",
     "check_weights": "tfface.models._inventory",
+    "criteria": "tfface.attacks._criteria:*",
     "describe_dataset": "tfface.data.catalogue",
     "doctor": "tfface.models._inventory",
     "embed": "tfface.evaluation.embeddings",
@@ -18,16 +23,15 @@ _NAMES = {
     "export": "tfface.artifacts.export",
     "fetch_weights": "tfface.models._inventory",
     "list_datasets": "tfface.data.catalogue",
+    "list_defenses": "tfface.defenses._defense",
     "list_presets": "tfface.models._inventory",
     "load_dataset": "tfface.data.catalogue",
     "load_embedder": "tfface.models._embedder",
     "mine": "tfface.evaluation.mining",
     "prepare_dataset": "tfface.data.catalogue",
     "retrain": "tfface.paper.retrain",
-    "UserError": "tfface.errors",
     "verify": "tfface.evaluation.verify",
     "write_report": "tfface.report.page",
-    "criteria": "tfface.attacks._criteria:*",
 }
 _MODULES = ("attacks", "data", "defenses", "errors", "metrics", "models", "serving")
 

@@ -11,8 +11,8 @@ from tfface.data import FaceDataset
 from tfface.data.folder import open_folder
 from tfface.errors import UserError
 from tfface.preprocessing.images import recipe
-from tfface.robustness import runner
-from tfface.robustness.thresholds import Threshold
+from tfface.robustness import run as running
+from tfface.robustness.pairs import Threshold
 
 ASKED = Attacks(("fgsm", "square"), pairs=6, epsilon=0.05, queries=10)
 
@@ -97,7 +97,7 @@ def test_the_artifact_is_judged_at_its_own_threshold(made, on_keras, pairs):
 def test_it_goes_on_where_it_was(made, faces, pairs, on_keras, tiny_embedder, monkeypatch):
     reader = made("tflite").embedder(as_bytes=True)
     first = rates(attack_artifact(ASKED, on_keras, pairs, reader, limit(0.02)))
-    monkeypatch.setattr(runner, "attack_batch", lambda *_: pytest.fail("attacked again"))
+    monkeypatch.setattr(running, "attack_batch", lambda *_: pytest.fail("attacked again"))
     again = attack_keras(ASKED, faces, pairs, tiny_embedder, recipe("whole"), limit(0.02))
     assert rates(again) == rates(on_keras)
     assert rates(attack_artifact(ASKED, again, pairs, reader, limit(0.02))) == first

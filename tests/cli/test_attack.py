@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tfface.data import manifest
-from tfface.robustness import runner
+from tfface.robustness import run as running
 
 HEAD = ["command", "model", "preset", "weights_sha256", "recipe", "dataset", "dataset_version", "seed", "versions"]
 HEAD += ["started", "seconds", "metric", "threshold", "threshold_source", "threshold_errors"]
@@ -61,7 +61,7 @@ def test_writes_the_schema_and_pictures(attack, tmp_path):
     )
     # Of the 45 pairs of 10 photographs 9 are genuine.
     assert (metrics["count"], metrics["subjects"], metrics["failed_crops"]) == (36, "all-pairs", 0)
-    assert (metrics["threshold"], metrics["threshold_source"]) == (0.05, "--threshold")
+    assert (metrics["threshold"], metrics["threshold_source"]) == (0.05, "given")
     assert metrics["threshold_errors"]["impostor"] == 36
     for entry in metrics["results"]:
         assert list(entry) == ["epsilon", "attacked", "already_wrong", "error_rate", "ci95"]
@@ -123,8 +123,8 @@ def test_the_papers_table_and_its_head_again(attack, six_people, tmp_path):
 
 def test_a_killed_run_goes_on(attack, tmp_path, monkeypatch):
     options = ("--attack", "pgd", "--steps", "2", "--goal", "impersonation", "--epsilon", "0.1")
-    monkeypatch.setattr("tfface.robustness.rows.BATCH", 16)
-    real, calls = runner.attack_batch, []
+    monkeypatch.setattr("tfface.robustness.trial.BATCH", 16)
+    real, calls = running.attack_batch, []
 
     def killed(*arguments):
         calls.append(1)
@@ -132,7 +132,7 @@ def test_a_killed_run_goes_on(attack, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(runner, "attack_batch", killed)
+    monkeypatch.setattr(running, "attack_batch", killed)
     stopped, nothing = attack(*options, "--save", tmp_path / "made")
     assert (stopped.code, nothing) == (130, None)
     resumed, metrics = attack(*options, "--save", tmp_path / "made")
@@ -186,7 +186,7 @@ def test_what_transfers_from_a_surrogate(attack):
 
 def test_checks_come_first(attack, monkeypatch):
     verdict = {"masks_gradients": False, "attacked": 3, "rows": [{"check": "one", "passed": True, "measured": "all"}]}
-    monkeypatch.setattr("tfface.robustness.checking.check_trial", lambda trial: verdict)
+    monkeypatch.setattr("tfface.robustness.attack.check_trial", lambda trial: verdict)
     result, metrics = attack(
         "--goal", "impersonation", "--count", "3", "--check", "--attack", "fgsm", "--attack", "bim"
     )
@@ -200,7 +200,7 @@ def test_checks_come_first(attack, monkeypatch):
     [
         (["--epsilon", "-0.1"], "'--epsilon'"),
         (["--epsilon", "1.5"], "'--epsilon'"),
-        (["--epsilon", "nan"], "nan is no budget"),
+        (["--epsilon", "nan"], "nan: give a number from 0 to 1"),
         (["--attack", "pdg"], "unknown attack 'pdg' (did you mean pgd?)"),
         (["--norm", "l1"], "unknown norm 'l1'; valid: linf, l2"),
         (["--goal", "dodge"], "valid: classify, dodging, impersonation"),

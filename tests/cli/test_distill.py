@@ -147,7 +147,7 @@ def test_a_student_hardened_against_attacks(distill, tiny_model, tmp_path, monke
 
 
 def test_a_student_trained_under_noise(distill, tmp_path, monkeypatch):
-    monkeypatch.setattr("tfface.robustness.certified_heldout.COUNT", 4)
+    monkeypatch.setattr("tfface.robustness.heldout.CERTIFIED", 4)
     result = distill("--release", "--name", "noisy", "--saved-models", tmp_path, "--noise", "0.05")
     assert result.code == 0, result.err
     folder = tmp_path / "student" / "noisy"

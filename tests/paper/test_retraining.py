@@ -10,8 +10,8 @@ from tfface.errors import UserError
 from tfface.paper import retraining
 from tfface.paper.retrain import SETS, entry, judge
 from tfface.paper.retraining import RetrainingConfig, prepare, train_rounds
-from tfface.paper.table2 import saved_head
 from tfface.preprocessing.images import recipe
+from tfface.robustness.classification import saved_head
 from tfface.training import head as head_module
 from tfface.training.head import HeadSettings
 from tfface.training.head_data import HeadData

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from tfface.preprocessing.images import decode
-from tfface.report import attack_plots
 from tfface.report.attack_plots import (
     label_of,
     noise_factor,
@@ -16,7 +15,8 @@ from tfface.report.attack_plots import (
     plot_smallest,
     write_figure_1,
 )
-from tfface.robustness.examples import Example, ExampleAnswer
+from tfface.report.attack_tables import Example, ExampleAnswer
+from tfface.report.evaluation_plots import save_figure
 
 
 def example(size: float = 0.02, taken_for: str | None = None) -> Example:
@@ -35,7 +35,7 @@ def test_noise_is_enlarged_up_to_the_edge_of_the_scale(size, factor):
 def test_figure_1_says_what_it_shows(tmp_path, monkeypatch):
     words = []
     monkeypatch.setattr(plt.Axes, "set_xlabel", lambda self, text, **_: words.append(text))
-    plot_figure_1(tmp_path / "figure1.png", "fgsm", [example(), example(taken_for="Zoë")])
+    save_figure(plot_figure_1("fgsm", [example(), example(taken_for="Zoë")]), tmp_path / "figure1.png")
     assert words[:4] == [
         "Ann\n0.100, limit 0.400: match",
         "noise x 20\nlargest change 0.0200",
@@ -79,34 +79,25 @@ ENTRY = {
 }
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that were written, as they were before."""
-    figures = []
-
-    def keep(figure, target):
-        figure.canvas.draw()
-        figures.append(figure)
-
-    monkeypatch.setattr(attack_plots, "_save", keep)
-    yield figures
+@pytest.fixture(autouse=True)
+def closed():
+    yield
     plt.close("all")
 
 
-def test_curves_go_by_epsilon_beside_the_papers(drawn, tmp_path):
-    plot_error_rates(tmp_path / "e.png", [ENTRY, {**ENTRY, "norm": "l2", "goal": "dodging"}])
-    linf, l2 = drawn[0].axes
+def test_curves_go_by_epsilon_beside_the_papers():
+    drawn = plot_error_rates([ENTRY, {**ENTRY, "norm": "l2", "goal": "dodging"}])
+    linf, l2 = drawn.axes
     ours, paper = linf.get_lines()
     assert ours.get_xydata().tolist() == [[0.01, 0.6], [0.02, 0.9]]
     assert paper.get_xydata().tolist() == [[0.01, 0.68], [0.015, 0.89], [0.02, 1.0]]
     assert [line.get_label() for line in l2.get_lines()] == ["dodging fgsm"]
 
 
-def test_failures_are_in_no_epsilons_share(drawn, tmp_path):
+def test_failures_are_in_no_epsilons_share():
     """0.01 and 0.1 of four: a half is the most; and where all failed there is a word of it."""
     curves = [("one", "linf", np.array([0.1, np.inf, 0.01, np.inf])), ("two", "linf", np.full(3, np.inf))]
-    plot_smallest(tmp_path / "m.png", curves)
-    (axes,) = drawn[0].axes
+    (axes,) = plot_smallest(curves).axes
     assert axes.get_lines()[0].get_xydata().tolist() == [[0.01, 0], [0.01, 0.25], [0.1, 0.5], [1, 0.5]]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == [
         "one: failed on 2 of 4",

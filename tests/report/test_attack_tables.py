@@ -1,9 +1,8 @@
-"""What `attack` prints, from entries as `metrics.json` holds them."""
+"""Tables of `attack`, from entries as `metrics.json` holds them."""
 
 import pytest
 
-from tfface.report import attack_tables
-from tfface.report.attack_tables import figure_title, number, print_attacks, print_check
+from tfface.report.attack_tables import attack_tables, check_table, figure_title, number
 
 HEAD = {
     "preset": "tiny/random",
@@ -28,17 +27,12 @@ SMALLEST = {"attacked": 90, "already_wrong": 10, "failed": 50, "median_epsilon":
 
 
 @pytest.fixture
-def printed(monkeypatch, capsys):
-    """Prints entries; the tables by their title, and the notes."""
-    tables = []
-    monkeypatch.setattr(
-        attack_tables, "print_table", lambda columns, rows, title="": tables.append((title, columns, rows))
-    )
+def printed():
+    """The tables of entries as (title, columns, rows), and the notes."""
 
-    def run(*objects, function=print_attacks):
-        tables.clear()
-        function(objects[0] if function is print_check else objects)
-        return tables, capsys.readouterr().out
+    def run(*objects, checks=False):
+        tables = [check_table(objects[0])] if checks else attack_tables(objects)
+        return [(one.title, one.columns, one.rows) for one in tables], "".join(tables[-1].notes)
 
     return run
 
@@ -113,7 +107,7 @@ def test_checks_and_what_follows(printed):
         {"check": "FGSM", "passed": None, "measured": "-"},
     ]
     check = {"masks_gradients": True, "attacked": 2, "rows": rows}
-    ((_, _, printed_rows),), words = printed({**HEAD, "check": check}, function=print_check)
+    ((_, _, printed_rows),), words = printed({**HEAD, "check": check}, checks=True)
     assert printed_rows == [["grows", "FAILED", "1 of 2"], ["FGSM", "-", "-"]]
     assert "seems to mask its gradients" in words
 

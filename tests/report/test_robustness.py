@@ -1,3 +1,4 @@
+from tfface.report.evaluation_plots import save_figure
 from tfface.report.robustness_plots import plot_curves, plot_heat_map
 from tfface.report.robustness_tables import attack_columns, certified, remarks, table
 
@@ -73,6 +74,6 @@ def test_naive_comes_before_those_who_know():
 
 
 def test_pictures_bear_what_failed_and_what_was_not_attacked(tmp_path):
-    plot_heat_map(tmp_path / "map.png", METRICS)
-    plot_curves(tmp_path / "curves.png", METRICS)
+    save_figure(plot_heat_map(METRICS), tmp_path / "map.png")
+    save_figure(plot_curves(METRICS), tmp_path / "curves.png")
     assert all((tmp_path / name).stat().st_size > 5_000 for name in ("map.png", "curves.png"))

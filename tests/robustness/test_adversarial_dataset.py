@@ -13,22 +13,22 @@ from tfface.evaluation.embeddings import embed_dataset
 from tfface.metrics.distances import cosine_distance
 from tfface.preprocessing.images import recipe
 from tfface.robustness import adversarial_dataset
-from tfface.robustness.context import Judging
-from tfface.robustness.experiment import AttackConfig, prepare
+from tfface.robustness.experiment import ExperimentConfig, prepare
+from tfface.robustness.trial import ImageFormat
 from tfface.training.head import HeadSettings
 
 WHOLE = recipe("whole")
 
 
 def run(faces, embedder, folder, *, goals=("dodging", "impersonation"), **changes):
-    plan = AttackConfig(
+    plan = ExperimentConfig(
         [("fgsm", FGSM())],
         goals,
         **{
             "epsilons": (0.02, 0.2),
             "threshold": 0.1,
             "count": 5,
-            "judging": Judging("8-bit"),
+            "stored": ImageFormat("8-bit"),
             "pictures": True,
             "photographs": 8,
             "head": HeadSettings(steps=60),
@@ -37,7 +37,7 @@ def run(faces, embedder, folder, *, goals=("dodging", "impersonation"), **change
     )
     experiment = prepare(plan, faces, embedder, WHOLE)
     with adversarial_dataset.claimed(folder, experiment.trials) as done:
-        made = [adversarial_dataset.Made(experiment, trial, rows) for trial, rows, _ in experiment.run()]
+        made = [adversarial_dataset.TrialRun(experiment, trial, rows) for trial, rows, _ in experiment.run()]
         return made, done or adversarial_dataset.write(folder, made)
 
 
@@ -103,7 +103,7 @@ def test_two_models_have_names_of_their_own(faces, tiny_embedder, tmp_path):
     )
     experiments = [
         prepare(
-            AttackConfig([("fgsm", FGSM())], ["dodging"], (0.2,), threshold=0.1, count=3, pictures=True),
+            ExperimentConfig([("fgsm", FGSM())], ["dodging"], (0.2,), threshold=0.1, count=3, pictures=True),
             faces,
             embedder,
             WHOLE,
@@ -113,7 +113,7 @@ def test_two_models_have_names_of_their_own(faces, tiny_embedder, tmp_path):
     trials = [trial for experiment in experiments for trial in experiment.trials]
     with adversarial_dataset.claimed(tmp_path / "made", trials):
         made = [
-            adversarial_dataset.Made(experiment, trial, rows)
+            adversarial_dataset.TrialRun(experiment, trial, rows)
             for experiment in experiments
             for trial, rows, _ in experiment.run()
         ]

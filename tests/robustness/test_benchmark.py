@@ -7,9 +7,10 @@ from tfface.attacks.pgd import PGD
 from tfface.defenses._stack import apply
 from tfface.preprocessing.images import recipe
 from tfface.robustness import benchmark
-from tfface.robustness.benchmark import Benchmark, row, verdict
-from tfface.robustness.detection import Watch
-from tfface.robustness.experiment import AttackConfig
+from tfface.robustness.benchmark import RowConfig, benchmark_row
+from tfface.robustness.detection import DetectionConfig
+from tfface.robustness.experiment import ExperimentConfig
+from tfface.robustness.results import verdict
 
 
 def cell(knowledge, median, low, high, goal="dodging"):
@@ -73,8 +74,8 @@ def test_a_gain_for_one_goal_is_none_at_the_others_cost():
 
 @pytest.fixture
 def asked():
-    plan = AttackConfig(attacks=[("pgd", PGD(steps=3))], goals=("dodging",), count=4, draws=2)
-    return Benchmark(plan, epsilon=0.2, check=2, check_steps=4, watch=Watch(photographs=8))
+    plan = ExperimentConfig(attacks=[("pgd", PGD(steps=3))], goals=("dodging",), count=4, draws=2)
+    return RowConfig(plan, epsilon=0.2, check=2, check_steps=4, detection=DetectionConfig(photographs=8))
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def photographs(faces):
 
 def test_a_row_holds_every_cell_and_is_made_once(asked, photographs, tiny_embedder, monkeypatch):
     embedder = apply(tiny_embedder, ["resize-pad", "bit-depth"])
-    found = row(asked, photographs, embedder, recipe("whole"))
+    found = benchmark_row(asked, photographs, embedder, recipe("whole"))
     assert found["label"] == "resize-pad + bit-depth"
     assert [attack["knowledge"] for attack in found["attacks"]] == ["white box", "naive"]
     assert found["attacks"][0]["draws"] == 2 and "draws" not in found["attacks"][1]
@@ -100,19 +101,19 @@ def test_a_row_holds_every_cell_and_is_made_once(asked, photographs, tiny_embedd
     for name in ("check_trial",):
         monkeypatch.setattr(benchmark, name, refuse)
     monkeypatch.setattr("tfface.robustness.detection._detect", refuse)
-    monkeypatch.setattr("tfface.robustness.runner.attack_batch", refuse)
-    assert row(asked, photographs, embedder, recipe("whole")) == found
+    monkeypatch.setattr("tfface.robustness.run.attack_batch", refuse)
+    assert benchmark_row(asked, photographs, embedder, recipe("whole")) == found
 
 
 def test_an_undefended_row_has_no_naive_attack(asked, photographs, tiny_embedder):
-    asked = dataclasses.replace(asked, check=0, watch=None)
-    found = row(asked, photographs, tiny_embedder, recipe("whole"))
+    asked = dataclasses.replace(asked, check=0, detection=None)
+    found = benchmark_row(asked, photographs, tiny_embedder, recipe("whole"))
     assert [attack["knowledge"] for attack in found["attacks"]] == ["white box"]
     assert found["checks"] == found["detection"] == {} and found["label"] == "no defense"
     assert np.all(np.diff(found["attacks"][0]["epsilons"]) >= 0)
 
 
 def test_a_model_is_no_surrogate_of_itself(asked, photographs, tiny_embedder):
-    asked = dataclasses.replace(asked, check=0, watch=None)
-    found = row(asked, photographs, tiny_embedder, recipe("whole"), tiny_embedder)
+    asked = dataclasses.replace(asked, check=0, detection=None)
+    found = benchmark_row(asked, photographs, tiny_embedder, recipe("whole"), tiny_embedder)
     assert [attack["knowledge"] for attack in found["attacks"]] == ["white box"]

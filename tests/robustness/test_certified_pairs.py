@@ -8,10 +8,10 @@ from tfface.data import Pairs, load_dataset
 from tfface.errors import UserError
 from tfface.preprocessing.images import recipe
 from tfface.robustness import certified_pairs as module
-from tfface.robustness.certified_checks import Check, SmoothedVictim, check
-from tfface.robustness.certified_pairs import Smoothed, certify_pairs, half_genuine, noisy_distances
-from tfface.robustness.certified_results import certificates_entry, curve, default_radii, remarks, rows
-from tfface.robustness.certified_thresholds import by_fold
+from tfface.robustness.certified_checks import CertificateCheck, SmoothedVictim, check_certificates
+from tfface.robustness.certified_pairs import Smoothed, certify_pairs, noisy_distances, smoothed_threshold
+from tfface.robustness.certify import _rows, certificates_entry, curve, default_radii, remarks
+from tfface.robustness.pairs import half_genuine
 from tfface.robustness.smoothing import Certificate, Smoothing
 
 SMOOTHING = Smoothing(sigma=0.05, samples=60, guess=10, alpha=0.05)
@@ -98,7 +98,7 @@ def test_photographs_that_fail_are_not_certified(smoothed, pairs, monkeypatch):
     entry = certificates_entry(certified, SMOOTHING, [0.0], 32 * 32 * 3)
     assert entry["failed_crops"] == bad.sum()
     assert entry["certified"][0]["genuine"]["count"] == (pairs.same & ~bad).sum()
-    assert next(rows(smoothed.dataset, certified))[5] == "failed"
+    assert next(_rows(smoothed.dataset, certified))[5] == "failed"
 
 
 def test_thresholds_come_from_noisy_copies_of_the_other_folds(smoothed):
@@ -107,13 +107,13 @@ def test_thresholds_come_from_noisy_copies_of_the_other_folds(smoothed):
     listed = Pairs("listed", drawn.first, drawn.second, drawn.same, np.array([0, 1, 0, 1]))
     noisy = noisy_distances(smoothed, listed)
     assert np.abs(noisy - smoothed.distances(listed)).max() > 1e-3
-    threshold = by_fold(smoothed, listed)
+    threshold = smoothed_threshold(smoothed, listed)
     for fold, other in ((0, 1), (1, 0)):
         genuine, impostor = (noisy[(listed.fold == other) & (listed.same == same)] for same in (True, False))
         if genuine < impostor:
             assert genuine <= threshold.by_fold[fold] < impostor
     with pytest.raises(UserError, match="has one fold only"):
-        by_fold(smoothed, drawn)
+        smoothed_threshold(smoothed, drawn)
 
 
 def made_up(same, certificates, usable=None):
@@ -163,7 +163,7 @@ def test_certificates_hold_and_the_attack_is_no_sham(smoothed, pairs):
     """At the radius nothing may break; at 40 times it, answers turn."""
     certified = certify_pairs(smoothed, pairs, limits(pairs))
     assert (certified.answers >= 0).sum() >= 8
-    inside, beyond = check(smoothed, certified, 20, factors=(1.0, 40.0), steps=5, draws=8)
+    inside, beyond = check_certificates(smoothed, certified, 20, factors=(1.0, 40.0), steps=5, draws=8)
     assert inside.attacked == (certified.answers >= 0).sum()
     assert inside.broken <= inside.most and inside.held >= inside.attacked - 2
     assert beyond.broken >= beyond.attacked / 2
@@ -172,13 +172,13 @@ def test_certificates_hold_and_the_attack_is_no_sham(smoothed, pairs):
 def test_only_certified_pairs_are_attacked(smoothed):
     nothing = made_up([True], [Certificate(None, 0.5, 0.0)])
     with pytest.raises(UserError, match="none got a certificate"):
-        check(smoothed, nothing, 5)
+        check_certificates(smoothed, nothing, 5)
 
 
 def test_what_chance_allows():
     """1,000 pairs at alpha 0.001, certificate and judgement: 2 on average, up to 6 in 99 of a hundred."""
-    assert Check(1.0, 1000, 990, 10, 0, 0.001).most == 6
-    assert Check(1.0, 200, 200, 0, 0, 0.001).most == 2
+    assert CertificateCheck(1.0, 1000, 990, 10, 0, 0.001).most == 6
+    assert CertificateCheck(1.0, 200, 200, 0, 0, 0.001).most == 2
 
 
 def test_the_victim_sees_the_mean_of_fresh_copies(tiny_embedder):
@@ -200,7 +200,7 @@ def test_smoothing_is_of_the_first_photograph_alone(smoothed, pairs, monkeypatch
     asked = []
     embedder = SimpleNamespace(
         embed=lambda images: (asked.append(images), smoothed.embedder.embed(images))[1],
-        **{name: getattr(smoothed.embedder, name) for name in ("preset", "sha256", "model", "defense_record")},
+        **{name: getattr(smoothed.embedder, name) for name in ("preset", "sha256", "model", "fingerprint", "defense_record", "defense")},
     )
     smoothed.embeddings  # noqa: B018 of the photographs as they are, before
     certify_pairs(

@@ -7,10 +7,9 @@ import pytest
 
 from tfface.attacks.fgsm import FGSM
 from tfface.errors import UserError
-from tfface.paper.table2 import Similarity, claim, saved_head, subjects_of, trained_head
 from tfface.preprocessing.images import recipe
-from tfface.robustness.experiment import AttackConfig, prepare
-from tfface.robustness.thresholds import Threshold
+from tfface.robustness.classification import Similarity, saved_head, trained_head
+from tfface.robustness.experiment import ExperimentConfig, head_subjects, prepare
 from tfface.training import head as head_module
 from tfface.training.head import Head, HeadSettings
 from tfface.training.head_data import HeadData, HeadVectors, head_data
@@ -26,7 +25,7 @@ def by_hand(faces):
     data = HeadData(("person 0", "person 1"), np.array([0, 1, 8, 9]), np.array([2, 10]), np.array([], int), 0)
     ok = np.array([True, True, True, False])
     vectors = HeadVectors(np.stack([X, Y, Z, X]), np.zeros((0, 3)), np.stack([X, Z]), ok, np.ones(0, bool), YES)
-    return Similarity(faces, data, vectors, Threshold(0.5, "cosine", "by hand"))
+    return Similarity(faces, data, vectors, 0.5, "cosine")
 
 
 def test_pairs_and_medians_by_hand(by_hand):
@@ -54,7 +53,7 @@ def test_a_trained_head_is_kept(faces, tiny_embedder, monkeypatch):
 
 @pytest.fixture
 def experiment(faces, tiny_embedder):
-    plan = AttackConfig(
+    plan = ExperimentConfig(
         [("fgsm", FGSM())], ["classify"], (0.02, 0.3), photographs=8, head=HeadSettings(steps=100), threshold=0.05
     )
     return prepare(plan, faces, tiny_embedder, WHOLE)
@@ -71,12 +70,11 @@ def test_a_head_under_attack(experiment, tiny_embedder):
     assert rows.attacked.sum() + rows.already_wrong.sum() == 12
     assert entry["clean"]["error_rate"] == rows.already_wrong.sum() / 12
     images, _ = experiment.context.crops(subjects.first)
-    clean, by_epsilon = claim(rows, subjects, experiment.similarity)
+    clean, by_epsilon = entry["clean"]["similarity"], [result["similarity"] for result in entry["results"]]
     expected = [
         similar(experiment, index, tiny_embedder.embed(images[[place]])[0]) for place, index in attacked(rows, subjects)
     ]
     assert clean["images_matched"] == pytest.approx(np.mean(expected))
-    assert by_epsilon == [result["similarity"] for result in entry["results"]]
     assert (by_epsilon[1] or {"images": 0})["images"] == rows.success[rows.attacked, 1].sum()
 
 
@@ -93,7 +91,7 @@ def similar(experiment, index, vector) -> bool:
 
 def test_so_many_test_photographs_of_mixed_people(faces):
     data = head_data(faces)
-    every, few = (subjects_of(faces, data, count, seed=0) for count in (None, 5))
+    every, few = (head_subjects(faces, data, count, seed=0) for count in (None, 5))
     assert sorted(every.first) == data.test.tolist()
     assert few.first.tolist() == every.first[:5].tolist() != data.test[:5].tolist()
     assert (every.labels == data.labels(faces, every.first)).all()
@@ -102,7 +100,7 @@ def test_so_many_test_photographs_of_mixed_people(faces):
 def test_a_head_from_a_file(experiment, faces, tiny_embedder, tmp_path):
     head = experiment.context.head
     head.save(tmp_path / "head.npz")
-    plan = AttackConfig([("fgsm", FGSM())], ["classify"], (0.02,), head_file=tmp_path / "head.npz", threshold=0.05)
+    plan = ExperimentConfig([("fgsm", FGSM())], ["classify"], (0.02,), head_file=tmp_path / "head.npz", threshold=0.05)
     again = prepare(plan, faces, tiny_embedder, WHOLE)
     assert again.context.head.sha256 == head.sha256
     assert sorted(again.trials[0].subjects.first) == sorted(experiment.trials[0].subjects.first)
@@ -118,7 +116,9 @@ def test_a_head_for_others_is_refused(experiment, faces, tiny_embedder, tmp_path
     with pytest.raises(UserError, match="center-140"):
         saved_head(path, faces, tiny_embedder, recipe("center-140"))
     people = faces.take(np.arange(20), "some")
-    with pytest.raises(UserError, match=r"tells apart person 0, .* has no person 3: give --dataset folder:many faces"):
+    with pytest.raises(
+        UserError, match=r"tells apart person 0, .* has no person 3: give the `dataset` folder:many faces"
+    ):
         saved_head(path, people, tiny_embedder, WHOLE)
     Head(head.people, head.weights, {**head.facts, "test": ["person 0/gone.png"]}).save(path)
     with pytest.raises(UserError, match=r"has no image 'person 0/gone\.png'"):
@@ -130,13 +130,13 @@ def test_a_head_for_others_is_refused(experiment, faces, tiny_embedder, tmp_path
     [
         ({"goals": ["clasify"]}, "unknown goal 'clasify'.*valid: classify, dodging, impersonation"),
         ({"threshold": 0.2, "far": 0.1}, "give one of them"),
-        ({"fold_thresholds": True}, "--goal classify has none"),
-        ({"protocol": "view2"}, "not pairs: leave out --pairs and --protocol"),
-        ({"goals": ["dodging"], "head_file": "x"}, "--head is of --goal classify"),
+        ({"fold_thresholds": True}, "`goal` classify has none"),
+        ({"protocol": "view2"}, "not pairs: leave out `pairs` and `protocol`"),
+        ({"goals": ["dodging"], "head_file": "x"}, "`head` is for `goal` classify"),
     ],
 )
 def test_what_cannot_be_asked_together(changes, message):
     from tfface.robustness.experiment import check_goals
 
     with pytest.raises(UserError, match=message):
-        check_goals(AttackConfig(**{"attacks": [], "goals": ["classify"], **changes}))
+        check_goals(ExperimentConfig(**{"attacks": [], "goals": ["classify"], **changes}))

@@ -5,7 +5,7 @@ import pytest
 
 from tfface.attacks.pgd import PGD
 from tfface.errors import UserError
-from tfface.robustness.detection import Watch, _entry, detect
+from tfface.robustness.detection import DetectionConfig, _entry, detect
 
 
 def test_rates_and_area_by_hand():
@@ -34,7 +34,7 @@ def test_nothing_that_fools_the_model_is_nothing_to_detect():
 
 def test_an_attack_that_knows_the_detector_is_seen_less(trial):
     one = trial("dodging", count=4, limit=0.05, attack=PGD(steps=20), epsilons=(0.2,))
-    found = detect(one, Watch(photographs=10, views=("bit-depth:bits=3", "median"), weight=3.0))
+    found = detect(one, DetectionConfig(photographs=10, views=("bit-depth:bits=3", "median"), weight=3.0))
     assert found["views"] == ["bit-depth:bits=3", "median"]
     assert found["unaware"]["attacked"] == found["adaptive"]["attacked"] > 0
     assert found["unaware"]["fooled"] == found["unaware"]["attacked"]
@@ -44,7 +44,7 @@ def test_an_attack_that_knows_the_detector_is_seen_less(trial):
 def test_needs_people_in_no_attacked_pair(trial):
     one = trial("dodging", count=200, epsilons=(0.2,))
     with pytest.raises(UserError, match="attack fewer pairs"):
-        detect(dataclasses.replace(one, subjects=everybody(one)), Watch())
+        detect(dataclasses.replace(one, subjects=everybody(one)), DetectionConfig())
 
 
 def everybody(one):

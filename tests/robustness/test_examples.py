@@ -6,10 +6,9 @@ import pytest
 from tfface.attacks.fgsm import FGSM
 from tfface.metrics.distances import cosine_distance
 from tfface.preprocessing.images import recipe
-from tfface.robustness.examples import examples
-from tfface.robustness.experiment import AttackConfig, prepare
-from tfface.robustness.results import pair_distances
-from tfface.robustness.runner import EXAMPLES, run_trial
+from tfface.robustness.experiment import ExperimentConfig, prepare
+from tfface.robustness.results import examples, pair_distances
+from tfface.robustness.run import EXAMPLES, run_trial
 from tfface.training.head import HeadSettings
 
 
@@ -45,7 +44,7 @@ def test_examples_of_a_search_and_of_nothing(trial):
 
 
 def test_examples_of_a_head(faces, tiny_embedder):
-    plan = AttackConfig(
+    plan = ExperimentConfig(
         [("fgsm", FGSM())], ["classify"], (0.02, 0.3), photographs=8, head=HeadSettings(steps=100), threshold=0.05
     )
     experiment = prepare(plan, faces, tiny_embedder, recipe("whole"))

@@ -2,14 +2,13 @@
 
 import pytest
 
+from tfface.attacks.pgd import PGD
 from tfface.errors import UserError
-from tfface.robustness.grid import attack_grid
-
-OPTIONS = {"steps": "--steps", "alpha": "--step-size", "restarts": "--restarts", "queries": "--queries"}
+from tfface.robustness.experiment import attack_grid
 
 
 def grid(names, norms=(), **settings):
-    return attack_grid(names, norms, settings, options=OPTIONS)
+    return attack_grid(names, norms, settings)
 
 
 def test_each_attack_in_each_norm():
@@ -28,6 +27,12 @@ def test_a_setting_goes_where_it_belongs():
     assert found["fgsm"].steps == 1
 
 
+def test_an_attack_as_an_object():
+    """Of several norms it is made in each; a hyperparameter that is given is set in it too."""
+    found = grid([PGD(steps=3)], ["l2"], step_size=0.5)
+    assert found == [("pgd", PGD(norm="l2", steps=3, alpha=0.5))]
+
+
 def test_an_attack_has_a_norm_of_its_own():
     assert [(name, attack.norm) for name, attack in grid(["cw", "fgsm"])] == [("cw", "l2"), ("fgsm", "linf")]
 
@@ -40,8 +45,8 @@ def test_a_norm_that_one_of_several_does_not_know(capsys):
 @pytest.mark.parametrize(
     ("names", "norms", "settings", "message"),
     [
-        (["fgsm"], [], {"steps": 3}, "fgsm takes no --steps: --steps is of bim, cw, mim, pgd"),
-        (["pgd"], [], {"queries": 3}, "pgd takes no --queries: --queries is of square"),
+        (["fgsm"], [], {"steps": 3}, "fgsm takes no `steps`: `steps` is of bim, cw, mim, pgd"),
+        (["pgd"], [], {"queries": 3}, "pgd takes no `queries`: `queries` is of square"),
         (["pdg"], [], {}, "unknown attack 'pdg'.*did you mean pgd.*bim, cw, fgsm, mim, pgd, square"),
         (["pgd"], ["l3"], {}, "unknown norm 'l3'; valid: linf, l2"),
         (["cw"], ["linf"], {}, "knows no norm 'linf'"),

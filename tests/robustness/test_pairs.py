@@ -67,10 +67,10 @@ def test_a_goal_without_its_pairs(faces):
     with pytest.raises(UserError, match=r"mine\.csv of folder:many faces has no genuine pair to take apart"):
         choose_pairs(faces, "dodging", listed=only_impostors)
     alone = faces.take(np.arange(8), "one person")
-    with pytest.raises(UserError, match="has no impostor pair to match: --goal impersonation needs one"):
+    with pytest.raises(UserError, match="has no impostor pair to match: `goal` impersonation needs one"):
         choose_pairs(alone, "impersonation")
 
 
 def test_a_protocol_that_the_data_set_lacks(faces):
-    with pytest.raises(UserError, match=r"no pair list 'view2'.*--protocol all-pairs"):
+    with pytest.raises(UserError, match=r"no pair list 'view2'.*`protocol` all-pairs"):
         choose_pairs(faces, "dodging", protocol="view2")

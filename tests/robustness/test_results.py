@@ -6,7 +6,7 @@ import pytest
 from tfface.attacks.fgsm import FGSM
 from tfface.metrics.intervals import wilson
 from tfface.robustness.results import minimal_entry, pair_distances, rate_entries, trial_entry
-from tfface.robustness.rows import TrialResults
+from tfface.robustness.trial import TrialResults
 
 
 def rows(clean, success, epsilon=None, failed=None) -> TrialResults:

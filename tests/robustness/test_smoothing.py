@@ -136,10 +136,10 @@ def test_prediction_tells_or_does_not():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"sigma": 0.0}, "--sigma 0: noise of no or of endless width"),
-        ({"sigma": float("nan")}, "--sigma nan"),
-        ({"sigma": 0.1, "samples": 0}, "0 samples and 100 to guess by"),
-        ({"sigma": 0.1, "alpha": 1.0}, "--alpha 1 is no probability of failure"),
+        ({"sigma": 0.0}, "`sigma` 0: noise of no or of endless width"),
+        ({"sigma": float("nan")}, "`sigma` nan"),
+        ({"sigma": 0.1, "samples": 0}, "`samples` 0 and `guess` 100"),
+        ({"sigma": 0.1, "alpha": 1.0}, "`alpha` 1 is no probability of failure"),
     ],
 )
 def test_bad_settings(settings, message):

@@ -12,8 +12,8 @@ from tfface.evaluation.embeddings import embed_dataset
 from tfface.metrics.distances import cosine_distance
 from tfface.metrics.roc import kfold
 from tfface.preprocessing.images import recipe
-from tfface.robustness import thresholds
-from tfface.robustness.thresholds import Threshold
+from tfface.robustness import pairs as thresholds
+from tfface.robustness.pairs import Threshold
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_the_presets_threshold_with_its_errors(faces, embeddings, tiny_embedder)
     assert found.errors["tar"] == pytest.approx((distance[same] <= 0.2).mean(), abs=1e-2)
     assert (found.errors["genuine"], found.errors["impostor"]) == (same.sum(), (~same).sum())
     given = thresholds.fixed(tiny_embedder.preset, 0.05, faces, lambda: embeddings)
-    assert (given.value, given.source) == (0.05, "--threshold")
+    assert (given.value, given.source) == (0.05, "given")
     assert given.errors["tar"] < found.errors["tar"] or given.errors["far"] < found.errors["far"]
 
 
@@ -63,10 +63,10 @@ def test_a_far_is_measured_on_people_who_are_not_attacked(faces, embeddings, tin
 
 
 def test_a_far_that_too_few_pairs_can_tell(faces, embeddings, tiny_embedder):
-    with pytest.raises(UserError, match=r"--far 1e-05: .* impostor pairs cannot tell a FAR of 1e-05.*--count"):
+    with pytest.raises(UserError, match=r"`far` 1e-05: .* impostor pairs cannot tell a FAR of 1e-05.*`count`"):
         thresholds.at_far(tiny_embedder.preset, 1e-5, np.array([0]), faces, lambda: embeddings)
     everyone = np.arange(len(faces))
-    with pytest.raises(UserError, match=r"--far 0.1: all pairs of 0 people .* are too few"):
+    with pytest.raises(UserError, match=r"`far` 0.1: all pairs of 0 people .* are too few"):
         thresholds.at_far(tiny_embedder.preset, 0.1, everyone, faces, lambda: embeddings)
 
 

@@ -9,12 +9,11 @@ from tfface import data
 from tfface.attacks._quantization import quantized
 from tfface.attacks.pgd import PGD
 from tfface.metrics.distances import cosine_distance
-from tfface.robustness import batch, rows, runner
-from tfface.robustness.context import Judging
+from tfface.robustness import run as running
+from tfface.robustness import trial as trials
 from tfface.robustness.results import pair_distances
-from tfface.robustness.rows import TrialResults, TrialStore
-from tfface.robustness.runner import run_trial
-from tfface.robustness.trial import Subjects
+from tfface.robustness.run import attack_batch, run_trial
+from tfface.robustness.trial import ImageFormat, Subjects, TrialResults, TrialStore
 
 ARRAYS = ("clean", "epsilon", "success", "margin", "change")
 
@@ -27,14 +26,14 @@ def same(one: TrialResults, two: TrialResults) -> None:
 
 @pytest.fixture
 def small_batches(monkeypatch):
-    monkeypatch.setattr(rows, "BATCH", 4)
-    monkeypatch.setattr(rows, "SEARCH_BATCH", 4)
+    monkeypatch.setattr(trials, "BATCH", 4)
+    monkeypatch.setattr(trials, "SEARCH_BATCH", 4)
 
 
 @pytest.mark.parametrize("goal", ["dodging", "impersonation"])
 def test_what_is_stored_is_what_the_model_says(trial, goal, tiny_embedder):
     """From the pictures of a run, judged by the embedder alone, without the attacks' own judging."""
-    made = trial(goal, count=8, context={"judging": Judging("8-bit")}, pictures=True)
+    made = trial(goal, count=8, context={"stored": ImageFormat("8-bit")}, pictures=True)
     found = run_trial(made)
     table = next(TrialStore(made).tables())
     subjects, crops = made.subjects, made.context.crops
@@ -69,9 +68,9 @@ def test_a_killed_run_goes_on_and_ends_the_same(trial, small_batches, cache, mon
         calls.append(arguments)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return batch.attack_batch(*arguments)
+        return attack_batch(*arguments)
 
-    monkeypatch.setattr(runner, "attack_batch", killed)
+    monkeypatch.setattr(running, "attack_batch", killed)
     with pytest.raises(KeyboardInterrupt):
         run_trial(made)
     resumed = run_trial(made)
@@ -84,7 +83,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(trial, small_batches, cache, mon
 
 def test_a_second_run_needs_no_model(trial, monkeypatch):
     first = run_trial(trial())
-    monkeypatch.setattr(batch, "attack_batch", lambda *_: pytest.fail("attacked again"))
+    monkeypatch.setattr(running, "attack_batch", lambda *_: pytest.fail("attacked again"))
     again = trial(
         context={"embedder": dataclasses.replace(trial().context.embedder, build=lambda: pytest.fail("built"))}
     )
@@ -116,8 +115,8 @@ PARTS = ("first", "second", "limits")
         {"count": 5},
         {"attack": PGD()},
         {"goal": "impersonation"},
-        {"setting": {"seed": 1}},
-        {"setting": {"judging": Judging("8-bit")}},
+        {"context": {"seed": 1}},
+        {"context": {"stored": ImageFormat("8-bit")}},
     ],
     ids=str,
 )

@@ -22,13 +22,10 @@ from tfface.data.pairs import Pairs
 from tfface.errors import UserError
 from tfface.models._embedder import Embedder
 from tfface.preprocessing.images import Recipe, decode
-from tfface.robustness.context import Context, Judging
-from tfface.robustness.pairs import GENUINE_GOAL, choose_pairs
+from tfface.robustness.pairs import GENUINE_GOAL, Threshold, choose_pairs
 from tfface.robustness.results import trial_entry
-from tfface.robustness.rows import BATCH, TrialResults, TrialStore
-from tfface.robustness.runner import run_trial
-from tfface.robustness.thresholds import Threshold
-from tfface.robustness.trial import Subjects, Trial
+from tfface.robustness.run import run_trial
+from tfface.robustness.trial import BATCH, Context, ImageFormat, Subjects, Trial, TrialResults, TrialStore
 from tfface.utils import registry
 from tfface.utils.progress import progress
 
@@ -133,7 +130,7 @@ def attack_keras(
         cut: how photographs are cropped.
         threshold: the Keras model's own.
     """
-    context = Context(dataset, embedder, cut, Judging.of(quantize=True, quality=None), asked.seed)
+    context = Context(dataset, embedder, cut, ImageFormat.of(quantize=True, quality=None), asked.seed)
     trials = _trials(asked, context, pairs, threshold)
     return [(trial, run_trial(trial)) for trial in trials]
 
@@ -159,7 +156,7 @@ def attack_artifact(
         is no adversarial image.
     """
     keras = made[0][0].context
-    context = ArtifactSetting(keras.dataset, reader, keras.recipe, keras.judging, asked.seed)
+    context = ArtifactSetting(keras.dataset, reader, keras.recipe, keras.stored, asked.seed)
     found = []
     for (theirs, rows), trial in zip(made, _trials(asked, context, pairs, threshold), strict=True):
         found.append((trial, run_trial(trial)) if trial.attack.black_box else _transferred(theirs, rows, trial))
@@ -182,7 +179,7 @@ def _trials(asked: Attacks, context: Context, pairs: dict[str, Pairs], threshold
     return [
         Trial(
             context,
-            Subjects.of_pairs(goal, pairs[goal], threshold),
+            Subjects.of_pairs(goal, pairs[goal], threshold.cosine(pairs[goal].fold)),
             name,
             attack,
             (asked.epsilon,),
@@ -209,7 +206,7 @@ def _transferred(theirs: Trial, rows: TrialResults, trial: Trial) -> tuple[Trial
         references, _ = context.crops(second[part])
         targets = victim.targets(references, limits[part])
         images, _ = context.crops(first[part])
-        won, before = victim.assess(context.judging.seen(images), targets)
+        won, before = victim.assess(context.stored.seen(images), targets)
         clean[part] = np.where(won, np.maximum(before, _LEAST), np.minimum(before, 0))
         changed = np.stack([decode(pictures[place][0]) for place in kept[part]]).astype(np.float32) / 255
         success[part], margin[part] = victim.assess(changed, targets)

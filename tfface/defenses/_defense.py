@@ -5,7 +5,8 @@ use (Athalye et al. 2018, https://arxiv.org/abs/1802.00420): where the operation
 differentiable stand-in for it (BPDA); where it draws at random, one draw's, to be averaged over many.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import keras
@@ -15,6 +16,8 @@ from tfface.augmentation.levels import Level, describe
 from tfface.errors import UserError
 from tfface.models._layers import UnitNorm
 from tfface.utils import registry
+from tfface.utils.result import Result
+from tfface.utils.tables import Table
 
 register = keras.saving.register_keras_serializable(package="tfface")
 
@@ -177,3 +180,51 @@ def _checked(label: str, name: str, value: Any, level: Level) -> float | int:
             f"defense {label}: {name}={value} is none: {name} takes a {'whole ' * level.whole}number, {level}"
         )
     return int(number) if level.whole else number
+
+
+@dataclass(frozen=True)
+class Defenses(Result):
+    """Input defenses by name.
+
+    Attributes:
+        kinds: their classes.
+    """
+
+    kinds: Mapping[str, type[Defense]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return title, options with their descriptions, paper and properties of each."""
+        return {
+            name: {
+                "title": kind.title,
+                "options": {option: str(level) for option, level in kind.options.items()},
+                "deterministic": kind.deterministic,
+                "differentiable": kind.differentiable,
+                "paper": kind.paper,
+            }
+            for name, kind in self.kinds.items()
+        }
+
+    def tables(self) -> list[Table]:
+        words = {True: "yes", False: "no"}
+        rows = [
+            [name, kind.title, words[kind.deterministic], words[kind.differentiable], describe(kind.options) or "-"]
+            for name, kind in self.kinds.items()
+        ]
+        papers = [[name, kind.paper] for name, kind in self.kinds.items()]
+        return [
+            Table(["defense", "description", "deterministic", "differentiable", "options"], rows),
+            Table(["defense", "paper"], papers),
+        ]
+
+
+def list_defenses() -> Defenses:
+    """List the input defenses: options with their ranges and defaults, and what an attacker may know of them.
+
+    Example:
+        >>> import tfface
+        >>> list(tfface.list_defenses().to_dict())
+        ['bit-depth', 'jpeg', 'median', 'noise', 'resize-pad']
+    """
+    names = registry.names("defenses")
+    return Defenses({name.replace("_", "-"): registry.load("defenses", name).DEFENSE for name in names})

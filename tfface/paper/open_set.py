@@ -17,7 +17,7 @@ from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings, embed_dataset
 from tfface.metrics.distances import unit
 from tfface.preprocessing.images import Recipe
-from tfface.robustness.thresholds import MOST_MEASURED
+from tfface.robustness.pairs import MOST_MEASURED
 from tfface.training.comparison import heldout_metrics
 from tfface.training.head import Head
 from tfface.training.split import Split, split_people

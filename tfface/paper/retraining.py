@@ -26,9 +26,9 @@ from tfface.paper.retraining_data import (
     mine_people,
     validation_part,
 )
-from tfface.paper.table2 import saved_head, trained_head
 from tfface.preprocessing.images import Recipe
-from tfface.robustness.context import Context, Judging
+from tfface.robustness.classification import saved_head, trained_head
+from tfface.robustness.trial import Context, ImageFormat
 from tfface.training.head import Head, HeadSettings, kept_head
 from tfface.training.head_data import PEOPLE, HeadData, HeadVectors, embed_head_data
 from tfface.utils import registry
@@ -195,7 +195,7 @@ def prepare(config: RetrainingConfig, dataset: FaceDataset, embedder: "Embedder"
     hardness = mine_people(dataset, data, vectors, embedder.preset, seed=config.seed)
     aimed = aimed_copies(dataset, data, hardness.hard, copies=config.copies, seed=config.seed)
     copies = embed_copies(dataset, embedder, recipe, data, aimed)
-    context = Context(dataset, embedder, recipe, Judging(), config.seed, head=head)
+    context = Context(dataset, embedder, recipe, ImageFormat(), config.seed, head=head)
     return Start(context, data, vectors, hardness, aimed, copies)
 
 

@@ -17,8 +17,7 @@ from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings
 from tfface.evaluation.mining import hardest_people, mine_embeddings
 from tfface.preprocessing.images import Recipe
-from tfface.robustness.context import Context
-from tfface.robustness.trial import Subjects
+from tfface.robustness.trial import Context, Subjects
 from tfface.training.head_data import FEWEST, PEOPLE, HeadData, HeadVectors, embed_head_data, head_data
 from tfface.utils.cache import Store
 from tfface.utils.files import digest_of

@@ -1,4 +1,4 @@
-"""Pictures of attacks: the paper's Figure 1, error against epsilon, how small an epsilon is enough."""
+"""Pictures of attacks: the paper's Figure 1, error against epsilon, smallest epsilons."""
 
 import dataclasses
 import textwrap
@@ -14,9 +14,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from tfface.preprocessing.images import encode_png
-from tfface.report.attack_tables import how
+from tfface.report.attack_tables import Example, ExampleAnswer, how
 from tfface.report.paper import TABLE_2
-from tfface.robustness.examples import Example, ExampleAnswer
 from tfface.utils.files import atomic_write, write_json
 
 Metrics = dict[str, Any]
@@ -24,18 +23,17 @@ _GREY = 0.5
 
 
 def noise_factor(examples: Sequence[Example]) -> int:
-    """By how much noise is enlarged: the largest of 1, 2, 5, 10, 20 ... that the largest change bears."""
+    """Return the factor that enlarges noise: the largest of 1, 2, 5, 10, 20 ... that the largest change bears."""
     largest = max(float(np.abs(example.noise).max()) for example in examples)
     steps = [digit * 10**power for power in range(4) for digit in (1, 2, 5)]
     return max(step for step in steps if step == 1 or step * largest <= _GREY)
 
 
-def plot_figure_1(target: Path, title: str, examples: Sequence[Example]) -> None:
-    """The paper's Figure 1 at the last epsilon: clean photograph, enlarged noise, adversarial photograph, reference.
+def plot_figure_1(title: str, examples: Sequence[Example]) -> plt.Figure:
+    """Draw the paper's Figure 1 at the last epsilon: clean photograph, noise, adversarial photograph, reference.
 
     Args:
-        target: the PNG's path.
-        title: what was attacked, how.
+        title: of the figure.
         examples: one a row.
     """
     factor = noise_factor([_last(example) for example in examples])
@@ -53,14 +51,14 @@ def plot_figure_1(target: Path, title: str, examples: Sequence[Example]) -> None
             axis.set(xticks=[], yticks=[])
             axis.set_xlabel(caption, fontsize=8.5)
     figure.suptitle(textwrap.fill(title, 100, break_on_hyphens=False), fontsize="medium")
-    _save(figure, target)
+    return figure
 
 
 def write_figure_1(folder: Path, examples: Sequence[Example]) -> None:
-    """The same by epsilon, one PNG an image, with `figure1.json` that says what the model answers.
+    """Write the same by epsilon, one PNG an image, with `figure1.json` that holds the model's answers.
 
     Args:
-        folder: where they go.
+        folder: output folder.
         examples: one a row, all with the same epsilons.
     """
     factor = noise_factor(examples)
@@ -96,11 +94,10 @@ def write_figure_1(folder: Path, examples: Sequence[Example]) -> None:
     )
 
 
-def plot_error_rates(target: Path, objects: Sequence[Metrics]) -> None:
-    """Error rates against epsilon with their intervals, a panel for each norm.
+def plot_error_rates(objects: Sequence[Metrics]) -> plt.Figure:
+    """Draw error rates against epsilon with their intervals, a panel for each norm.
 
     Args:
-        target: the PNG's path.
         objects: entries of `metrics.json` with `results`.
     """
     norms = sorted({entry["norm"] for entry in objects}, reverse=True)
@@ -117,14 +114,13 @@ def plot_error_rates(target: Path, objects: Sequence[Metrics]) -> None:
         axes.grid(alpha=0.3)
         _legend(axes)
     figure.suptitle("Error rate against epsilon, 95% intervals", fontsize="medium")
-    _save(figure, target)
+    return figure
 
 
-def plot_smallest(target: Path, curves: Sequence[tuple[str, str, np.ndarray]]) -> None:
-    """The share of attacked photographs that an epsilon is enough for; what failed is in no epsilon's share.
+def plot_smallest(curves: Sequence[tuple[str, str, np.ndarray]]) -> plt.Figure:
+    """Draw the share of attacked photographs that an epsilon is enough for; failures are in no epsilon's share.
 
     Args:
-        target: the PNG's path.
         curves: (label, norm, (N,) smallest epsilons, infinite where the attack failed) of each.
     """
     norms = sorted({norm for _, norm, _ in curves}, reverse=True)
@@ -138,11 +134,11 @@ def plot_smallest(target: Path, curves: Sequence[tuple[str, str, np.ndarray]]) -
         axes.grid(alpha=0.3, which="both")
         _legend(axes)
     figure.suptitle("Smallest epsilon that succeeds", fontsize="medium")
-    _save(figure, target)
+    return figure
 
 
 def label_of(entry: Metrics, objects: Sequence[Metrics]) -> str:
-    """What tells an entry from the others: its goal and attack, and its preset where there are several."""
+    """Label an entry by its goal and attack, and its preset where there are several."""
     words = [entry["goal"], how(entry)]
     if len({other["preset"] for other in objects}) > 1:
         words.append(entry["preset"])
@@ -185,9 +181,3 @@ def _last(example: Example) -> Example:
 def _words(answer: ExampleAnswer, limit: float) -> str:
     verdict = f"{answer.distance:.3f}, limit {limit:.3f}: {'match' if answer.matches else 'no match'}"
     return verdict if answer.taken_for is None else f"head: {answer.taken_for}\n{verdict}"
-
-
-def _save(figure: plt.Figure, target: Path) -> None:
-    with atomic_write(target) as temporary:
-        figure.savefig(temporary, dpi=120)
-    plt.close(figure)

@@ -1,47 +1,88 @@
-"""The tables of `attack`, from the objects that `metrics.json` holds."""
+"""Tables of `attack`, from the objects that `metrics.json` holds."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from tfface.cli._output import print_table
+import numpy as np
+
 from tfface.report.evaluation_tables import interval, percent
 from tfface.report.paper import TABLE_2
+from tfface.utils.tables import Table
 
 Metrics = dict[str, Any]
 
 
-def print_attacks(objects: Sequence[Metrics]) -> None:
-    """Thresholds, then every attack, norm and goal: error rates by epsilon, or the smallest epsilon."""
-    _print_thresholds(objects)
+@dataclass(frozen=True)
+class ExampleAnswer:
+    """Answer of a model to a photograph.
+
+    Attributes:
+        distance: to the reference, in the preset's metric.
+        matches: the two count as one person.
+        taken_for: person that the head answers; None without a head.
+    """
+
+    distance: float
+    matches: bool
+    taken_for: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One attacked photograph beside its original and its reference.
+
+    Attributes:
+        person: on the photograph.
+        compared: person on the reference.
+        clean: (H, W, 3) float32 in [0, 1].
+        reference: (H, W, 3) likewise.
+        epsilons: E budgets; of a search the smallest that succeeded.
+        noise: (E, H, W, 3) the change, signed.
+        limit: the distance up to which the two match.
+        before: the answer to the clean photograph.
+        after: the answer at each epsilon.
+    """
+
+    person: str
+    compared: str
+    clean: np.ndarray
+    reference: np.ndarray
+    epsilons: tuple[float, ...]
+    noise: np.ndarray
+    limit: float
+    before: ExampleAnswer
+    after: tuple[ExampleAnswer, ...]
+
+
+def attack_tables(objects: Sequence[Metrics]) -> list[Table]:
+    """Make the tables of thresholds, then of every attack, norm and goal: error rates, or the smallest epsilon."""
     rates = [entry for entry in objects if "results" in entry]
     searches = [entry for entry in objects if "results" not in entry]
-    if rates:
-        _print_rates(rates)
-    if searches:
-        _print_searches(searches)
-    for entry in objects:
-        if entry["goal"] == "classify":
-            _print_table_2(entry)
-    for remark in _remarks(objects):
-        print(f"Note: {remark}")
+    tables = [_thresholds(objects)]
+    tables += [_rates(rates)] if rates else []
+    tables += [_searches(searches)] if searches else []
+    tables += [_table_2(entry) for entry in objects if entry["goal"] == "classify"]
+    return [*tables[:-1], dataclasses.replace(tables[-1], notes=_remarks(objects))]
 
 
-def print_check(entry: Metrics) -> None:
-    """The sanity checks of a goal and norm, and what follows from them."""
+def check_table(entry: Metrics) -> Table:
+    """Make the table of the gradient checks of a goal and norm."""
     check = entry["check"]
     words = {True: "passed", False: "FAILED", None: "-"}
-    print_table(
+    note = "The model seems to mask its gradients: what resists gradient attacks here is not shown to be robust"
+    return Table(
         ["check", "verdict", "measured"],
         [[row["check"], words[row["passed"]], row["measured"]] for row in check["rows"]],
         title=f"{entry['preset']}, {entry['goal']}, {entry['norm']}: {check['attacked']} photographs",
+        notes=[note] if check["masks_gradients"] else [],
     )
-    if check["masks_gradients"]:
-        print("The model seems to mask its gradients: what resists gradient attacks here is not shown to be robust")
 
 
 def figure_title(entry: Metrics) -> str:
-    """What Figure 1 shows, in one line."""
+    """Describe Figure 1 in one line."""
     budget = f"epsilon {entry['results'][-1]['epsilon']:g}" if "results" in entry else "the smallest epsilon"
     return (
         f"{entry['attack']} ({entry['norm']}, {budget}), goal {entry['goal']}, on {entry['preset']}; "
@@ -49,7 +90,7 @@ def figure_title(entry: Metrics) -> str:
     )
 
 
-def _print_thresholds(objects: Sequence[Metrics]) -> None:
+def _thresholds(objects: Sequence[Metrics]) -> Table:
     rows = {}
     for entry in objects:
         errors = entry["threshold_errors"] or {}
@@ -63,7 +104,7 @@ def _print_thresholds(objects: Sequence[Metrics]) -> None:
             if errors
             else "not measured",
         ]
-    print_table(["preset", "threshold", "source", "FAR", "TAR", "measured on"], list(rows.values()))
+    return Table(["preset", "threshold", "source", "FAR", "TAR", "measured on"], list(rows.values()))
 
 
 def _title(objects: Sequence[Metrics]) -> str:
@@ -73,7 +114,7 @@ def _title(objects: Sequence[Metrics]) -> str:
 
 
 def how(entry: Metrics) -> str:
-    """The attack, what it knows of a defense, and the surrogate that it sees instead."""
+    """Name the attack, its knowledge of a defense, and the surrogate that it sees instead."""
     known = {"adaptive": ", adaptive", "naive": ", naive"}.get(entry.get("knowledge", ""))
     return entry["attack"] + (known or (f" via {entry['surrogate']}" if entry["surrogate"] else ""))
 
@@ -85,7 +126,7 @@ def _who(entry: Metrics) -> list[str]:
 _WHO = ["preset", "goal", "subjects", "attack", "norm"]
 
 
-def _print_rates(objects: Sequence[Metrics]) -> None:
+def _rates(objects: Sequence[Metrics]) -> Table:
     l2 = any(entry["norm"] == "l2" for entry in objects)
     rows = [
         [
@@ -101,10 +142,10 @@ def _print_rates(objects: Sequence[Metrics]) -> None:
         for result in entry["results"]
     ]
     columns = [*_WHO, "epsilon", *(_L2 if l2 else []), "attacked", "already wrong", "error rate", "95% interval"]
-    print_table(columns, rows, title=f"Error rate of attacked photographs: {_title(objects)}")
+    return Table(columns, rows, title=f"Error rate of attacked photographs: {_title(objects)}")
 
 
-def _print_searches(objects: Sequence[Metrics]) -> None:
+def _searches(objects: Sequence[Metrics]) -> Table:
     l2 = any(entry["norm"] == "l2" for entry in objects)
     rows = [
         [
@@ -119,7 +160,7 @@ def _print_searches(objects: Sequence[Metrics]) -> None:
         for entry in objects
     ]
     columns = [*_WHO, "attacked", "already wrong", "failed", "median epsilon", "95% interval", *(_L2 if l2 else [])]
-    print_table(columns, rows, title=f"Smallest epsilon that succeeds (failed counts as infinite): {_title(objects)}")
+    return Table(columns, rows, title=f"Smallest epsilon that succeeds (failed counts as infinite): {_title(objects)}")
 
 
 _L2 = ["L2 norm", "255 x rms"]
@@ -130,12 +171,12 @@ def _l2(norm: float | None, rms255: float | None) -> list[str]:
 
 
 def number(value: float | None) -> str:
-    """A smallest epsilon; infinite where `metrics.json` has null."""
+    """Write a smallest epsilon; infinite where `metrics.json` has null."""
     return "infinite" if value is None or math.isinf(value) else f"{value:.4f}"
 
 
-def _print_table_2(entry: Metrics) -> None:
-    """The head's errors beside the paper's, and whether what fools it still passes the similarity test."""
+def _table_2(entry: Metrics) -> Table:
+    """Make the table of the head's errors beside the paper's, and of the similarity test of what fools it."""
     clean, head = entry["clean"], entry["head"]
     rows = [["clean", *_rate(clean), "-", *_similarity(clean["similarity"])]]
     for result in entry.get("results", []):
@@ -143,7 +184,7 @@ def _print_table_2(entry: Metrics) -> None:
         rows.append([f"{result['epsilon']:g}", *_rate(result), percent(paper, 0), *_similarity(result["similarity"])])
     if "results" not in entry:
         rows.append(["smallest", "-", "-", "-", *_similarity(entry["similarity"])])
-    print_table(
+    return Table(
         ["epsilon", "error rate", "95% interval", "paper", "photographs", "still match", "95% interval", "pairs match"],
         rows,
         title=(

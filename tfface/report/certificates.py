@@ -1,8 +1,8 @@
-"""What `certify` shows: certified accuracy against the radius."""
+"""Tables and picture of `certify`: certified accuracy against the radius."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import matplotlib
 
@@ -11,43 +11,39 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from tfface.cli._output import print_table
 from tfface.report.evaluation_tables import interval, percent
-from tfface.utils.files import atomic_write
-
-if TYPE_CHECKING:
-    from tfface.robustness.certified_pairs import Certified
+from tfface.utils.tables import Table
 
 Metrics = dict[str, Any]
-_POINTS = 400
 _COLOURS = {"genuine": "#2a9d6f", "impostor": "#c8553d"}
 
 
-def print_certificates(metrics: Metrics) -> None:
-    """Certified accuracy at each radius, and what became of attacked certificates."""
+def certificate_tables(metrics: Metrics) -> list[Table]:
+    """Make the tables of certified accuracy at each radius, and of attacked certificates."""
     smoothing = metrics["smoothing"]
     rows = [["without noise", "-", *_cells(metrics["without_noise"])]]
     rows += [[f"{entry['radius']:.3f}", f"{entry['rms255']:.3f}", *_cells(entry)] for entry in metrics["certified"]]
-    print_table(
-        ["L2 radius in [0, 1]", "in grey levels (rms)", "genuine", "impostor", "mean of both (95%)"],
-        rows,
-        title=f"Certified accuracy of {metrics['preset']} on {metrics['subjects']} of {metrics['dataset']}, "
-        f"sigma {smoothing['sigma']:g}, n = {smoothing['samples']:,}, alpha = {smoothing['alpha']:g}",
-    )
-    print(
+    note = (
         f"{metrics['abstained']} of {metrics['count']} pairs abstained and count as uncertified; "
         f"threshold {metrics['threshold']:.4f} ({metrics['threshold_source']}); "
         f"no certificate goes beyond {metrics['largest_radius']:.3f}"
     )
-    if metrics.get("check"):
-        _print_check(metrics)
-    for remark in metrics["remarks"]:
-        print(f"Note: {remark}")
+    tables = [
+        Table(
+            ["L2 radius in [0, 1]", "in grey levels (rms)", "genuine", "impostor", "mean of both (95%)"],
+            rows,
+            title=f"Certified accuracy of {metrics['preset']} on {metrics['subjects']} of {metrics['dataset']}, "
+            f"sigma {smoothing['sigma']:g}, n = {smoothing['samples']:,}, alpha = {smoothing['alpha']:g}",
+            notes=[note],
+        )
+    ]
+    tables += [_check(metrics)] if metrics.get("check") else []
+    return [*tables[:-1], dataclasses.replace(tables[-1], notes=[*tables[-1].notes, *metrics["remarks"]])]
 
 
-def _print_check(metrics: Metrics) -> None:
+def _check(metrics: Metrics) -> Table:
     attack = metrics["check"]
-    print_table(
+    return Table(
         ["attacked up to", "certified pairs", "held", "undecided", "broken", "chance allows"],
         [
             [
@@ -68,32 +64,21 @@ def _cells(entry: Metrics) -> list[str]:
     return [*cells, f"{percent(both['value'])} ({interval(both['ci95'])})" if both else "-"]
 
 
-def plot_certificates(target: Path, certified: "Certified", title: str, largest: float) -> None:
-    """Certified accuracy against the radius, genuine and impostor pairs.
+def plot_certificates(title: str, radii: np.ndarray, curves: Mapping[str, np.ndarray]) -> plt.Figure:
+    """Draw certified accuracy against the radius.
 
     Args:
-        target: the PNG's path.
-        certified: pairs with their certificates.
-        title: what was certified, how.
-        largest: radius beyond which nothing can be certified.
+        title: of the figure.
+        radii: (R,) L2 radii.
+        curves: certified accuracy (R,) of `genuine` and `impostor` pairs; NaN where there are none.
     """
-    from tfface.robustness.certified_results import curve
-
-    radii = np.linspace(0, largest, _POINTS)
-    curves = {kind: curve(certified, kind == "genuine", radii) for kind in _COLOURS}
     figure, axes = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
     for kind, values in curves.items():
         axes.plot(radii, 100 * values, color=_COLOURS[kind], label=f"{kind} pairs")
-    axes.plot(radii, 100 * _mean(list(curves.values())), color="#333333", linestyle="--", label="mean of both")
+    known = [values for values in curves.values() if not np.isnan(values).any()]
+    axes.plot(radii, 100 * np.mean(known, axis=0), color="#333333", linestyle="--", label="mean of both")
     axes.set(xlabel="L2 radius, on the scale of [0, 1]", ylabel="certified accuracy (%)", ylim=(0, 100))
     axes.set_title(title, fontsize="medium")
     axes.grid(alpha=0.3)
     axes.legend()
-    with atomic_write(target) as temporary:
-        figure.savefig(temporary, dpi=120)
-    plt.close(figure)
-
-
-def _mean(curves: Sequence[np.ndarray]) -> np.ndarray:
-    known = [values for values in curves if not np.isnan(values).any()]
-    return np.mean(known, axis=0)
+    return figure

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -14,19 +13,17 @@ import numpy as np
 
 from tfface.report.attack_tables import number
 from tfface.report.robustness_tables import attack_columns, column_name
-from tfface.utils.files import atomic_write
 
 Metrics = dict[str, Any]
 _STYLES: dict[str, Any] = {"white box": "-", "naive": "--", "transfer": ":"}
 _FURTHEST = 1.0
-"""The largest epsilon that there is, which an infinite median is drawn as."""
+"""The largest epsilon: an infinite median is drawn as it."""
 
 
-def plot_heat_map(target: Path, metrics: Metrics) -> None:
-    """The median of the smallest epsilon by defense (rows), goal and knowledge (columns); broken rows are marked.
+def plot_heat_map(metrics: Metrics) -> plt.Figure:
+    """Draw the median of the smallest epsilon by defense (rows), goal and knowledge (columns); broken rows are marked.
 
     Args:
-        target: the PNG's path.
         metrics: an object of `metrics.json`.
     """
     keys, rows = attack_columns(metrics), metrics["rows"]
@@ -55,15 +52,15 @@ def plot_heat_map(target: Path, metrics: Metrics) -> None:
     ticks = [tick for tick in bar.get_ticks() if shades.size and drawn.norm.vmin <= tick <= drawn.norm.vmax]
     bar.set_ticks(ticks, labels=[f"{10**tick:.2g}" for tick in ticks])
     figure.suptitle(f"{metrics['preset']}: median of the smallest epsilon that succeeds", fontsize="medium")
-    _save(figure, target)
+    return figure
 
 
-def plot_curves(target: Path, metrics: Metrics) -> None:
-    """Error rate of attacked pairs against epsilon: a panel a goal and attack, a colour a defense, a line style a
-    knowledge.
+def plot_curves(metrics: Metrics) -> plt.Figure:
+    """Draw the error rate of attacked pairs against epsilon.
+
+    A panel shows a goal and attack, a colour a defense, a line style a knowledge.
 
     Args:
-        target: the PNG's path.
         metrics: an object of `metrics.json`.
     """
     panels = list(dict.fromkeys(key[:3] for key in attack_columns(metrics)))
@@ -85,14 +82,13 @@ def plot_curves(target: Path, metrics: Metrics) -> None:
     styles = [plt.Line2D([], [], color="black", linestyle=_STYLES[name]) for name in used]
     figure.legend([*handles, *styles], [*labels, *used], loc="outside lower center", ncols=4, fontsize="small")
     figure.suptitle(f"{metrics['preset']}: error rate against epsilon", fontsize="medium")
-    _save(figure, target)
+    return figure
 
 
-def plot_roc(target: Path, metrics: Metrics) -> None:
-    """The detector's ROC, a panel for each goal: solid unaware of it, dashed against an attack that knows it.
+def plot_detection(metrics: Metrics) -> plt.Figure:
+    """Draw the detector's ROC, a panel for each goal: solid unaware of it, dashed against an attack that knows it.
 
     Args:
-        target: the PNG's path.
         metrics: an object of `metrics.json` with detection.
     """
     goals = list(dict.fromkeys(goal for row in metrics["rows"] for goal in row["detection"]))
@@ -113,7 +109,7 @@ def plot_roc(target: Path, metrics: Metrics) -> None:
         axes.grid(alpha=0.3)
         axes.legend(fontsize="x-small", loc="lower right")
     figure.suptitle(f"{metrics['preset']}: detection by disagreement of squeezed views", fontsize="medium")
-    _save(figure, target)
+    return figure
 
 
 def _right(metrics: Metrics) -> float:
@@ -130,9 +126,3 @@ def _curve(axes: plt.Axes, attack: Metrics, label: str, colour: Any) -> None:
     heights = np.concatenate([[0.0] * len(found[:1]), share, share[-1:] if len(found) else [0.0]])
     named = label if attack["knowledge"] == "white box" else None
     axes.step(values, heights, where="post", color=colour, linestyle=_STYLES[attack["knowledge"]], label=named)
-
-
-def _save(figure: plt.Figure, target: Path) -> None:
-    with atomic_write(target) as temporary:
-        figure.savefig(temporary, dpi=120)
-    plt.close(figure)

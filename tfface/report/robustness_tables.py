@@ -1,29 +1,28 @@
-"""The table of `benchmark-robustness`, from the objects that `metrics.json` holds."""
+"""Tables of `benchmark-robustness`, from the objects that `metrics.json` holds."""
 
 from typing import Any
 
-from tfface.cli._output import print_table
 from tfface.report.attack_tables import number
 from tfface.report.evaluation_tables import interval, percent
+from tfface.utils.tables import Table
 
 Metrics = dict[str, Any]
 KNOWLEDGE = ("naive", "white box", "transfer")
-"""What attackers know, in the order of the columns: not the defense, all, not even the model."""
+"""Knowledge of attackers in the order of the columns: not the defense, all, not even the model."""
 
 
-def print_benchmark(metrics: Metrics) -> None:
-    """The one table, then why what is broken is, and how detection fared."""
+def benchmark_tables(metrics: Metrics) -> list[Table]:
+    """Make the table of defenses, with notes on broken ones, and that of detection."""
     columns, rows = table(metrics)
-    print_table(columns, rows, title=title(metrics))
-    for line in remarks(metrics):
-        print(f"Note: {line}")
+    tables = [Table(columns, rows, title=title(metrics), notes=remarks(metrics))]
     columns, rows = detection_table(metrics)
     if rows:
-        print_table(columns, rows, title=detection_title(metrics))
+        tables.append(Table(columns, rows, title=detection_title(metrics)))
+    return tables
 
 
 def title(metrics: Metrics) -> str:
-    """What was measured, in one line."""
+    """Describe the benchmark in one line."""
     return (
         f"{metrics['preset']} ({metrics['weights_sha256'][:8]}) on {metrics['dataset']}, {metrics['protocol']}, "
         f"{metrics['recipe']}, seed {metrics['seed']}: median of the smallest epsilon that succeeds (95% interval)"
@@ -31,7 +30,7 @@ def title(metrics: Metrics) -> str:
 
 
 def table(metrics: Metrics) -> tuple[list[str], list[list[str]]]:
-    """(columns, one row a defense): the medians by goal, attack and knowledge between accuracy and cost."""
+    """Return (columns, one row a defense): the medians by goal, attack and knowledge between accuracy and cost."""
     attacks = attack_columns(metrics)
     rows = [
         [
@@ -51,7 +50,7 @@ def table(metrics: Metrics) -> tuple[list[str], list[list[str]]]:
 
 
 def attack_columns(metrics: Metrics) -> list[tuple[str, str, str, str]]:
-    """(goal, attack, norm, knowledge) of all attacks of any row, in order."""
+    """Return (goal, attack, norm, knowledge) of all attacks of any row, in order."""
     keys = {
         (attack["goal"], attack["attack"], attack["norm"], attack["knowledge"])
         for row in metrics["rows"]
@@ -61,14 +60,14 @@ def attack_columns(metrics: Metrics) -> list[tuple[str, str, str, str]]:
 
 
 def column_name(key: tuple[str, str, str, str], metrics: Metrics) -> str:
-    """Goal and knowledge; the attack too where there are several."""
+    """Name goal and knowledge; the attack too where there are several."""
     several = len({other[1:3] for other in attack_columns(metrics)}) > 1
     goal, attack, norm, knowledge = key
     return f"{goal}, {f'{attack} {norm}, ' if several else ''}{knowledge}"
 
 
 def remarks(metrics: Metrics) -> list[str]:
-    """Why a row is broken, and what else a reader must know."""
+    """Say why a row is broken."""
     words = {"broken": " is broken"}
     return [
         f"{row['label']}{words.get(row['verdict']['status'], '')}: {'; '.join(row['verdict']['why'])}"
@@ -78,7 +77,7 @@ def remarks(metrics: Metrics) -> list[str]:
 
 
 def detection_title(metrics: Metrics) -> str:
-    """What the detector is, in one line."""
+    """Describe the detector in one line."""
     found = next(entry for row in metrics["rows"] for entry in row["detection"].values())
     return (
         f"Detection by the disagreement of {', '.join(found['views'])}: {found['attack']} at epsilon "
@@ -87,7 +86,7 @@ def detection_title(metrics: Metrics) -> str:
 
 
 def detection_table(metrics: Metrics) -> tuple[list[str], list[list[str]]]:
-    """(columns, a row for each defense, goal and knowledge of the detector)."""
+    """Return (columns, a row for each defense, goal and knowledge of the detector)."""
     rows = [
         [
             row["label"],
@@ -108,7 +107,7 @@ def detection_table(metrics: Metrics) -> tuple[list[str], list[list[str]]]:
 
 
 def certified(row: Metrics) -> str:
-    """The certified accuracy at the smallest radius above 0 that a certificate was asked for."""
+    """Write the certified accuracy at the smallest radius above 0."""
     found = row["certified"]
     if not found:
         return "-"

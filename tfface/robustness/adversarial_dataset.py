@@ -1,4 +1,4 @@
-"""An adversarial data set: every attacked photograph as a PNG file, with a manifest of how each was made."""
+"""Adversarial data sets: every attacked photograph as a PNG file, with a manifest of how each was made."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -12,8 +12,7 @@ from tfface.data import manifest
 from tfface.metrics.distances import from_cosine
 from tfface.robustness.experiment import Experiment
 from tfface.robustness.results import finite, pair_distances
-from tfface.robustness.rows import TrialResults, TrialStore
-from tfface.robustness.trial import Trial
+from tfface.robustness.trial import Trial, TrialResults, TrialStore
 from tfface.utils.files import atomic_write, digest_of
 from tfface.utils.progress import progress
 
@@ -21,8 +20,8 @@ Record = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
-    """A trial that was run, and the campaign it is of."""
+class TrialRun:
+    """A trial with its results, and the experiment it is part of."""
 
     experiment: Experiment
     trial: Trial
@@ -30,7 +29,7 @@ class Made:
 
 
 def header(trials: Sequence[Trial]) -> Record:
-    """What makes the data set, for its manifest; another run's differs."""
+    """Return the head of the manifest: all that makes the data set."""
     context = trials[0].context
     return {
         "command": "attack",
@@ -40,17 +39,17 @@ def header(trials: Sequence[Trial]) -> Record:
         "seed": context.seed,
         "models": list(dict.fromkeys(trial.context.embedder.preset.name for trial in trials)),
         "weights_sha256": list(dict.fromkeys(trial.context.embedder.sha256 for trial in trials)),
-        "judged": context.judging.name,
+        "judged": context.stored.name,
         "trials": [f"{trial.label}-{digest_of(trial.fingerprint())}" for trial in trials],
     }
 
 
 @contextlib.contextmanager
 def claimed(folder: Path | None, trials: Sequence[Trial]) -> Iterator[int]:
-    """Holds the folder for these trials while they run; nothing where none is to be written.
+    """Hold the folder for these trials while they run; without a folder do nothing.
 
     Yields:
-        How many photographs it holds, where all is written already; else 0.
+        The number of photographs in it, where all is written already; else 0.
 
     Raises:
         UserError: the folder holds another run, or other things.
@@ -62,16 +61,16 @@ def claimed(folder: Path | None, trials: Sequence[Trial]) -> Iterator[int]:
         yield len(done.records) if done else 0
 
 
-def write(folder: Path, made: Sequence[Made]) -> int:
-    """Writes the pictures that trials kept, and the manifest; how many there are.
+def write(folder: Path, runs: Sequence[TrialRun]) -> int:
+    """Write the pictures that trials stored, and the manifest; return the number of pictures.
 
     Args:
         folder: claimed before.
-        made: the trials, run with `pictures`.
+        runs: the trials, run with `pictures`.
     """
-    several = len({one.trial.context.embedder.preset.name for one in made}) > 1
+    several = len({one.trial.context.embedder.preset.name for one in runs}) > 1
     records: list[Record] = []
-    for one in made:
+    for one in runs:
         label = one.trial.label
         if several:
             label += "-" + one.trial.context.embedder.preset.name.replace("/", "-").replace(":", "-")
@@ -79,17 +78,17 @@ def write(folder: Path, made: Sequence[Made]) -> int:
             with atomic_write(folder / record["file"]) as temporary:
                 temporary.write_bytes(data)
             records.append(record)
-    manifest.write(folder, header([one.trial for one in made]), records)
+    manifest.write(folder, header([one.trial for one in runs]), records)
     return len(records)
 
 
 def _pictures(trial: Trial, rows: TrialResults, label: str) -> Iterator[tuple[Record, bytes]]:
     shards = TrialStore(trial).tables(["png"])
-    pictures = (kept for table in shards for kept in table["png"].to_pylist())
+    pictures = (found for table in shards for found in table["png"].to_pylist())
     details = (_answers if trial.subjects.second is None else _distances)(trial, rows)
     numbered = progress(enumerate(pictures), total=len(trial.subjects), label=f"writing {label}", unit="subjects")
-    for number, kept in numbered:
-        for place, data in enumerate(kept):
+    for number, own in numbered:
+        for place, data in enumerate(own):
             # Of a search that found nothing there is no adversarial image.
             if rows.success[number, place] or not trial.minimal:
                 yield _record(trial, rows, number, place, label) | details(number, place), data
@@ -133,7 +132,7 @@ def _distances(trial: Trial, rows: TrialResults) -> Callable[[int, int], Record]
 
 def _answers(trial: Trial, rows: TrialResults) -> Callable[[int, int], Record]:
     head, vectors = trial.context.head, rows.vectors
-    assert head is not None and vectors is not None, "this goal has a head and keeps embeddings"
+    assert head is not None and vectors is not None, "this goal has a head and stores embeddings"
     return lambda number, place: {
         "head_sha256": head.sha256,
         "taken_for": head.people[int(np.argmax(head.logits(vectors[number, place][None])[0]))],

@@ -1,81 +1,262 @@
-"""The robustness benchmark: a model behind each defense, under attackers who know more or less of it.
+"""Benchmark defenses: a model behind each, under attackers who know more or less of it.
 
-Every cell (a defense, a goal, an attack, what the attacker knows) is kept as soon as it is made.
+Every cell (a defense, a goal, an attack, the attacker's knowledge) is cached as soon as it is made.
 """
 
 import dataclasses
 import logging
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfface.data.catalogue import load_dataset
 from tfface.data.dataset import FaceDataset
-from tfface.defenses._stack import DefendedEmbedder
+from tfface.defenses._stack import DRAWS, DefendedEmbedder, apply
+from tfface.errors import UserError
 from tfface.evaluation.embeddings import embed_dataset
-from tfface.evaluation.scoring import evaluate_embeddings
-from tfface.preprocessing.images import Recipe
-from tfface.robustness.cells import kept
-from tfface.robustness.checking import RESTARTS, STEPS, check_trial
-from tfface.robustness.detection import Watch, detect
-from tfface.robustness.experiment import AttackConfig, Experiment, prepare
-from tfface.robustness.pairs import ALL_PAIRS
-from tfface.robustness.results import finite
+from tfface.evaluation.scoring import check_protocol, evaluate_embeddings
+from tfface.models._embedder import Embedder, as_embedder
+from tfface.preprocessing.images import Recipe, recipe
+from tfface.report.page_runs import read_runs
+from tfface.report.robustness_tables import benchmark_tables
+from tfface.robustness.detection import DetectionConfig, cached_record, detect
+from tfface.robustness.experiment import Experiment, ExperimentConfig, attack_grid, prepare
+from tfface.robustness.pairs import ALL_PAIRS, GENUINE_GOAL
+from tfface.robustness.results import verdict
+from tfface.robustness.run import RESTARTS, STEPS, check_trial
 from tfface.robustness.trial import Trial
+from tfface.utils import registry
+from tfface.utils.configured import configured
+from tfface.utils.result import Clock, Result, median_milliseconds, one_or_many, run_record
+from tfface.utils.sequences import as_list
+from tfface.utils.tables import Table
 
 if TYPE_CHECKING:
-    from tfface.models._embedder import Embedder
+    from matplotlib.figure import Figure
+
+    from tfface.attacks._attack import Attack
 
 logger = logging.getLogger(__name__)
 
 Metrics = dict[str, Any]
 _FORMAT = 1
-BROKEN = 2.0
-"""A defense is broken where an attack that does not know it needs so many times the epsilon of one that does."""
+_SETTINGS = ("steps", "restarts", "queries")
+_NONE = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """Configuration of a robustness benchmark.
+
+    Attributes:
+        protocol: of accuracy, thresholds and attacked pairs: `view2` or `view1` of LFW, or `all-pairs`.
+        defense: one row each, as `jpeg:quality=75`; `+` joins those one behind the other. The undefended model is
+            always the first row.
+        attack: `fgsm`, `bim`, `pgd`, `mim`, `square`, or an attack of `tfface.attacks`; one or several.
+        goal: `dodging`, `impersonation`, or both.
+        norm: `linf` or `l2`, one or several; each attack's own by default.
+        steps: steps of iterative attacks.
+        restarts: random starts (pgd).
+        queries: answers of the model for an image (square).
+        draws: draws of a random defense whose mean a gradient is; 10 by default.
+        count: pairs attacked for a goal.
+        surrogate: another model, for attacks that transfer from it.
+        check: pairs of a goal for the gradient checks; 0 for none.
+        check_steps: steps of PGD in these checks.
+        detect: try detection by squeezed views.
+        epsilon: budget of the detected attacks.
+        certified: output folders of `certify`: fill the row of their model and noise.
+        recipe: crop recipe; the data set's own, or the preset's, by default.
+        manual_dir: folder of data set archives at hand.
+        seed: random seed.
+        offline: never touch a network.
+    """
+
+    protocol: str = "view2"
+    defense: str | Sequence[str] = ("jpeg", "bit-depth", "median", "resize-pad", "noise")
+    attack: "str | Attack | Sequence[str | Attack]" = "pgd"
+    goal: str | Sequence[str] = ("dodging", "impersonation")
+    norm: str | Sequence[str] = ()
+    steps: int | None = None
+    restarts: int | None = None
+    queries: int | None = None
+    draws: int | None = None
+    count: int = 100
+    surrogate: str | Embedder | None = None
+    check: int = 16
+    check_steps: int = STEPS
+    detect: bool = True
+    epsilon: float = 0.02
+    certified: str | Path | Sequence[str | Path] = ()
+    recipe: str | None = None
+    manual_dir: str | Path | None = None
+    seed: int = 0
+    offline: bool = False
+
+    def rows(self) -> "RowConfig":
+        """Return the configuration of each row.
+
+        Raises:
+            UserError: a value is unknown or out of range.
+        """
+        settings = {name: getattr(self, name) for name in _SETTINGS if getattr(self, name) is not None}
+        experiment = ExperimentConfig(
+            attacks=attack_grid(as_list(self.attack), as_list(self.norm), settings),
+            goals=tuple(dict.fromkeys(as_list(self.goal))),
+            protocol=self.protocol,
+            count=self.count,
+            seed=self.seed,
+            draws=self.draws or DRAWS,
+        )
+        for goal in experiment.goals:
+            if goal not in GENUINE_GOAL:
+                raise registry.unknown("goal", goal, list(GENUINE_GOAL))
+        return RowConfig(
+            experiment, self.epsilon, self.check, self.check_steps, DetectionConfig() if self.detect else None
+        )
+
+    def stacks(self) -> list[list[str]]:
+        """Return the defenses of each row; the first has none."""
+        texts = [text for text in as_list(self.defense) if text.strip() != _NONE]
+        stacks = [[part for part in text.split("+") if part.strip()] for text in texts]
+        return [[], *(stack for place, stack in enumerate(stacks) if stack and stack not in stacks[:place])]
 
 
 @dataclass(frozen=True)
-class Benchmark:
-    """What is measured of every row.
+class RowConfig:
+    """Configuration of every row of the table.
 
     Attributes:
-        plan: attacks, goals, protocol, count and seed; the smallest epsilon is always searched for.
+        experiment: attacks, goals, protocol, count and seed; the smallest epsilon is always searched for.
         epsilon: of the attacks that a detector is tried on.
-        check: photographs that the sanity checks are made on; 0 for none.
+        check: photographs of the gradient checks; 0 for none.
         check_steps: of PGD there.
-        watch: how the detector is set; None for no detection.
+        detection: of the detector; None for no detection.
     """
 
-    plan: AttackConfig
+    experiment: ExperimentConfig
     epsilon: float = 0.02
     check: int = 16
     check_steps: int = STEPS
-    watch: Watch | None = None
+    detection: DetectionConfig | None = None
 
 
-def row(
-    asked: Benchmark, dataset: FaceDataset, embedder: "Embedder", recipe: Recipe, surrogate: "Embedder | None" = None
-) -> Metrics:
-    """Everything about one model behind one stack but for its speed.
+@dataclass(frozen=True, eq=False)
+class BenchmarkResults(Result):
+    """Results of a benchmark, one entry a model.
+
+    Attributes:
+        entries: as `metrics.json` holds them; `rows` are the defenses.
+    """
+
+    entries: Sequence[Metrics]
+
+    @property
+    def rows(self) -> list[Metrics]:
+        """Return the rows of the first model, one a defense."""
+        return list(self.entries[0]["rows"])
+
+    def to_dict(self) -> Metrics:
+        return one_or_many(list(self.entries))
+
+    def tables(self) -> list[Table]:
+        return [table for metrics in self.entries for table in benchmark_tables(metrics)]
+
+    def plot(self) -> "Figure":
+        """Draw the heat map of the first model: the median of the smallest epsilon by defense and attacker."""
+        from tfface.report.robustness_plots import plot_heat_map
+
+        return plot_heat_map(self.entries[0])
+
+    def save_files(self, folder: Path) -> list[str]:
+        from tfface.report import robustness_plots as plots
+        from tfface.report.evaluation_plots import save_figure
+
+        written = []
+        for metrics in self.entries:
+            suffix = "" if len(self.entries) == 1 else "-" + metrics["preset"].replace("/", "-").replace(":", "-")
+            drawn = {"heat_map": plots.plot_heat_map, "error_against_epsilon": plots.plot_curves}
+            if any(row["detection"] for row in metrics["rows"]):
+                drawn["detection"] = plots.plot_detection
+            for name, plot in drawn.items():
+                save_figure(plot(metrics), folder / f"{name}{suffix}.png")
+                written.append(f"{name}{suffix}.png")
+        return written
+
+
+@configured(BenchmarkConfig)
+def benchmark_robustness(
+    embedder: str | Embedder | Sequence[str | Embedder] = "facenet",
+    dataset: str | Path | FaceDataset = "lfw",
+    *,
+    config: BenchmarkConfig,
+) -> BenchmarkResults:
+    """Benchmark defenses of face embedders: accuracy, robustness, detection and cost of each.
+
+    For every defense: accuracy at a threshold of its own, the median of the smallest epsilon that succeeds for an
+    attack that does not know it (naive), one that follows its gradient (white box) and one through another model
+    (transfer), detection of attacked photographs by squeezed views, certified accuracy where it was measured, and the
+    time of an image. A defense that only looks good to the naive attack, or fails a gradient check, is broken.
 
     Args:
-        asked: what to measure.
-        dataset: whose pairs.
+        embedder: a model, its name or its file; one or several.
+        dataset: a data set, its name, or a folder with one subfolder per person.
+
+    Raises:
+        UserError: a value is unknown or out of range, or there is nothing to attack.
+
+    Example:
+        >>> import tfface
+        >>> result = tfface.benchmark_robustness(  # doctest: +SKIP
+        ...     "student/lfw-distilled", "orl_faces", protocol="all-pairs", defense="jpeg", count=8
+        ... )
+        >>> [row["verdict"]["status"] for row in result.rows]  # doctest: +SKIP
+        ['undefended', 'no gain']
+    """
+    clock, rows = Clock(), config.rows()
+    certificates = _certificates(as_list(config.certified))
+    models = [as_embedder(one, offline=config.offline) for one in as_list(embedder)]
+    defended = [[apply(model, stack) for stack in config.stacks()] for model in models]
+    surrogate = as_embedder(config.surrogate, offline=config.offline) if config.surrogate else None
+    faces = load_dataset(dataset, manual_dir=config.manual_dir, offline=config.offline)
+    check_protocol(faces, config.protocol)
+    entries = []
+    for model, embedders in zip(models, defended, strict=True):
+        chosen = recipe(config.recipe or faces.own_recipe or model.preset.recipe)
+        found = [benchmark_row(rows, faces, one, chosen, surrogate) for one in embedders]
+        _add_speed(found, embedders)
+        for one, entry in zip(embedders, found, strict=True):
+            entry["certified"] = _certified(one, certificates)
+            entry["verdict"] = verdict(entry, found[0])
+        record = run_record("benchmark-robustness", model, chosen.name, faces, config.seed, clock)
+        entries.append({**record, **_facts(rows, surrogate), "rows": found})
+    return BenchmarkResults(entries)
+
+
+def benchmark_row(
+    config: RowConfig, dataset: FaceDataset, embedder: Embedder, recipe: Recipe, surrogate: Embedder | None = None
+) -> Metrics:
+    """Measure one model behind one stack of defenses, all but its speed.
+
+    Args:
+        config: attacks, checks and detection.
+        dataset: data set of the pairs.
         embedder: the model, defended or not.
-        recipe: how photographs are cropped.
+        recipe: crop recipe.
         surrogate: another model, for attacks that transfer; None for none.
     """
     stack = embedder.stack if isinstance(embedder, DefendedEmbedder) else ()
     label = " + ".join(defense.short for defense in stack) or "no defense"
     logger.warning(f"{embedder.preset.name}, {label}")
-    plan = asked.plan
+    plan = config.experiment
     found = evaluate_embeddings(
         dataset, embed_dataset(dataset, embedder, recipe), embedder.preset, protocol=plan.protocol, seed=plan.seed
     ).metrics
     calibrated = found["calibrated"] or found["fixed"]
-    # What a defense does to distances is not held against it: each row has its own threshold.
+    # A defense's effect on distances is not held against it: each row has its own threshold.
     own = {"fold_thresholds": True} if plan.protocol != ALL_PAIRS else {"threshold": calibrated["threshold"]}
     plan = dataclasses.replace(plan, epsilons=(), **own)
     attacks: list[Metrics] = []
@@ -95,68 +276,66 @@ def row(
         "accuracy": calibrated,
         "threshold": direct.threshold.record(),
         "attacks": attacks,
-        "checks": {goal: _check(trial, asked) for goal, trial in first.items()} if asked.check else {},
-        "detection": {goal: _detection(trial, asked) for goal, trial in first.items()} if asked.watch else {},
+        "checks": {goal: _check(trial, config) for goal, trial in first.items()} if config.check else {},
+        "detection": {goal: _detection(trial, config) for goal, trial in first.items()} if config.detection else {},
         "certified": None,
     }
 
 
-def verdict(entry: Metrics, undefended: Metrics) -> Metrics:
-    """Whether what a row shows can be trusted: `undefended`, `broken`, `no gain` or `gains`, why, and by how much.
-
-    Broken is what only looks good to an attack that does not know it, and what fails a sanity check: then even the
-    white box's numbers overstate it. A gain is told where the interval of a white box's median lies above that of the
-    undefended model's, for one goal at least, and below it for none.
-
-    Args:
-        entry: the row.
-        undefended: the row of the model without defenses.
-    """
-    why = [
-        f"{goal}: {row['check']} failed ({row['measured']})"
-        for goal, check in entry["checks"].items()
-        for row in check["rows"]
-        if row["passed"] is False
-    ]
-    bare, gains, sides = _by_attack(undefended), {}, set()
-    for key, by_knowledge in _by_attack(entry).items():
-        what, white = "{}, {} {}".format(*key), by_knowledge["white box"]
-        for knowledge, other in by_knowledge.items():
-            why += [f"{what}: {reason}" for reason in _doubts(white, other, knowledge)]
-        before = bare[key]["white box"]
-        if white["attacked"] and before["attacked"]:
-            gains[what] = finite(_median(white) / _median(before))
-            sides.add((_bounds(white)[0] > _bounds(before)[1]) - (_bounds(white)[1] < _bounds(before)[0]))
-    status = "gains" if 1 in sides and -1 not in sides else "no gain"
+def _facts(config: RowConfig, surrogate: Embedder | None) -> Metrics:
+    experiment = config.experiment
     return {
-        "status": "undefended" if not entry["defense"] else "broken" if why else status,
-        "why": why,
-        "gains": gains if entry["defense"] else {},
+        "protocol": experiment.protocol,
+        "count": experiment.count,
+        "draws": experiment.draws,
+        "checked": config.check,
+        "check_steps": config.check_steps,
+        "surrogate": surrogate.preset.name if surrogate else None,
+        "surrogate_sha256": surrogate.sha256 if surrogate else None,
     }
 
 
-def _by_attack(entry: Metrics) -> dict[tuple[str, str, str], dict[str, Metrics]]:
-    """A row's cells by (goal, attack, norm), then by what the attacker knows."""
-    groups: dict[tuple[str, str, str], dict[str, Metrics]] = {}
-    for attack in entry["attacks"]:
-        groups.setdefault((attack["goal"], attack["attack"], attack["norm"]), {})[attack["knowledge"]] = attack
-    return groups
+def _add_speed(rows: Sequence[Metrics], embedders: Sequence[Embedder]) -> None:
+    """Add the milliseconds of one image, measured by turns."""
+    size = embedders[0].preset.input_size
+    times = median_milliseconds(
+        [embedder.embed for embedder in embedders],
+        lambda turn: np.random.default_rng(turn).random((1, size, size, 3), np.float32),
+        rounds=15,
+    )
+    for entry, time in zip(rows, times, strict=True):
+        entry["ms"] = time
 
 
-def _doubts(white: Metrics, other: Metrics, knowledge: str) -> Iterator[str]:
-    """What an attack that knows less says against the white box's number."""
-    if other is white or not other["attacked"] or not white["attacked"]:
-        return
-    ratio = _median(other) / _median(white)  # not a number where both are infinite: that tells nothing
-    if knowledge == "naive" and ratio >= BROKEN:
-        times = f"{ratio:.1f}" if math.isfinite(ratio) else "any number of"
-        yield f"unaware of the defense, it needs {times} times the epsilon"
-    if _bounds(other)[1] < _bounds(white)[0]:
-        yield f"the white box needs more than the {knowledge} attack"
+def _certificates(folders: Sequence[str | Path]) -> list[Metrics]:
+    """Read the results of `certify` in some folders.
+
+    Raises:
+        UserError: one holds other results.
+    """
+    found = read_runs([Path(folder) for folder in folders]) if folders else []
+    for run in found:
+        if run.command != "certify":
+            raise UserError(
+                f"`certified`: {run.folder} holds a result of {run.command}, not of certify: give its output folder",
+                parameter="certified",
+            )
+    return [run.metrics for run in found]
 
 
-def _seen(embedder: "Embedder", surrogate: "Embedder | None") -> Iterator["Embedder | None"]:
-    """What attacks see in turn: the model itself, what stands behind its defense, another model."""
+def _certified(embedder: Embedder, certificates: Sequence[Metrics]) -> Metrics | None:
+    """Return the certificate of a row: of the same weights, for the noise in front of them."""
+    stack = embedder.stack if isinstance(embedder, DefendedEmbedder) else ()
+    sigma = [getattr(defense, "sigma", None) for defense in stack]
+    for found in certificates:
+        if found["weights_sha256"] == embedder.sha256 and sigma == [found["smoothing"]["sigma"]]:
+            entry = next((entry for entry in found["certified"] if entry["radius"] > 0), found["certified"][0])
+            return {"radius": entry["radius"], "accuracy": entry["accuracy"]}
+    return None
+
+
+def _seen(embedder: Embedder, surrogate: Embedder | None) -> Iterator[Embedder | None]:
+    """Yield the models that attacks see in turn: itself (None), the undefended one, another model."""
     yield None
     if isinstance(embedder, DefendedEmbedder):
         yield embedder.undefended
@@ -165,7 +344,7 @@ def _seen(embedder: "Embedder", surrogate: "Embedder | None") -> Iterator["Embed
 
 
 def _attack(trial: Trial, epsilons: np.ndarray, entry: Metrics) -> Metrics:
-    """A cell, with the smallest epsilon of every pair that fell, for curves."""
+    """Return a cell, with the smallest epsilon of every pair that fell, for curves."""
     knowledge = trial.context.knowledge or ("transfer" if trial.context.surrogate else "adaptive")
     return {
         **entry,
@@ -174,20 +353,12 @@ def _attack(trial: Trial, epsilons: np.ndarray, entry: Metrics) -> Metrics:
     }
 
 
-def _check(trial: Trial, asked: Benchmark) -> Metrics:
-    settings = {"count": asked.check, "steps": asked.check_steps, "restarts": RESTARTS}
+def _check(trial: Trial, config: RowConfig) -> Metrics:
+    settings = {"count": config.check, "steps": config.check_steps, "restarts": RESTARTS}
     fingerprint = {"format": _FORMAT, "trial": trial.fingerprint(), **settings}
-    return kept("checks", fingerprint, lambda: check_trial(trial, **settings))
+    return cached_record("checks", fingerprint, lambda: check_trial(trial, **settings))
 
 
-def _detection(trial: Trial, asked: Benchmark) -> Metrics:
-    assert asked.watch is not None, "asked for"
-    return detect(dataclasses.replace(trial, epsilons=(asked.epsilon,)), asked.watch)
-
-
-def _median(attack: Metrics) -> float:
-    return math.inf if attack["median_epsilon"] is None else float(attack["median_epsilon"])
-
-
-def _bounds(attack: Metrics) -> list[float]:
-    return [math.inf if bound is None else float(bound) for bound in attack["ci95"]]
+def _detection(trial: Trial, config: RowConfig) -> Metrics:
+    assert config.detection is not None, "called only with a detector"
+    return detect(dataclasses.replace(trial, epsilons=(config.epsilon,)), config.detection)

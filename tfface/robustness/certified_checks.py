@@ -1,4 +1,4 @@
-"""Do certificates hold? Certified pairs attacked inside their radius, judged by the smoothed verdict.
+"""Attacks on certified pairs inside their radius, judged by the smoothed verdict.
 
 The attack is PGD in L2 through the expectation of noisy copies, as Salman et al. 2019
 (https://arxiv.org/abs/1906.04584) attack smoothed classifiers: each of its gradients is the mean
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 DRAWS = 32
 STEPS = 20
 BEYOND = 10.0
-"""How many times the radius is tried too: there nothing is promised, and what breaks shows that the attack can."""
+"""Factor of the radius that is tried too: nothing is promised there, and broken pairs show that the attack works."""
 _INSIDE = 1 - 1e-5
 """So that rounding does not carry an image over its radius."""
 _SHARD_ROWS = 4
@@ -54,10 +54,10 @@ class SmoothedVictim(Victim):
         """
         Args:
             model: (N, H, W, C) to (N, D).
-            goal: what attacks want; on pairs.
+            goal: the criterion; on pairs.
             sigma: standard deviation of the noise.
             draws: noisy copies of each image.
-            seed: of the noise.
+            seed: random seed of the noise.
         """
         super().__init__(model, goal)
         self.sigma, self.draws = sigma, draws
@@ -65,11 +65,11 @@ class SmoothedVictim(Victim):
         self._seed = seed
 
     def restart(self) -> None:
-        """The next answer draws as the first did."""
+        """Make the next answer draw as the first did."""
         self._asked.assign(0)
 
     def forward(self, images: tf.Tensor, draw: tf.Tensor | None = None) -> tf.Tensor:
-        """The mean embeddings (N, D) of copies under fresh noise; `draw` is of other victims."""
+        """Return the mean embeddings (N, D) of copies under fresh noise; `draw` is of other victims."""
         seed = tf.stack([tf.constant(self._seed, tf.int64), self._asked.assign_add(1)])
         noise = self.sigma * tf.random.stateless_normal((self.draws, *self.input_shape), seed)
         copies = tf.reshape(images[:, None] + noise[None], (-1, *self.input_shape))
@@ -78,8 +78,8 @@ class SmoothedVictim(Victim):
 
 
 @dataclass(frozen=True, eq=False)
-class Check:
-    """What became of attacked certificates.
+class CertificateCheck:
+    """Results of attacks on certificates.
 
     Attributes:
         factor: how many times the certified radius the attack might go.
@@ -99,11 +99,11 @@ class Check:
 
     @property
     def most(self) -> int:
-        """As many may break by chance, 99 times of a hundred: a certificate or a judgement may be wrong."""
+        """Return the most that break by chance, 99 times of a hundred: a certificate or a judgement may be wrong."""
         return int(stats.binom.ppf(0.99, self.attacked, 2 * self.alpha))
 
     def record(self) -> dict[str, Any]:
-        """JSON-able."""
+        """Return what `metrics.json` holds of it."""
         return {
             "factor": self.factor,
             "attacked": self.attacked,
@@ -114,7 +114,7 @@ class Check:
         }
 
 
-def check(
+def check_certificates(
     smoothed: Smoothed,
     certified: Certified,
     count: int,
@@ -122,13 +122,13 @@ def check(
     factors: Sequence[float] = (1.0, BEYOND),
     steps: int = STEPS,
     draws: int = DRAWS,
-) -> list[Check]:
-    """Attacks certified pairs up to their radius, and beyond.
+) -> list[CertificateCheck]:
+    """Attack certified pairs up to their radius, and beyond.
 
     Args:
         smoothed: the model, the data and the noise.
         certified: its pairs.
-        count: so many with a certificate, drawn by seed; all if there are fewer.
+        count: number with a certificate, drawn by seed; all if there are fewer.
         factors: of the radius; 1 is what certificates promise.
         steps: of PGD.
         draws: noisy copies that each of its gradients is the mean of.
@@ -139,14 +139,17 @@ def check(
     rows = np.flatnonzero(certified.answers >= 0)
     if not len(rows):
         raise UserError(
-            "--check attacks certified pairs, and none got a certificate: give more --samples, less --sigma"
+            "`check` attacks certified pairs, and none got a certificate: give more `samples`, less `sigma`",
+            parameter="check",
         )
     if count < len(rows):
         rows = np.sort(np.random.default_rng(smoothed.smoothing.seed).choice(rows, count, replace=False))
     return [_check(smoothed, certified, rows, factor, steps, draws) for factor in factors]
 
 
-def _check(smoothed: Smoothed, certified: Certified, rows: np.ndarray, factor: float, steps: int, draws: int) -> Check:
+def _check(
+    smoothed: Smoothed, certified: Certified, rows: np.ndarray, factor: float, steps: int, draws: int
+) -> CertificateCheck:
     smoothing, attack = smoothed.smoothing, PGD(norm="l2", steps=steps)
     fingerprint = {
         "format": _FORMAT,
@@ -186,7 +189,7 @@ def _check(smoothed: Smoothed, certified: Certified, rows: np.ndarray, factor: f
     answers = certified.answers[rows] == 1
     held = sum(int(one == answer) for one, answer in zip(found, answers.tolist(), strict=True))
     undecided = found.count(None)
-    return Check(factor, len(rows), held, undecided, len(rows) - held - undecided, smoothing.alpha)
+    return CertificateCheck(factor, len(rows), held, undecided, len(rows) - held - undecided, smoothing.alpha)
 
 
 def _attacked(
@@ -197,7 +200,7 @@ def _attacked(
     attack: PGD,
     victims: dict[str, SmoothedVictim],
 ) -> np.ndarray:
-    """(B, H, W, C) the photographs after the attack on their certified answers, inside factor times the radius."""
+    """Return (B, H, W, C) photographs after the attack on their certified answers, inside factor times the radius."""
     pairs = certified.pairs
     images, _ = smoothed.crops(pairs.first[rows])
     references = smoothed.embeddings.vectors[pairs.second[rows]]

@@ -1,4 +1,4 @@
-"""The pairs of a data set under randomized smoothing: one photograph may be changed, the reference is fixed.
+"""Pairs of a data set under randomized smoothing: one photograph may be changed, the reference is fixed.
 
 The base verdict on a pair is "same" where the photograph's cosine distance to the reference's
 embedding is at most a threshold. Noise goes to the photograph alone: its certificate then holds
@@ -8,27 +8,26 @@ against changes of the photograph, which is what an attacker at the door can bri
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from tfface.augmentation.levels import key_number
-from tfface.data.crops import Crops
+from tfface.data.crops import Crops, crop_fingerprint
 from tfface.data.dataset import FaceDataset
 from tfface.data.pairs import Pairs
+from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings, embed_dataset
-from tfface.metrics.distances import cosine_distance
+from tfface.metrics.distances import cosine_distance, from_cosine
+from tfface.metrics.roc import kfold
+from tfface.models._embedder import Embedder
 from tfface.preprocessing.images import Recipe
-from tfface.preprocessing.mtcnn import DETECTOR
-from tfface.robustness.pairs import ALL_PAIRS, GENUINE_GOAL, choose_pairs
+from tfface.robustness.pairs import Threshold
 from tfface.robustness.smoothing import Certificate, Smoothing, Verdict, Votes, certificate, count_votes, noisy
+from tfface.robustness.trial import pair_keys
 from tfface.utils.cache import Store
 from tfface.utils.files import digest_of
 from tfface.utils.progress import progress
-
-if TYPE_CHECKING:
-    from tfface.models._embedder import Embedder
 
 _SHARD_ROWS = 8
 """Pairs that a killed run loses at most; each asks the model a thousand times."""
@@ -39,50 +38,49 @@ _FORMAT = 1
 
 @dataclass(frozen=True, eq=False)
 class Smoothed:
-    """A model whose verdicts on pairs are smoothed.
+    """A model with smoothed verdicts on the pairs of a data set.
 
     Attributes:
-        dataset: whose photographs.
+        dataset: data set of the photographs.
         embedder: the base model.
-        recipe: how photographs are cropped.
+        recipe: crop recipe.
         smoothing: the noise and the confidence.
     """
 
     dataset: FaceDataset
-    embedder: "Embedder"
+    embedder: Embedder
     recipe: Recipe
     smoothing: Smoothing
 
     @cached_property
     def embeddings(self) -> Embeddings:
-        """Of the photographs as they are: the references."""
+        """Return those of the photographs as they are: the references."""
         return embed_dataset(self.dataset, self.embedder, self.recipe)
 
     @cached_property
     def crops(self) -> Crops:
-        """The data set's crops by index."""
+        """Return the data set's crops by index."""
         return Crops(self.dataset, self.recipe, self.embedder.preset.input_size)
 
     def keys(self, pairs: Pairs) -> list[int]:
-        """What the noise of each pair is drawn by, whatever else is certified."""
-        names = self.dataset.keys
-        return [key_number(f"{names[one]}\n{names[two]}") for one, two in zip(pairs.first, pairs.second, strict=True)]
+        """Return the seed of each pair's noise, whatever else is certified."""
+        return pair_keys(self.dataset, pairs.first, pairs.second).tolist()
 
     def usable(self, pairs: Pairs) -> np.ndarray:
-        """(P,) bool: both photographs could be cropped."""
+        """Return (P,) bool: both photographs could be cropped."""
         return self.embeddings.ok[pairs.first] & self.embeddings.ok[pairs.second]
 
     def distances(self, pairs: Pairs) -> np.ndarray:
-        """(P,) cosine distances without noise."""
+        """Return (P,) cosine distances without noise."""
         vectors = self.embeddings.vectors
         return cosine_distance(vectors[pairs.first], vectors[pairs.second])
 
     def verdict(self, reference: np.ndarray, limit: float) -> Verdict:
-        """The base verdict on copies of a photograph: whether they match a reference.
+        """Return the base verdict on copies of a photograph: they match a reference, or not.
 
         Args:
             reference: (D,) its embedding.
-            limit: cosine distance up to which they do.
+            limit: cosine distance up to which they match.
         """
 
         def same(copies: np.ndarray) -> np.ndarray:
@@ -91,22 +89,14 @@ class Smoothed:
         return same
 
     def record(self) -> dict[str, Any]:
-        """JSON-able: all that what is computed depends on, but for pairs and thresholds."""
-        return {
-            "format": _FORMAT,
-            "preset": self.embedder.preset.name,
-            "weights_sha256": self.embedder.sha256,
-            "recipe": self.recipe.name,
-            "detector": DETECTOR if self.recipe.source == "mtcnn" else None,
-            "dataset": self.dataset.name,
-            "version": self.dataset.version,
-        }
+        """Return all that certificates depend on but for pairs and thresholds, JSON-able."""
+        return {"format": _FORMAT, **crop_fingerprint(self.embedder, self.dataset, self.recipe)}
 
 
 def noisy_distances(smoothed: Smoothed, pairs: Pairs) -> np.ndarray:
-    """(P,) cosine distances of one noisy copy of each first photograph to the second as it is.
+    """Return (P,) cosine distances of one noisy copy of each first photograph to the second as it is.
 
-    They are what the base verdict is given, so thresholds are chosen on them. NaN where cropping failed.
+    The base verdict is given these, so thresholds are chosen on them. NaN where cropping failed.
     """
     smoothing = smoothed.smoothing
     fingerprint = {
@@ -146,10 +136,10 @@ def noisy_distances(smoothed: Smoothed, pairs: Pairs) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Certified:
-    """What became of each pair (P).
+    """Certificates of pairs (P).
 
     Attributes:
-        pairs: which.
+        pairs: the pairs.
         limits: (P,) cosine thresholds.
         usable: (P,) bool: both photographs could be cropped; the rest was not certified.
         distances: (P,) cosine distances without noise.
@@ -164,22 +154,22 @@ class Certified:
 
     @property
     def answers(self) -> np.ndarray:
-        """(P,) int: 1 same, 0 different, -1 abstained."""
+        """Return (P,) int: 1 same, 0 different, -1 abstained."""
         return np.array([-1 if one.answer is None else int(one.answer) for one in self.certificates])
 
     @property
     def radii(self) -> np.ndarray:
-        """(P,) within which the answer stays, whether it is right or wrong."""
+        """Return (P,) radii within which the answer stays, right or wrong."""
         return np.array([one.radius for one in self.certificates])
 
     @property
     def correct(self) -> np.ndarray:
-        """(P,) bool: a certified answer, and the right one."""
+        """Return (P,) bool: a certified answer, and the right one."""
         return self.usable & (self.answers == self.pairs.same)
 
 
 def certify_pairs(smoothed: Smoothed, pairs: Pairs, limits: np.ndarray) -> Certified:
-    """Certifies pairs, or takes from the cache what was certified before.
+    """Certify pairs, or take their certificates from the cache.
 
     Args:
         smoothed: the model, the data and the noise.
@@ -224,3 +214,33 @@ def certify_pairs(smoothed: Smoothed, pairs: Pairs, limits: np.ndarray) -> Certi
     nothing = Certificate(None, 0.0, 0.0)
     certificates = [certificate(Votes(one, two), smoothing) if ok else nothing for one, two, ok in counted]
     return Certified(pairs, limits, usable, smoothed.distances(pairs), certificates)
+
+
+def smoothed_threshold(smoothed: Smoothed, pairs: Pairs) -> Threshold:
+    """Choose for each fold the threshold that is best on the others, for photographs under one draw of the noise.
+
+    Not on photographs as they are: noise drives pairs apart, and the verdict on noisy copies is smoothed.
+
+    Args:
+        smoothed: the model, the data and the noise.
+        pairs: the whole list, genuine and impostor pairs.
+
+    Raises:
+        UserError: the list has fewer than two folds.
+    """
+    if len(np.unique(pairs.fold)) < 2:
+        raise UserError(
+            f"{pairs.name} has one fold only, and `fold_thresholds` takes each fold's from the others",
+            parameter="fold_thresholds",
+        )
+    metric = smoothed.embedder.preset.metric
+    cosine = noisy_distances(smoothed, pairs)
+    usable = np.isfinite(cosine)
+    folds = kfold(from_cosine(cosine[usable], metric), pairs.same[usable], pairs.fold[usable])
+    numbers = np.unique(pairs.fold[usable]).tolist()
+    return Threshold(
+        folds.threshold,
+        metric,
+        f"each fold of {pairs.name} from the others, one noisy copy of each photograph (mean)",
+        dict(zip(map(int, numbers), folds.thresholds, strict=True)),
+    )

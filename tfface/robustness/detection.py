@@ -1,8 +1,8 @@
-"""How well squeezing tells a trial's attacked photographs from clean ones, also when the attack knows of it."""
+"""Detection of attacked photographs by squeezed views, also where the attack knows of it."""
 
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,9 @@ from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError
 from tfface.metrics.intervals import wilson
 from tfface.metrics.roc import ErrorCurve
-from tfface.robustness.batch import Inputs
-from tfface.robustness.cells import kept
-from tfface.robustness.rows import BATCH
-from tfface.robustness.trial import Trial
+from tfface.robustness.run import Inputs
+from tfface.robustness.trial import BATCH, Trial
+from tfface.utils.files import cache_dir, digest_of, lock, read_json, write_json
 from tfface.utils.progress import progress
 
 if TYPE_CHECKING:
@@ -29,13 +28,13 @@ _FORMAT = 2
 
 
 @dataclass(frozen=True)
-class Watch:
-    """How a detector is set and tried.
+class DetectionConfig:
+    """Configuration of a detector and of the attacks on it.
 
     Attributes:
         views: defenses whose disagreement is the score; none for the detector's own.
-        false_positives: the share of clean photographs that may be called attacked.
-        photographs: clean ones of people in no attacked pair, on which the limit is chosen.
+        false_positives: share of clean photographs that may be called attacked.
+        photographs: number of clean ones, of people in no attacked pair, on which the limit is chosen.
         weight: of the detector in the loss of the attack that knows it.
     """
 
@@ -45,33 +44,49 @@ class Watch:
     weight: float = 1.0
 
 
-def detect(trial: Trial, watch: Watch) -> Metrics:
-    """Attacks a trial's pairs at its one epsilon, unaware of the detector and then against it; kept in the cache.
+def cached_record(kind: str, fingerprint: Metrics, compute: Callable[[], Metrics]) -> Metrics:
+    """Return the record that `compute` gave before for the same fingerprint, else compute and store it.
+
+    Args:
+        kind: folder of the cache.
+        fingerprint: all that the result depends on, JSON-able.
+        compute: makes it, JSON-able.
+    """
+    path = cache_dir(kind) / f"{digest_of(fingerprint)}.json"
+    with lock(path):
+        if not path.exists():
+            write_json(path, compute())
+    found: Metrics = read_json(path)
+    return found
+
+
+def detect(trial: Trial, config: DetectionConfig) -> Metrics:
+    """Attack a trial's pairs at its one epsilon, unaware of the detector and then against it; cached.
 
     Args:
         trial: on pairs, with one epsilon, seeing the model itself.
-        watch: how the detector is set.
+        config: of the detector.
 
     Raises:
         UserError: too few people are in no attacked pair to set the detector on.
     """
     assert len(trial.epsilons) == 1 and trial.subjects.limits is not None, "pairs at one epsilon"
-    fingerprint = {"format": _FORMAT, "trial": trial.fingerprint(), "watch": dataclasses.asdict(watch)}
-    return kept("detection", fingerprint, lambda: _detect(trial, watch))
+    fingerprint = {"format": _FORMAT, "trial": trial.fingerprint(), "watch": dataclasses.asdict(config)}
+    return cached_record("detection", fingerprint, lambda: _detect(trial, config))
 
 
-def _detect(trial: Trial, watch: Watch) -> Metrics:
+def _detect(trial: Trial, config: DetectionConfig) -> Metrics:
     from tfface.attacks._criteria import GOALS
     from tfface.attacks._victim import Victim
     from tfface.defenses._detection import VIEWS, Detector, Evading
 
     context, goal = trial.context, trial.subjects.goal
-    detector = Detector(context.embedder, watch.views or VIEWS)
-    others = _others(context.dataset, trial, watch.photographs, context.seed)
+    detector = Detector(context.embedder, config.views or VIEWS)
+    others = _others(context.dataset, trial, config.photographs, context.seed)
     logger.warning(f"{trial.label}: detector set on {len(others)} clean photographs")
     clean = np.concatenate([detector.scores(images) for images in _crops(trial, others)])
-    limit = float(np.quantile(clean, 1 - watch.false_positives, method="higher"))
-    knowing = Victim(detector.model, Evading(GOALS[goal](), limit, weight=watch.weight))
+    limit = float(np.quantile(clean, 1 - config.false_positives, method="higher"))
+    knowing = Victim(detector.model, Evading(GOALS[goal](), limit, weight=config.weight))
     made = {"unaware": context.victim(goal), "adaptive": knowing}
     found = {name: _attacked(trial, detector, victim, name) for name, victim in made.items()}
     return {
@@ -80,15 +95,15 @@ def _detect(trial: Trial, watch: Watch) -> Metrics:
         "attack": trial.name,
         "epsilon": trial.epsilons[0],
         "limit": limit,
-        "false_positives": watch.false_positives,
+        "false_positives": config.false_positives,
         "set_on": f"{len(clean)} clean photographs of people in no attacked pair",
-        "weight": watch.weight,
+        "weight": config.weight,
         **{name: _entry(*scores, limit) for name, scores in found.items()},
     }
 
 
 def _others(dataset: FaceDataset, trial: Trial, count: int, seed: int) -> np.ndarray:
-    """A seeded draw of photographs of people whom no attacked pair shows."""
+    """Draw photographs of people in no attacked pair."""
     people = np.array(dataset.identities)
     subjects = trial.subjects
     assert subjects.second is not None, "pairs"
@@ -97,7 +112,8 @@ def _others(dataset: FaceDataset, trial: Trial, count: int, seed: int) -> np.nda
     if not len(free):
         raise UserError(
             f"every person of {dataset.name} is in an attacked pair, so that no photograph is left to set the detector "
-            "on: attack fewer pairs (--count), or take a larger data set"
+            "on: attack fewer pairs (`count`), or take a larger data set",
+            parameter="count",
         )
     return np.sort(np.random.default_rng(seed).choice(free, min(count, len(free)), replace=False))
 
@@ -109,11 +125,11 @@ def _crops(trial: Trial, indices: np.ndarray) -> Iterator[np.ndarray]:
 
 
 _Scores = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Of each attacked photograph: the score before and after the attack, and whether it now fools the model."""
+"""Of each attacked photograph: the score before and after the attack, and if it now fools the model."""
 
 
 def _attacked(trial: Trial, detector: "Detector", victim: "Victim", label: str) -> _Scores:
-    """Attacks all pairs that the model gets right."""
+    """Attack all pairs that the model gets right."""
     from tfface.attacks._attack import run
 
     context, plain = trial.context, trial.context.victim(trial.subjects.goal)
@@ -140,7 +156,7 @@ def _attacked(trial: Trial, detector: "Detector", victim: "Victim", label: str) 
 
 
 def _entry(before: np.ndarray, after: np.ndarray, fooled: np.ndarray, limit: float) -> Metrics:
-    """AUC and rates; an attack that does not fool the model is none to detect."""
+    """Return AUC and rates; an attack that does not fool the model is none to detect."""
     attacked, fooled = len(fooled), fooled.astype(bool)
     scores = after[fooled]
     unseen = wilson(int((fooled & (after <= limit)).sum()), attacked) if attacked else None

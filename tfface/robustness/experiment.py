@@ -180,12 +180,13 @@ def prepare(
     shared = {"surrogate": surrogate, "draws": config.draws, **heads}
     context = Context(dataset, embedder, recipe, config.stored, config.seed, **shared)
     similarity = Similarity(dataset, data, vectors, threshold.value, threshold.metric) if data else None
-    subjects = [
-        Subjects.of_pairs(goal, pairs[goal], threshold.cosine(pairs[goal].fold))
-        if goal in pairs
-        else _test_photographs(dataset, data, config)
-        for goal in config.goals
-    ]
+    subjects = []
+    for goal in config.goals:
+        if goal == "classify":
+            assert data is not None, "made above"
+            subjects.append(head_subjects(dataset, data, config.count, config.seed))
+        else:
+            subjects.append(Subjects.of_pairs(goal, pairs[goal], threshold.cosine(pairs[goal].fold)))
     trials = [
         Trial(context, one, name, attack, config.epsilons, config.pictures)
         for one in subjects
@@ -282,10 +283,9 @@ def _takers(parameter: str) -> str:
     return f"`{parameter}` is of {', '.join(takers)}"
 
 
-def _test_photographs(dataset: FaceDataset, data: HeadData | None, config: ExperimentConfig) -> Subjects:
+def head_subjects(dataset: FaceDataset, data: HeadData, count: int | None, seed: int) -> Subjects:
     """Return the test photographs of a head, or so many of them, in a seeded order that mixes the people."""
-    assert data is not None, "this goal has a head"
-    test = np.random.default_rng(config.seed).permutation(data.test)[: config.count]
+    test = np.random.default_rng(seed).permutation(data.test)[:count]
     name = f"test photographs of {len(data.people)} people"
     return Subjects("classify", name, test, labels=data.labels(dataset, test))
 

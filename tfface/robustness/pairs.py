@@ -15,9 +15,9 @@ from tfface.data.pairs import ALL_PAIRS, Pairs, sample_all_pairs
 from tfface.distributed.executor import LOCAL, Executor
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings
-from tfface.metrics.roc import ErrorCurve, kfold
 from tfface.metrics.all_pairs import all_pairs
 from tfface.metrics.distances import cosine_distance, from_cosine, to_cosine
+from tfface.metrics.roc import ErrorCurve, kfold
 from tfface.models._embedder import Preset
 
 MOST_MEASURED = 20_000

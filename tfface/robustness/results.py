@@ -5,6 +5,7 @@ attack that fails has an infinite distance, and rates and medians are over all a
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from tfface.robustness.classification import Similarity
 from tfface.robustness.trial import Trial, TrialResults, TrialStore
 
 Metrics = dict[str, Any]
+BROKEN = 2.0
+"""A defense is broken where an attack that does not know it needs so many times the epsilon of one that does."""
 
 
 def trial_entry(trial: Trial, rows: TrialResults) -> Metrics:
@@ -173,3 +176,65 @@ def _head_answers(trial: Trial, rows: TrialResults, number: int, compared: int, 
             ExampleAnswer(float(from_cosine(distance, similarity.metric)), distance <= similarity.limit, name)
         )
     return similarity.threshold, *answers
+
+
+def verdict(entry: Metrics, undefended: Metrics) -> Metrics:
+    """Judge a row: `undefended`, `broken`, `no gain` or `gains`, why, and by how much.
+
+    Broken is a defense that only looks good to an attack that does not know it, or fails a gradient check: then even
+    the white box's numbers overstate it. A gain is stated where the interval of a white box's median lies above
+    that of the undefended model's, for one goal at least, and below it for none.
+
+    Args:
+        entry: the row.
+        undefended: the row of the model without defenses.
+    """
+    why = [
+        f"{goal}: {row['check']} failed ({row['measured']})"
+        for goal, check in entry["checks"].items()
+        for row in check["rows"]
+        if row["passed"] is False
+    ]
+    bare, gains, sides = _by_attack(undefended), {}, set()
+    for key, by_knowledge in _by_attack(entry).items():
+        what, white = "{}, {} {}".format(*key), by_knowledge["white box"]
+        for knowledge, other in by_knowledge.items():
+            why += [f"{what}: {reason}" for reason in _doubts(white, other, knowledge)]
+        before = bare[key]["white box"]
+        if white["attacked"] and before["attacked"]:
+            gains[what] = finite(_median(white) / _median(before))
+            sides.add((_bounds(white)[0] > _bounds(before)[1]) - (_bounds(white)[1] < _bounds(before)[0]))
+    status = "gains" if 1 in sides and -1 not in sides else "no gain"
+    return {
+        "status": "undefended" if not entry["defense"] else "broken" if why else status,
+        "why": why,
+        "gains": gains if entry["defense"] else {},
+    }
+
+
+def _by_attack(entry: Metrics) -> dict[tuple[str, str, str], dict[str, Metrics]]:
+    """Group a row's cells by (goal, attack, norm), then by the attacker's knowledge."""
+    groups: dict[tuple[str, str, str], dict[str, Metrics]] = {}
+    for attack in entry["attacks"]:
+        groups.setdefault((attack["goal"], attack["attack"], attack["norm"]), {})[attack["knowledge"]] = attack
+    return groups
+
+
+def _doubts(white: Metrics, other: Metrics, knowledge: str) -> Iterator[str]:
+    """Yield what an attack that knows less says against the white box's number."""
+    if other is white or not other["attacked"] or not white["attacked"]:
+        return
+    ratio = _median(other) / _median(white)  # not a number where both are infinite: that tells nothing
+    if knowledge == "naive" and ratio >= BROKEN:
+        times = f"{ratio:.1f}" if math.isfinite(ratio) else "any number of"
+        yield f"unaware of the defense, it needs {times} times the epsilon"
+    if _bounds(other)[1] < _bounds(white)[0]:
+        yield f"the white box needs more than the {knowledge} attack"
+
+
+def _median(attack: Metrics) -> float:
+    return math.inf if attack["median_epsilon"] is None else float(attack["median_epsilon"])
+
+
+def _bounds(attack: Metrics) -> list[float]:
+    return [math.inf if bound is None else float(bound) for bound in attack["ci95"]]

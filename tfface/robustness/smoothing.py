@@ -32,12 +32,12 @@ Verdict = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class Smoothing:
-    """How a verdict is smoothed and certified.
+    """Configuration of a smoothed verdict and its certificate.
 
     Attributes:
         sigma: standard deviation of the noise, on the scale of [0, 1]; noisy values are not clipped.
         samples: noisy copies that a certificate counts, n.
-        guess: further copies, drawn before, that say which answer to certify, n0.
+        guess: further copies, drawn before, that choose the answer to certify, n0.
         alpha: probability with which a certificate may be wrong.
         seed: of all noise.
 
@@ -53,19 +53,24 @@ class Smoothing:
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma <= 1:
-            raise UserError(f"--sigma {self.sigma:g}: noise of no or of endless width certifies nothing; give 0 to 1")
+            raise UserError(
+                f"`sigma` {self.sigma:g}: noise of no or of endless width certifies nothing; give 0 to 1",
+                parameter="sigma",
+            )
         if self.samples < 1 or self.guess < 1:
-            raise UserError(f"{self.samples} samples and {self.guess} to guess by: give at least one of each")
+            raise UserError(f"`samples` {self.samples} and `guess` {self.guess}: give at least one of each")
         if not 0 < self.alpha < 1:
-            raise UserError(f"--alpha {self.alpha:g} is no probability of failure: give one between 0 and 1")
+            raise UserError(
+                f"`alpha` {self.alpha:g} is no probability of failure: give one between 0 and 1", parameter="alpha"
+            )
 
     @property
     def largest(self) -> float:
-        """The radius where all samples agree: no certificate goes beyond it."""
+        """Return the radius where all samples agree: no certificate goes beyond it."""
         return radius(lower_bound(self.samples, self.samples, self.alpha), self.sigma)
 
     def record(self) -> dict[str, Any]:
-        """JSON-able."""
+        """Return it, JSON-able."""
         return {
             "sigma": self.sigma,
             "samples": self.samples,
@@ -76,14 +81,14 @@ class Smoothing:
 
 
 class Votes(NamedTuple):
-    """Of how many noisy copies an answer was True, when guessing and when certifying."""
+    """Numbers of noisy copies with the answer True, when guessing and when certifying."""
 
     guess: int
     samples: int
 
 
 class Certificate(NamedTuple):
-    """What holds for an image.
+    """Certified answer about an image.
 
     Attributes:
         answer: of the smoothed verdict; None where too few copies agree to tell (the verdict abstains).
@@ -97,7 +102,7 @@ class Certificate(NamedTuple):
 
 
 def lower_bound(successes: int, trials: int, alpha: float) -> float:
-    """The one-sided lower Clopper-Pearson bound of a probability: too high with probability at most alpha.
+    """Return the one-sided lower Clopper-Pearson bound of a probability: too high with probability at most alpha.
 
     Args:
         successes: of the trials.
@@ -108,12 +113,12 @@ def lower_bound(successes: int, trials: int, alpha: float) -> float:
 
 
 def radius(probability: float, sigma: float) -> float:
-    """The certified radius sigma * Phi^-1(probability); 0 from one half down."""
+    """Return the certified radius sigma * Phi^-1(probability); 0 from one half down."""
     return max(sigma * float(stats.norm.ppf(probability)), 0.0) if probability > 0.5 else 0.0
 
 
 def certificate(votes: Votes, smoothing: Smoothing) -> Certificate:
-    """What votes prove: the paper's CERTIFY.
+    """Return the certificate that votes prove: the paper's CERTIFY.
 
     Args:
         votes: for True, of `smoothing.guess` and of `smoothing.samples` copies.
@@ -128,7 +133,7 @@ def certificate(votes: Votes, smoothing: Smoothing) -> Certificate:
 
 
 def prediction(votes: int, samples: int, alpha: float) -> bool | None:
-    """The smoothed verdict from fresh copies: the paper's PREDICT; None where they do not tell.
+    """Return the smoothed verdict from fresh copies: the paper's PREDICT; None where they do not tell.
 
     Args:
         votes: for True.
@@ -141,12 +146,12 @@ def prediction(votes: int, samples: int, alpha: float) -> bool | None:
 
 
 def count_votes(verdict: Verdict, image: np.ndarray, smoothing: Smoothing, *, key: int) -> Votes:
-    """Asks the base verdict about noisy copies of an image.
+    """Ask the base verdict about noisy copies of an image.
 
     Args:
         verdict: the base verdict.
         image: (H, W, C).
-        smoothing: the noise, and how many copies.
+        smoothing: the noise and the number of copies.
         key: names the image; its noise depends on (seed, key) alone.
     """
     return Votes(
@@ -156,12 +161,12 @@ def count_votes(verdict: Verdict, image: np.ndarray, smoothing: Smoothing, *, ke
 
 
 def fresh_votes(verdict: Verdict, image: np.ndarray, smoothing: Smoothing, *, key: int) -> int:
-    """Votes for True of `smoothing.samples` copies that no certificate has seen."""
+    """Count votes for True of `smoothing.samples` copies that no certificate has seen."""
     return _votes(verdict, image, smoothing.sigma, smoothing.samples, [smoothing.seed, key, 2])
 
 
 def noisy(image: np.ndarray, sigma: float, count: int, random: np.random.Generator) -> np.ndarray:
-    """(count, H, W, C) float32 copies of an image, each under noise of its own; not clipped."""
+    """Return (count, H, W, C) float32 copies of an image, each under noise of its own; not clipped."""
     copies = random.standard_normal((count, *image.shape), np.float32)
     copies *= np.float32(sigma)
     copies += image

@@ -18,7 +18,7 @@ from tfface.models._embedder import Embedder
 from tfface.preprocessing.images import Recipe
 from tfface.utils.cache import Store
 from tfface.utils.files import digest_of
-from tfface.utils.sending import fields_of
+from tfface.utils.configured import fields_of
 
 if TYPE_CHECKING:
     from tfface.attacks._attack import Attack
@@ -30,6 +30,8 @@ BATCH = 32
 SEARCH_BATCH = 64
 """The same where the smallest epsilon is searched for: an image that is done makes room for another."""
 _FORMAT = 1
+_COLUMNS = ["failed", "clean", "epsilon", "success", "margin", "change", "vectors"]
+"""Of the cache, all but pictures."""
 
 
 @dataclass(frozen=True)
@@ -326,9 +328,6 @@ class TrialResults:
 class TrialStore(Store):
     """Cached results of a trial, one row a subject."""
 
-    COLUMNS = ("failed", "clean", "epsilon", "success", "margin", "change", "vectors")
-    """All but pictures."""
-
     def __init__(self, trial: Trial) -> None:
         size = SEARCH_BATCH if trial.minimal else BATCH
         super().__init__("attacks", trial.fingerprint(), len(trial.subjects), shard_rows=size)
@@ -336,7 +335,7 @@ class TrialStore(Store):
 
     def results(self) -> TrialResults:
         """Read the results of all subjects."""
-        table = pa.concat_tables(list(self.tables(self.COLUMNS)))
+        table = pa.concat_tables(list(self.tables(_COLUMNS)))
 
         def matrix(name: str) -> np.ndarray:
             flat = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)

@@ -1,4 +1,4 @@
-"""The sanity checks get a trial's first subjects, as far as they can be cropped."""
+"""The gradient checks get a trial's first subjects, as far as they can be cropped."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ import pytest
 from tfface import data
 from tfface.attacks import _checks
 from tfface.errors import UserError
-from tfface.robustness.checking import check_trial
+from tfface.robustness.run import check_trial
 
 
 @pytest.fixture
