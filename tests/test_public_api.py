@@ -79,7 +79,9 @@ def test_every_public_name_is_there_and_documented(name):
 
 
 def test_an_unknown_parameter_is_named():
-    with pytest.raises(tfface.UserError, match=r"evaluate\(\) takes no parameter 'sed' \(did you mean seed\?\)") as error:
+    with pytest.raises(
+        tfface.UserError, match=r"evaluate\(\) takes no parameter 'sed' \(did you mean seed\?\)"
+    ) as error:
         tfface.evaluate(sed=1)
     assert error.value.parameter == "sed"
 

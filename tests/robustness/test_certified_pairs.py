@@ -200,7 +200,10 @@ def test_smoothing_is_of_the_first_photograph_alone(smoothed, pairs, monkeypatch
     asked = []
     embedder = SimpleNamespace(
         embed=lambda images: (asked.append(images), smoothed.embedder.embed(images))[1],
-        **{name: getattr(smoothed.embedder, name) for name in ("preset", "sha256", "model", "fingerprint", "defense_record", "defense")},
+        **{
+            name: getattr(smoothed.embedder, name)
+            for name in ("preset", "sha256", "model", "fingerprint", "defense_record", "defense")
+        },
     )
     smoothed.embeddings  # noqa: B018 of the photographs as they are, before
     certify_pairs(

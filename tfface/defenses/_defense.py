@@ -221,6 +221,9 @@ class Defenses(Result):
 def list_defenses() -> Defenses:
     """List the input defenses: options with their ranges and defaults, and what an attacker may know of them.
 
+    Returns:
+        A `Defenses`: a table in a notebook, and `to_dict()`.
+
     Example:
         >>> import tfface
         >>> list(tfface.list_defenses().to_dict())

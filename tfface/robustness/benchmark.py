@@ -205,6 +205,9 @@ def benchmark_robustness(
         embedder: a model, its name or its file; one or several.
         dataset: a data set, its name, or a folder with one subfolder per person.
 
+    Returns:
+        A `BenchmarkResults`: a row for each defense.
+
     Raises:
         UserError: a value is unknown or out of range, or there is nothing to attack.
 

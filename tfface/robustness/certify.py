@@ -141,6 +141,9 @@ def certify(
         embedder: a model, its name or its file.
         dataset: a data set, its name, or a folder with one subfolder per person.
 
+    Returns:
+        A `Certification`: certified accuracy at each radius, and the certificate of every pair.
+
     Raises:
         UserError: a value is out of range, or there is nothing to certify.
 

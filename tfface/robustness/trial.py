@@ -17,8 +17,8 @@ from tfface.defenses._stack import DRAWS, DefendedEmbedder
 from tfface.models._embedder import Embedder
 from tfface.preprocessing.images import Recipe
 from tfface.utils.cache import Store
-from tfface.utils.files import digest_of
 from tfface.utils.configured import fields_of
+from tfface.utils.files import digest_of
 
 if TYPE_CHECKING:
     from tfface.attacks._attack import Attack
