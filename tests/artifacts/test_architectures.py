@@ -14,7 +14,11 @@ from tfface.utils import registry
 SIZES = {"facenet": 75, "resnet50": 48, "deepface": 72, "student": 140}
 
 
-@pytest.mark.parametrize("architecture", registry.names("models"))
+def with_slow_ones(names):
+    return [pytest.param(name, marks=pytest.mark.slow if name in ("facenet", "resnet50") else ()) for name in names]
+
+
+@pytest.mark.parametrize("architecture", with_slow_ones(registry.names("models")))
 def test_converts_and_answers_the_same(architecture, tiny_embedder):
     module = registry.load("models", architecture)
     own = next(iter(module.PRESETS), dataclasses.replace(tiny_embedder.preset, input_size=160))

@@ -109,6 +109,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(distill, tmp_path, monkeypatch):
     assert without_times(tmp_path / "a" / "metrics.json") == without_times(tmp_path / "b" / "metrics.json")
 
 
+@pytest.mark.slow
 def test_a_student_hardened_against_attacks(distill, tiny_model, tmp_path, monkeypatch):
     def load(name, offline=False):
         return tiny_model if name == "tiny" else _embedder.load(*_embedder.locate(name, offline=offline))
@@ -146,6 +147,7 @@ def test_a_student_hardened_against_attacks(distill, tiny_model, tmp_path, monke
         assert text in card
 
 
+@pytest.mark.slow
 def test_a_student_trained_under_noise(distill, tmp_path, monkeypatch):
     monkeypatch.setattr("tfface.robustness.heldout.CERTIFIED", 4)
     result = distill("--release", "--name", "noisy", "--saved-models", tmp_path, "--noise", "0.05")

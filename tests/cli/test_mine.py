@@ -119,6 +119,7 @@ def test_bad_input_is_one_line(refused, tiny_model, tiny_faces, options, said):
     assert said in refused("mine", "--dataset", tiny_faces, *options)
 
 
+@pytest.mark.slow
 @pytest.mark.registry
 def test_facenet_on_five_faces(run_cli, registry_cache, tmp_path):
     """117 faces of five people make 6,786 pairs; at the paper's threshold all errors are false negatives."""

@@ -199,7 +199,8 @@ def test_a_host_that_does_not_answer_is_one_line(monkeypatch):
 
 
 @pytest.fixture
-def real(lfw_dir):
+def real(lfw_dir, lfw_cache, monkeypatch):
+    monkeypatch.setenv("TFFACE_CACHE", str(lfw_cache))
     return data.load_dataset("lfw", manual_dir=lfw_dir, offline=True)
 
 

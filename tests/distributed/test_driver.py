@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("ray", reason="Ray is not installed (requirements-cluster.txt)")
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 CHANGES = ("started", "seconds")

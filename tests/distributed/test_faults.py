@@ -84,6 +84,7 @@ def begun(kept: Store) -> bool:
     return any(kept.folder.glob("rows-*.parquet"))
 
 
+@pytest.mark.slow
 def test_rows_that_raise_and_rows_that_end_the_process_are_given_up_alone(pool, capfd):
     job = Squares(store("poison", 22), raises=(13,), ends=(6,))
     fill(job, label="squaring", executor=pool)
@@ -118,6 +119,7 @@ def test_a_node_that_dies_takes_nothing_with_it(nodes, pool, kind):
     assert len(set(table["process"].to_pylist())) >= 2, "it was not one alone"
 
 
+@pytest.mark.slow
 def test_scoring_survives_a_node_to_the_bit(nodes, pool, monkeypatch):
     generator = np.random.default_rng(0)
     identities = generator.integers(0, 300, 6000)
@@ -143,6 +145,7 @@ def test_scoring_survives_a_node_to_the_bit(nodes, pool, monkeypatch):
     assert found.total.impostor.count + found.total.genuine.count == 6000 * 5999 // 2
 
 
+@pytest.mark.slow
 def test_embedding_survives_a_node(nodes, pool, tmp_path, make_photo, monkeypatch):
     made: list[Store] = []
     monkeypatch.setattr(embeddings, "Store", lambda *args: made.append(Store(*args, shard_rows=4)) or made[-1])
@@ -162,6 +165,7 @@ def test_embedding_survives_a_node(nodes, pool, tmp_path, make_photo, monkeypatc
     np.testing.assert_allclose(found.vectors, alone.vectors, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_node_with_other_weights_is_named(pool, tiny_faces):
     student = load_embedder("student", offline=True)
     other = Embedder(student.preset, "0" * 64, student.build)

@@ -10,18 +10,9 @@ from tfface.utils import files
 pytestmark = pytest.mark.lfw
 
 
-@pytest.fixture(scope="module")
-def lfw_cache(tmp_path_factory):
-    """One cache for all tests of this file."""
-    return tmp_path_factory.mktemp("lfw-cache")
-
-
 @pytest.fixture
-def evaluate(run_cli, registry_cache, lfw_cache, lfw_dir, monkeypatch, tmp_path):
+def evaluate(run_cli, lfw_cache, lfw_dir, monkeypatch, tmp_path):
     """Runs `evaluate` of facenet/msceleb on LFW; returns what it wrote."""
-    for part in ("packages", "weights"):
-        if not (lfw_cache / part).exists():
-            (lfw_cache / part).symlink_to((registry_cache / part).resolve())
     monkeypatch.setenv("TFFACE_CACHE", str(lfw_cache))
 
     def run(*options: str) -> dict:
@@ -82,7 +73,7 @@ def test_gender_lists_make_groups(evaluate, lfw_dir):
         assert low <= entry["fmr"]["value"] <= high
 
 
-def test_mtcnn_finds_every_face_of_two_folds(run_cli, lfw_dir, lfw_cache, registry_cache, monkeypatch):
+def test_mtcnn_finds_every_face_of_two_folds(run_cli, lfw_dir, lfw_cache, monkeypatch):
     """Folds 9 and 10 alone, to stay quick: 1,200 pairs; the best centre crop of a trial makes 1.2% errors there."""
     monkeypatch.setenv("TFFACE_CACHE", str(lfw_cache))
     from tfface.data import load_dataset

@@ -132,6 +132,7 @@ def test_a_fresh_machine_has_a_folder_for_what_is_fetched(home, monkeypatch):
     assert (home / ".deepface" / "weights" / "facenet_weights.h5").read_bytes() == b"no weights"
 
 
+@pytest.mark.slow
 @pytest.mark.registry
 class TestTheRealModel:
     @pytest.fixture

@@ -41,6 +41,7 @@ def keras_2_file(peer, randomise, tmp_path_factory):
     return model, path
 
 
+@pytest.mark.slow
 def test_equals_keras_facenet_with_random_weights(keras_2_file, make_images, assert_same_embeddings):
     peer_model, path = keras_2_file
     ours = facenet.build(facenet.PRESETS[0])

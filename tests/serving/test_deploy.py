@@ -83,6 +83,7 @@ def test_the_health_check(config, server, monkeypatch):
     assert not healthy()
 
 
+@pytest.mark.slow
 def test_saved_model_cli_shows_what_it_takes(artifact):
     tool = Path(sys.executable).with_name("saved_model_cli")
     if not tool.exists():
