@@ -70,7 +70,7 @@ def test_a_file_that_is_no_archive_of_lfw_is_refused(tmp_path):
     other.write_bytes(b"")
     with pytest.raises(UserError, match=r"holiday\.tgz is no file of lfw: .*lfw-deepfunneled\.tgz"):
         load(other)
-    with pytest.raises(UserError, match=r"nowhere does not exist: --manual-dir or TFFACE_LFW"):
+    with pytest.raises(UserError, match=r"nowhere does not exist: `manual_dir` or TFFACE_LFW"):
         load(tmp_path / "nowhere")
 
 

@@ -43,11 +43,11 @@ class Corruption:
         return f"{self.name}:{self.severity:g}"
 
     def record(self) -> dict[str, Any]:
-        """JSON-able, for cache keys."""
+        """Return what cache keys hold of the corruption, JSON-able."""
         return {"format": _FORMAT, **dataclasses.asdict(self)}
 
     def change(self) -> "Callable[[tf.Tensor, tf.Tensor], tf.Tensor]":
-        """(image float32 (H, W, 3) in [0, 1], key) -> the image corrupted, for use in a `tf.data` pipeline."""
+        """Return a function (image float32 (H, W, 3) in [0, 1], key) -> corrupted image, for a `tf.data` pipeline."""
         import tensorflow as tf
 
         from tfface.augmentation import fixed_changes
@@ -62,7 +62,7 @@ class Corruption:
 
 
 def corruption(text: str, seed: int = 0) -> Corruption:
-    """The corruption `NAME:severity`.
+    """Parse the corruption `NAME:severity`.
 
     Raises:
         UserError: no such corruption, no severity, or one out of range.

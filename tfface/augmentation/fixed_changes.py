@@ -1,4 +1,4 @@
-"""Each corruption: a severity -> a change of just that amount.
+"""Changes of the corruptions: a severity gives a change of just that amount.
 
 The functions bear the names of `tfface.augmentation.corruptions.CORRUPTIONS`. Imports Keras:
 import it where an image is changed, not before.
@@ -14,7 +14,7 @@ GREY = 0.5
 
 
 def rotation(degrees: float) -> Change:
-    """Turns by so many degrees, to a side that is drawn; what comes in at the corners is mirrored."""
+    """Turn by so many degrees, to a side that is drawn; what comes in at the corners is mirrored."""
     part = degrees / 360
     turns = [of_layer(layers.RandomRotation((way, way), dtype="float32")) for way in (part, -part)]
 
@@ -26,18 +26,18 @@ def rotation(degrees: float) -> Change:
 
 
 def zoom(factor: float) -> Change:
-    """Makes the face so many times as large; what comes in at the edges is mirrored."""
+    """Make the face so many times as large; what comes in at the edges is mirrored."""
     seen = 1 / factor - 1
     return of_layer(layers.RandomZoom((seen, seen), dtype="float32"))
 
 
 def brightness(added: float) -> Change:
-    """Adds this to every value."""
+    """Add this to every value."""
     return of_layer(layers.RandomBrightness((added, added), value_range=(0, 1), dtype="float32"))
 
 
 def contrast(factor: float) -> Change:
-    """Multiplies differences from each channel's mean."""
+    """Multiply differences from each channel's mean."""
 
     def change(image: tf.Tensor, seeds: ImageSeeds) -> tf.Tensor:
         mean = tf.reduce_mean(image, (0, 1), keepdims=True)
@@ -47,22 +47,22 @@ def contrast(factor: float) -> Change:
 
 
 def blur(sigma: float) -> Change:
-    """A Gaussian blur of so many pixels."""
+    """Blur with a Gaussian of so many pixels."""
     return lambda image, seeds: pixels.blur(image, sigma)
 
 
 def jpeg(quality: float) -> Change:
-    """A JPEG file of this quality."""
+    """Compress as a JPEG file of this quality."""
     return lambda image, seeds: pixels.jpeg(image, int(quality))
 
 
 def noise(deviation: float) -> Change:
-    """Adds Gaussian noise of this standard deviation to every value."""
+    """Add Gaussian noise of this standard deviation to every value."""
     return lambda image, seeds: image + deviation * tf.random.stateless_normal(image.shape, seeds.next())
 
 
 def occlusion(share: float) -> Change:
-    """Covers a square of this share of the sides with grey, at a place that is drawn."""
+    """Cover a square of this share of the sides with grey, at a place that is drawn."""
 
     def change(image: tf.Tensor, seeds: ImageSeeds) -> tf.Tensor:
         inside = []

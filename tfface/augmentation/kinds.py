@@ -1,4 +1,4 @@
-"""The kinds of augmentation, and images augmented by (seed, image, copy)."""
+"""Kinds of augmentation, and images augmented by (seed, image, copy)."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ PAPER = ("rotation", "zoom", "flip")
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of change and how strong it is at most, in the unit of `KINDS`."""
+    """One kind of change and its greatest strength, in the unit of `KINDS`."""
 
     name: str
     strength: float
@@ -39,7 +39,7 @@ class Kind:
 
 
 def kinds(texts: Iterable[str | Kind]) -> tuple[Kind, ...]:
-    """The kinds of `NAME` or `NAME:strength`, in the order in which they are applied.
+    """Parse `NAME` or `NAME:strength` of each kind; return them in the order in which they are applied.
 
     Raises:
         UserError: no such kind, a strength out of range, one kind twice, or none at all.
@@ -62,14 +62,14 @@ def augment_batch(
     keys: "np.ndarray",
     copy: int = 0,
 ) -> "np.ndarray":
-    """Augments images; each draws from (seed, its key, copy, kind) alone, whatever it is batched with.
+    """Augment images; each draws from (seed, its key, copy, kind) alone, whatever it is batched with.
 
     A pipeline is built at each call, which takes about half a second: give it many images at once.
 
     Args:
         images: (N, H, W, 3) float32 in [0, 1].
         kinds: `NAME` or `NAME:strength`, see `KINDS`.
-        seed: of everything that is drawn.
+        seed: random seed.
         keys: (N,) int, a number for each image.
         copy: which of an image's copies this is; an epoch's number, where each epoch is to differ.
 
@@ -94,13 +94,13 @@ def augment_batch(
 def augmented(
     dataset: "tf.data.Dataset", kinds: Iterable[str | Kind] = PAPER, *, seed: int, copies: int = 1
 ) -> "tf.data.Dataset":
-    """Augmented copies of a pipeline's images; each draws from (seed, key, copy, kind) alone.
+    """Augment a pipeline's images; each copy draws from (seed, key, copy, kind) alone.
 
     Args:
         dataset: elements (image float32 (H, W, 3) in [0, 1], key int64 scalar, and whatever else).
         kinds: `NAME` or `NAME:strength`, see `KINDS`.
-        seed: of everything that is drawn.
-        copies: how many of each image.
+        seed: random seed.
+        copies: number of copies of each image.
 
     Returns:
         Elements (changed image, key, copy int64 from 0, and whatever else); an image's copies follow on each other.
@@ -122,7 +122,7 @@ def augmented(
 
 
 def _change(texts: Iterable[str | Kind], seed: int) -> Callable[..., "tf.Tensor"]:
-    """(image (H, W, 3), key, copy) -> the image changed, for use in a `tf.data` pipeline."""
+    """Return a function (image (H, W, 3), key, copy) -> changed image, for a `tf.data` pipeline."""
     import tensorflow as tf
 
     from tfface.augmentation import random_changes

@@ -1,4 +1,4 @@
-"""`NAME:number` on a command line: the names there are, and the number that each takes."""
+"""Names with a number, `NAME:number`: their meaning and range."""
 
 import math
 import zlib
@@ -11,7 +11,7 @@ from tfface.utils import registry
 
 @dataclass(frozen=True)
 class Level:
-    """What the number after a name means.
+    """Meaning and range of the number after a name.
 
     Attributes:
         unit: of the number, as help and errors show it.
@@ -36,7 +36,7 @@ class Level:
 
 
 def parse(what: str, text: str, levels: Mapping[str, Level]) -> tuple[str, float]:
-    """A name and its number.
+    """Parse a name and its number.
 
     Args:
         what: what is named, for the error (`corruption`).
@@ -64,7 +64,7 @@ def parse(what: str, text: str, levels: Mapping[str, Level]) -> tuple[str, float
 
 
 def describe(levels: Mapping[str, Level]) -> str:
-    """The names with their numbers, on one line."""
+    """Describe the names with their numbers, on one line."""
     parts = []
     for name, level in levels.items():
         default = f", else {level.default:g}" if level.takes_number and level.default is not None else ""
@@ -73,5 +73,5 @@ def describe(levels: Mapping[str, Level]) -> str:
 
 
 def key_number(key: str) -> int:
-    """The number that an image draws by: of its key alone, whoever else is in the data set."""
+    """Return the number that an image draws by: of its key alone, whatever else is in the data set."""
     return zlib.crc32(key.encode())

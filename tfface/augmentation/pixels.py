@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def jpeg(image: "tf.Tensor", quality: "tf.Tensor | int") -> "tf.Tensor":
-    """What is left of an image after a JPEG file of this quality (1 to 100), colours halved in size (4:2:0).
+    """Compress an image as a JPEG file of this quality (1 to 100), colours halved in size (4:2:0), and decode it.
 
     Written and read by the accurate integer DCT, as OpenCV does and as every photograph is read here.
     """
@@ -22,7 +22,7 @@ def jpeg(image: "tf.Tensor", quality: "tf.Tensor | int") -> "tf.Tensor":
 
 
 def blur(image: "tf.Tensor", sigma: "tf.Tensor | float") -> "tf.Tensor":
-    """A Gaussian blur, `sigma` in pixels; the image is mirrored at its edges.
+    """Blur with a Gaussian, `sigma` in pixels; the image is mirrored at its edges.
 
     Keras's own stops at a sigma of 1 and darkens the edges.
     """

@@ -1,4 +1,4 @@
-"""Each kind of augmentation: a strength -> a change drawn anew for each image.
+"""Changes of the augmentations: a strength gives a change drawn anew for each image.
 
 The functions bear the names of `tfface.augmentation.kinds.KINDS`. Imports Keras: import it where
 an image is changed, not before.
@@ -15,7 +15,7 @@ from tfface.augmentation import pixels
 
 
 class ImageSeeds(keras.random.SeedGenerator):
-    """The seeds that one image draws from: a new one at each `next()`, all of the given numbers alone.
+    """Seeds of one image: a new one at each `next()`, derived from the given numbers alone.
 
     Keras's own generator goes on from one image to the next, so that what an image gets would hang
     on how many came before it; a run that goes on in the middle would make other images.
@@ -33,7 +33,7 @@ class ImageSeeds(keras.random.SeedGenerator):
         self._drawn = 0
 
     def next(self, ordered: bool = True) -> tf.Tensor:
-        """A seed that was not given before, int32 (2,)."""
+        """Return a seed that was not given before, int32 (2,)."""
         self._drawn += 1
         return tf.random.fold_in(self._seed, self._drawn)
 
@@ -43,22 +43,22 @@ Change = Callable[[tf.Tensor, ImageSeeds], tf.Tensor]
 
 
 def rotation(degrees: float) -> Change:
-    """Turns by up to so many degrees, each way; what comes in at the corners is mirrored."""
+    """Turn by up to so many degrees, each way; what comes in at the corners is mirrored."""
     return of_layer(layers.RandomRotation(degrees / 360, dtype="float32"))
 
 
 def zoom(share: float) -> Change:
-    """Shows up to this share less or more of the sides; what comes in at the edges is mirrored."""
+    """Show up to this share less or more of the sides; what comes in at the edges is mirrored."""
     return of_layer(layers.RandomZoom((-share, share), dtype="float32"))
 
 
 def flip(_: float) -> Change:
-    """Mirrors left to right, half of the time."""
+    """Mirror left to right, half of the time."""
     return of_layer(layers.RandomFlip("horizontal", dtype="float32"))
 
 
 def crop(share: float) -> Change:
-    """Cuts this share off the sides, leaving any part, and scales that up again."""
+    """Cut this share off the sides, leaving any part, and scale that up again."""
 
     def change(image: tf.Tensor, seeds: ImageSeeds) -> tf.Tensor:
         # Keras's RandomCrop must know the size when it is made, and leaves images smaller.
@@ -73,23 +73,23 @@ def crop(share: float) -> Change:
 
 
 def brightness(most: float) -> Change:
-    """Adds or takes away up to this part of the full range."""
+    """Add or take away up to this part of the full range."""
     return of_layer(layers.RandomBrightness(most, value_range=(0, 1), dtype="float32"))
 
 
 def contrast(most: float) -> Change:
-    """Multiplies differences from each channel's mean by 1 plus or minus up to this."""
+    """Multiply differences from each channel's mean by 1 plus or minus up to this."""
     # Of a single number Keras makes 0 to `most`, so that contrast would only rise.
     return of_layer(layers.RandomContrast((most, most), value_range=(0, 1), dtype="float32"))
 
 
 def blur(sigma: float) -> Change:
-    """A Gaussian blur of up to so many pixels."""
+    """Blur with a Gaussian of up to so many pixels."""
     return lambda image, seeds: pixels.blur(image, tf.random.stateless_uniform((), seeds.next()) * sigma)
 
 
 def jpeg(quality: float) -> Change:
-    """A JPEG file of this quality to 95 (or to this, if it is higher)."""
+    """Compress as a JPEG file of this quality to 95 (or to this, if it is higher)."""
     lowest, highest = int(quality), max(int(quality), 95)
 
     def change(image: tf.Tensor, seeds: ImageSeeds) -> tf.Tensor:
@@ -99,7 +99,7 @@ def jpeg(quality: float) -> Change:
 
 
 def of_layer(layer: layers.Layer) -> Change:
-    """A Keras layer that draws from the image's seeds instead of its own."""
+    """Wrap a Keras layer so that it draws from the image's seeds instead of its own."""
     # In a tf.data pipeline all is TensorFlow, whatever backend the models run on.
     layer.backend.set_backend("tensorflow")
 

@@ -1,4 +1,4 @@
-"""What the builders in `datasets/` share. Imports TensorFlow Datasets: only they import this."""
+"""Base class of the builders in `datasets/`. Imports TensorFlow Datasets, so only they import this."""
 
 import abc
 from collections.abc import Iterator, Mapping
@@ -16,14 +16,14 @@ from tfface.utils.sequences import natural_key
 
 @dataclass(frozen=True)
 class PairList:
-    """A published list of pairs; its sha256 stands in the builder's checksums.tsv."""
+    """Published list of pairs; its sha256 stands in the builder's checksums.tsv."""
 
     file: str
     url: str
 
 
 class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """One split `faces`, in natural order, of encoded images with a key and a person.
+    """Builder of one split `faces`, in natural order, of encoded images with a key and a person.
 
     A builder says where its data come from in the class attributes, and what they are in `faces`.
 
@@ -33,7 +33,7 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
         LICENCE: what is known of it.
         HOMEPAGE: the data set's page.
         PAIR_LISTS: the published lists of pairs.
-        ARCHIVES: file names that `--manual-dir` may name itself, instead of their folder.
+        ARCHIVES: file names that `manual_dir` may name itself, instead of their folder.
         HAS_BOXES: whether examples have a `box`: x, y, width, height in pixels.
         offline: set by the caller to forbid any download.
     """
@@ -50,19 +50,19 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
 
     @abc.abstractmethod
     def faces(self, dl_manager: tfds.download.DownloadManager) -> Mapping[str, bytes | Path]:
-        """Key (`<person>/<file>`) to the image's encoded bytes or its file, in any order."""
+        """Return key (`<person>/<file>`) to the image's encoded bytes or its file, in any order."""
 
     def boxes(self, dl_manager: tfds.download.DownloadManager) -> Mapping[str, tuple[float, ...]]:
-        """Key to face box, where the data set has them."""
+        """Return key to face box, where the data set has them."""
         return {}
 
     @classmethod
     def expected(cls, config: str) -> tuple[int, int]:
-        """(images, people) as published."""
+        """Return (images, people) as published."""
         return cls.EXPECTED[config if cls.BUILDER_CONFIGS else ""]
 
     def check_counts(self, keys: Mapping[str, Any], source: object) -> None:
-        """Refuses data that are not all of the published data set.
+        """Refuse data that are not all of the published data set.
 
         Raises:
             UserError: the numbers of images or people differ.
@@ -80,7 +80,7 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
         return self.builder_config.name if self.builder_config else ""
 
     def manual_folder(self, dl_manager: tfds.download.DownloadManager) -> Path | None:
-        """The folder of the user's archives, or None where there is none or it is empty."""
+        """Return the folder of the user's archives, or None where there is none or it is empty."""
         try:
             return Path(dl_manager.manual_dir)
         except AssertionError:

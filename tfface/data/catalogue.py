@@ -189,14 +189,14 @@ def _open_path(name: str) -> FaceDataset:
 
 
 def _is_folder(name: str) -> bool:
-    """A path, unless it begins with a known name: `./lfw` is the folder of that name."""
+    """Return True for a path that does not begin with a known name: `./lfw` is the folder of that name."""
     if name.split("/")[0] in names():
         return False
     return name.startswith((".", "/", "~")) or Path(name).is_dir()
 
 
 def _split(name: str) -> tuple[str, str]:
-    """A data set's name and configuration.
+    """Return a data set's name and configuration.
 
     Raises:
         UserError: there is no such data set or configuration.
@@ -224,7 +224,7 @@ def _pair_lists(dataset: FaceDataset) -> tuple[str, ...]:
 
 
 def _pair_counts(dataset: FaceDataset, name: str) -> dict[str, int] | None:
-    """How many pairs in how many folds; None for a list that is not at hand."""
+    """Return the numbers of pairs and folds; None for a list that is not at hand."""
     try:
         pairs = dataset.pairs(name)
     except UserError:

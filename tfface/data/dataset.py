@@ -33,8 +33,8 @@ class FaceDataset(abc.ABC):
         identities: the person of each image.
         boxes: (N, 4) float32 `x, y, width, height` in pixels where the data set publishes face
             boxes (NaN for an image without one), else None.
-        own_recipe: the crop recipe that reads it unless another is asked for (`whole` where the
-            images are crops already), else None: the model's.
+        own_recipe: default crop recipe (`whole` where the images are crops already); None for the
+            model's.
     """
 
     name: str
@@ -56,7 +56,7 @@ class FaceDataset(abc.ABC):
         return {key: index for index, key in enumerate(self.keys)}
 
     def position(self, key: str) -> int:
-        """A key's index.
+        """Return a key's index.
 
         Raises:
             UserError: the data set has no such image.
@@ -72,10 +72,10 @@ class FaceDataset(abc.ABC):
 
     @abc.abstractmethod
     def encoded(self, start: int = 0, stop: int | None = None) -> "tf.data.Dataset":
-        """`{'key': string, 'image': string}` of `keys[start:stop]` in order; images not decoded."""
+        """Return `{'key': string, 'image': string}` of `keys[start:stop]` in order; images are not decoded."""
 
     def encoded_without(self, start: int, stop: int, left_out: Collection[int] = ()) -> "tf.data.Dataset":
-        """As `encoded(start, stop)`, with no bytes for images that are not to be read.
+        """Return the same as `encoded(start, stop)`, without the bytes of images that are not to be read.
 
         Args:
             start: first index.
@@ -108,14 +108,14 @@ class FaceDataset(abc.ABC):
 
     @abc.abstractmethod
     def read(self, key: str) -> bytes:
-        """The encoded bytes of one image.
+        """Return the encoded bytes of one image.
 
         Raises:
             UserError: the data set has no such image, or its file is gone.
         """
 
     def pairs(self, name: str) -> Pairs:
-        """A published list of pairs (`view2` of LFW).
+        """Return a published list of pairs (`view2` of LFW).
 
         Raises:
             UserError: the data set has no such list, or it is not at hand.
@@ -147,10 +147,10 @@ class FaceDataset(abc.ABC):
 
     @abc.abstractmethod
     def take(self, indices: np.ndarray, label: str) -> "FaceDataset":
-        """The images at `indices` (ascending) as a data set whose version bears `label`."""
+        """Return the images at `indices` (ascending) as a data set whose version bears `label`."""
 
     def sample(self, images_per_person: int, seed: int) -> "FaceDataset":
-        """A seeded draw of so many images a person; who has fewer keeps them all.
+        """Draw so many images of each person; of fewer, all.
 
         Each person is drawn from (seed, name) alone, so that others joining or leaving the data
         set do not change the draw.
@@ -170,7 +170,7 @@ class FaceDataset(abc.ABC):
         return self.take(np.sort(np.array(chosen, int)), f"{images_per_person}-per-person-seed{seed}")
 
     def sample_people(self, people: int, seed: int) -> "FaceDataset":
-        """A seeded draw of so many people, with all their images; of fewer all.
+        """Draw so many people, with all their images; of fewer, all.
 
         Raises:
             UserError: `people` is below 1.
@@ -185,7 +185,7 @@ class FaceDataset(abc.ABC):
         return self._of(chosen, f"{people}-people-seed{seed}")
 
     def of_people(self, names: Sequence[str]) -> "FaceDataset":
-        """The images of some people.
+        """Return the images of some people.
 
         Raises:
             UserError: one of them is not in the data set.
@@ -202,7 +202,7 @@ class FaceDataset(abc.ABC):
         return self.take(np.flatnonzero([identity in people for identity in self.identities]), label)
 
     def _taken(self, indices: np.ndarray, label: str) -> dict:
-        """The fields that every kind of data set narrows alike."""
+        """Return the fields that every kind of data set narrows alike."""
         return {
             "version": f"{self.version}{'.' if '+' in self.version else '+'}{label}",
             "keys": [self.keys[index] for index in indices],
@@ -213,7 +213,7 @@ class FaceDataset(abc.ABC):
 
 @dataclass(frozen=True, eq=False)
 class TfdsFaces(FaceDataset):
-    """A data set prepared by TensorFlow Datasets, with an index of where each image's bytes lie.
+    """Data set prepared by TensorFlow Datasets, with an index of where each image's bytes lie.
 
     Attributes:
         folder: the prepared data set's folder.
@@ -280,7 +280,7 @@ class TfdsFaces(FaceDataset):
 
 
 def _only(data: "tf.data.Dataset", rows: np.ndarray) -> "tf.data.Dataset":
-    """The elements of `data` at `rows`."""
+    """Return the elements of `data` at `rows`."""
     import tensorflow as tf
 
     wanted = np.zeros(int(rows[-1]) + 1, bool)

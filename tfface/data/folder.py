@@ -27,7 +27,7 @@ _LOOKED_AT = 8
 
 @dataclass(frozen=True, eq=False)
 class FolderFaces(FaceDataset):
-    """A folder with one subfolder per person, read in place."""
+    """Folder with one subfolder per person, read in place."""
 
     folder: Path
 
@@ -62,7 +62,7 @@ class FolderFaces(FaceDataset):
 
 
 def open_folder(path: Path) -> FolderFaces:
-    """A folder of faces: the first folder below it is the person, at any depth below that.
+    """Open a folder of faces: the first folder below it is the person, at any depth below that.
 
     Hidden files, those of other kinds than images and images of nobody (beside the person
     folders) are left out; the last are counted on stderr.
@@ -84,7 +84,7 @@ def open_folder(path: Path) -> FolderFaces:
 
 
 def open_manifest(path: Path) -> FolderFaces:
-    """A folder of faces that a command wrote: its images and their people are those of its manifest.
+    """Open a folder that a command wrote: its images and their people are those of its manifest.
 
     Raises:
         UserError: see `tfface.data.manifest.read`.
@@ -106,7 +106,7 @@ def open_manifest(path: Path) -> FolderFaces:
 
 
 def open_photographs(path: Path) -> FolderFaces:
-    """Every image below a folder, whoever is on it: the person is the first folder, or nobody ("").
+    """Open every image below a folder; the person is the first folder, or nobody ("").
 
     Raises:
         UserError: no such folder, or no image in it.
@@ -155,7 +155,7 @@ def _images_below(folder: Path) -> Iterator[Path]:
 
 
 def _read_or_nothing(path: bytes) -> bytes:
-    """A file's bytes; of one that cannot be read none, which is no image, so that it fails alone."""
+    """Read a file; one that cannot be read gives no bytes, which is no image, so that it fails alone."""
     try:
         return Path(os.fsdecode(path)).read_bytes()
     except OSError as error:

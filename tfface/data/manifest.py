@@ -1,4 +1,4 @@
-"""A folder of images that says how it was made: `manifest.json` beside them.
+"""Manifest of a folder of images: `manifest.json` beside them says how they were made.
 
 One JSON object: `format`, `complete`, `header` (the command, its settings, the data set and recipe
 that it began with, its seed; of an attack also the model) and `records`, one for each image: `file`
@@ -24,7 +24,7 @@ FORMAT = "tfface-manifest-1"
 
 @dataclass(frozen=True)
 class Manifest:
-    """How a folder of images was made.
+    """Record of the making of a folder of images.
 
     Attributes:
         header: JSON-able; what made it. `recipe` in it means that the images are crops.
@@ -36,18 +36,18 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """Changes with anything in it, and so with any byte of any image."""
+        """Digest that changes with anything in the manifest, and so with any byte of any image."""
         return digest_of([self.header, self.records])
 
 
 def exists(folder: Path) -> bool:
-    """Whether a command wrote this folder, or began to."""
+    """Return True where a command wrote this folder, or began to."""
     return (folder / FILE).is_file()
 
 
 @contextlib.contextmanager
 def claim(folder: Path, header: dict[str, Any]) -> Iterator[Manifest | None]:
-    """Takes a folder to write images into, or to go on with: its manifest says that it is unfinished until `write`.
+    """Claim a folder to write images into; until `write`, its manifest says that it is unfinished.
 
     Yields:
         The manifest, where all is done already; None where there is something to do.
@@ -76,7 +76,7 @@ def claim(folder: Path, header: dict[str, Any]) -> Iterator[Manifest | None]:
 
 
 def write(folder: Path, header: dict[str, Any], records: Sequence[dict[str, Any]]) -> Manifest:
-    """Writes the manifest of images that lie in the folder, in one step.
+    """Write the manifest of images that lie in the folder, in one step.
 
     Args:
         folder: where the images are.
@@ -95,7 +95,7 @@ def write(folder: Path, header: dict[str, Any], records: Sequence[dict[str, Any]
 
 
 def read(folder: Path) -> Manifest:
-    """Reads a folder's manifest, and checks it and every file that it names.
+    """Read a folder's manifest, and check it and every file that it names.
 
     Raises:
         UserError: it cannot be read, is of another format or unfinished; a record leaves the folder,
@@ -116,7 +116,7 @@ def read(folder: Path) -> Manifest:
 
 
 def _begun(folder: Path, header: dict[str, Any]) -> bool | None:
-    """Whether the run of this header is complete there; None where nothing is there yet."""
+    """Return True where the run of this header is complete there; None where nothing is there yet."""
     if not exists(folder):
         if any(not entry.name.startswith(".") for entry in folder.iterdir()):
             raise UserError(f"{folder} is not empty: choose another folder")
@@ -144,7 +144,7 @@ def _content(folder: Path) -> dict[str, Any]:
 
 
 def _path(folder: Path, record: Any) -> Path:
-    """The file of a record, which lies in the folder."""
+    """Return the file of a record, which must lie in the folder."""
     file, person = (record.get("file"), record.get("person")) if isinstance(record, dict) else (None, None)
     if not (isinstance(file, str) and isinstance(person, str) and file and person and "\0" not in file + person):
         raise UserError(f"{folder / FILE} has a record without file and person: {json.dumps(record)[:100]}")

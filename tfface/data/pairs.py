@@ -28,7 +28,7 @@ _HEADINGS = {"image", "image-or-person", "person", "identity", "key", "name"}
 
 
 class Images(Protocol):
-    """Images with their people: what lists are about (`FaceDataset`)."""
+    """Images with their people, which lists are about (`FaceDataset`)."""
 
     @property
     def name(self) -> str: ...
@@ -145,7 +145,7 @@ def sample_all_pairs(images: Images, count: int, *, genuine: bool, seed: int) ->
 
 
 def read_pairs_file(path: str | Path, dataset: Images) -> Pairs:
-    """Reads pairs in the format of LFW's `pairs.txt` or as CSV.
+    """Read pairs in the format of LFW's `pairs.txt`, or as CSV.
 
     LFW's: `name n1 n2` is a genuine pair, `name1 n1 name2 n2` an impostor pair. A first line of
     `folds n` says that each fold has n genuine and then n impostor lines; `n` alone means one
@@ -173,7 +173,7 @@ def read_pairs_file(path: str | Path, dataset: Images) -> Pairs:
 
 
 def read_groups_file(paths: str | Path | Sequence[str | Path], dataset: Images) -> dict[str, str]:
-    """Reads the group of each image, from one file or several.
+    """Read the group of each image, from one file or several.
 
     A CSV or TSV holds `image-or-person,group`. A file without a second column lists images, one a
     line, and its name is the group: `lfw_male_names.txt` is `male`. An image may be given by key
@@ -205,7 +205,7 @@ def read_groups_file(paths: str | Path | Sequence[str | Path], dataset: Images) 
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
-    """The lines that are not blank, with their numbers from 1."""
+    """Return the lines that are not blank, with their numbers from 1."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -254,7 +254,7 @@ def _lfw_pairs(path: Path, lines: Sequence[tuple[int, str]], dataset: Images) ->
 
 
 def _take_header(path: Path, lines: Sequence[tuple[int, str]]) -> tuple[Sequence[tuple[int, str]], int]:
-    """The lines after the header, and the number of lines in a fold."""
+    """Return the lines after the header, and the number of lines in a fold."""
     cells = _cells(lines[0][1])
     if len(cells) > 2 or not all(cell.isdecimal() for cell in cells):
         return lines, len(lines)
@@ -278,7 +278,7 @@ def _known(positions: dict[str, int], image: str, where: str, dataset: str) -> i
 
 
 def _group_lookup(dataset: Images) -> dict[str, list[int]]:
-    """Person, key and file name to image indices; a key wins over a person or file of that name."""
+    """Return person, key and file name to image indices; a key wins over a person or file of that name."""
     lookup: dict[str, list[int]] = {}
     for index, (key, identity) in enumerate(zip(dataset.keys, dataset.identities, strict=True)):
         for name in {identity, key.rsplit("/", 1)[-1]}:

@@ -50,13 +50,13 @@ _FRAME = struct.Struct("<QI")  # a record's length and its checksum; 4 bytes of 
 
 
 def names() -> list[str]:
-    """The data sets that have a builder, found without importing it."""
+    """Return the names of the data sets that have a builder, found without importing it."""
     return sorted(path.parent.name for path in check_package_data(BUILDERS).glob("*/*_dataset_builder.py"))
 
 
 @functools.cache
 def builder_class(name: str) -> "type[FacesBuilder]":
-    """A data set's builder, loaded by file path.
+    """Load a data set's builder by its file's path.
 
     TensorFlow Datasets takes the data set's name from the module's, and has an `lfw` of its own:
     hence the bare module name, and no registration.
@@ -76,12 +76,12 @@ def builder_class(name: str) -> "type[FacesBuilder]":
 
 
 def configs(name: str) -> list[str]:
-    """A data set's configurations, its default first; none for most."""
+    """Return a data set's configurations, its default first; none for most."""
     return [config.name for config in builder_class(name).BUILDER_CONFIGS]
 
 
 def resolve(name: str, config: str) -> str:
-    """The configuration that is meant: the default where none is named.
+    """Return the configuration that is meant: the default where none is named.
 
     Raises:
         UserError: the data set has no such configuration.
@@ -95,12 +95,12 @@ def resolve(name: str, config: str) -> str:
 
 
 def folder_of(name: str, config: str) -> Path:
-    """Where a data set's prepared data lie, or will."""
+    """Return the folder where a data set's prepared data lie, or will."""
     return cache_dir("datasets").joinpath(name, *filter(None, [config]), str(builder_class(name).VERSION))
 
 
 def manual_folder(name: str, given: Path | None) -> Path | None:
-    """The folder of the user's archives: `--manual-dir`, else the environment's `TFFACE_<NAME>`.
+    """Return the folder of the user's archives: the one given, or the environment's `TFFACE_<NAME>`.
 
     Raises:
         UserError: it is not there, or is a file that is no archive of this data set.
@@ -110,7 +110,7 @@ def manual_folder(name: str, given: Path | None) -> Path | None:
     if path is None or path.is_dir():
         return path
     if not path.exists():
-        raise UserError(f"{path} does not exist: --manual-dir or {variable} must name the folder of {name}'s files")
+        raise UserError(f"{path} does not exist: `manual_dir` or {variable} must name the folder of {name}'s files")
     archives = builder_class(name).ARCHIVES
     if path.name not in archives:
         raise UserError(f"{path} is no file of {name}: name the folder that holds {' or '.join(archives) or 'them'}")
@@ -118,7 +118,7 @@ def manual_folder(name: str, given: Path | None) -> Path | None:
 
 
 def open_prepared(name: str, config: str, manual_dir: Path | None, *, offline: bool) -> TfdsFaces:
-    """A prepared data set, prepared now if it was not.
+    """Open a data set; it is prepared now if it was not.
 
     Raises:
         UserError: it cannot be prepared; says what is missing.
@@ -129,14 +129,14 @@ def open_prepared(name: str, config: str, manual_dir: Path | None, *, offline: b
 
 
 def open_if_prepared(name: str, config: str) -> TfdsFaces | None:
-    """A prepared data set, or None; never prepares or fetches anything."""
+    """Open a data set if it is prepared, else return None; never prepares or fetches anything."""
     folder = folder_of(name, config)
     table = read_index(folder)
     return None if table is None else _from_index(name, config, folder, table, None, offline=True)
 
 
 def read_index(folder: Path) -> "pa.Table | None":
-    """The index of a prepared data set; None where it is absent or its records are not whole."""
+    """Read the index of a prepared data set; None where it is absent or its records are not whole."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -154,7 +154,7 @@ def read_index(folder: Path) -> "pa.Table | None":
 
 
 def find_pairs(name: str, folder: Path, manual_dir: Path | None, pair_list: str, *, offline: bool) -> Path:
-    """The file of a published pair list, stored beside the prepared data once it was had.
+    """Return the file of a published pair list, stored beside the prepared data once it was had.
 
     Raises:
         UserError: the user's file is not the published one, or there is none and none can be fetched.
@@ -177,13 +177,13 @@ def find_pairs(name: str, folder: Path, manual_dir: Path | None, pair_list: str,
     except Unavailable as error:
         raise Unavailable(
             f"the pair list {wanted.file} of {name} is not at hand ({error}): put it into a folder and name that with"
-            f" --manual-dir or TFFACE_{name.upper()}"
+            f" `manual_dir` or TFFACE_{name.upper()}"
         ) from error
     return target
 
 
 def download(url: str, target: Path, sha256: str | None, *, offline: bool) -> Path:
-    """Downloads a data set's file to `target`, hash checked.
+    """Download a data set's file to `target`, its hash checked.
 
     Raises:
         Unavailable: `offline`, or its host does not have it or does not answer.
@@ -269,7 +269,7 @@ def _write_index(folder: Path) -> "pa.Table":
 
 
 def _records(path: Path, shard: int) -> Iterator[dict[str, Any]]:
-    """What the index says of each record of a shard.
+    """Yield the entries of the index for the records of a shard.
 
     An image's bytes stand unchanged inside its record, so their place is found by looking.
     """

@@ -212,7 +212,7 @@ def _changed(
 
 
 def _stems(dataset: FaceDataset) -> list[str]:
-    """`<person>/<name>` of each photograph, without its suffix; unique, and short enough to name a file."""
+    """Return `<person>/<name>` of each photograph, without its suffix; unique, and short enough to name a file."""
     names = [PurePosixPath(key.split("/", 1)[-1]).with_suffix("").as_posix().replace("/", "_") for key in dataset.keys]
     # Without regard to case, as some file systems are.
     stems = [f"{person}/{name}".casefold() for person, name in zip(dataset.identities, names, strict=True)]

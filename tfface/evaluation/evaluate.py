@@ -75,14 +75,14 @@ class EvaluationConfig:
 
     Attributes:
         protocol: `all-pairs`; of LFW also `view1` and `view2`.
-        pairs: a pairs file to judge instead of a protocol's pairs.
+        pairs: a pairs file instead of a protocol's pairs.
         recipe: crop recipe; the preset's by default, or `whole` where a data set holds crops. Several are compared.
         flip: add the mirrored photograph's embedding.
         defense: input defenses in front of the model, as `jpeg:quality=75`.
         corrupt: measure under a corruption of each crop, as `rotation:20`; several are compared with the clean run.
         threshold: fixed threshold in the preset's metric, instead of the preset's.
         groups: files of image or person to group: error rates by group.
-        images_per_person: evaluate a seeded sample of so many images a person.
+        images_per_person: draw so many images of each person.
         strict: stop if a photograph fails, instead of counting it.
         manual_dir: folder of data set archives at hand.
         seed: random seed.
@@ -123,7 +123,7 @@ def evaluate(
         An `Evaluation`; a `Comparison` where there are several.
 
     Raises:
-        UserError: a model, data set, recipe or list cannot be had, or there is nothing to judge.
+        UserError: a model, data set, recipe or list cannot be had, or there are no pairs to score.
 
     Example:
         >>> import tfface
@@ -134,7 +134,7 @@ def evaluate(
     recipes = [recipe(name) for name in dict.fromkeys(as_list(config.recipe))]
     corruptions = list(dict.fromkeys(corruption(text, config.seed) for text in as_list(config.corrupt)))
     embedders = [apply(as_embedder(one, offline=config.offline), as_list(config.defense)) for one in as_list(embedder)]
-    # Several corruptions are compared with the clean run; one is asked for as it is, and so is none.
+    # Several corruptions are compared with the clean run; one alone is not.
     cases: list[Corruption | None] = [*corruptions] if len(corruptions) == 1 else [None, *corruptions]
     found: list[Evaluation] = []
     with executor_at(config.cluster) as executor:
@@ -150,7 +150,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Run:
-    """What all evaluations on one data set share."""
+    """Shared inputs of all evaluations on one data set."""
 
     faces: FaceDataset
     config: EvaluationConfig

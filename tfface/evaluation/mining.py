@@ -333,7 +333,7 @@ def _people(dataset: FaceDataset, errors: IdentityErrors) -> list[PersonErrors]:
 
 
 def _worst(dataset: FaceDataset, parts: list[tuple[ProtocolScores, float]], kind: str, top: int) -> Iterator[WrongPair]:
-    """The pairs of a kind that lie deepest on the wrong side of their own thresholds."""
+    """Yield the pairs of a kind that lie deepest on the wrong side of their own thresholds."""
     found = (pair for scores, threshold in parts for pair in _wrong_of(dataset, scores, threshold, kind))
     deepest = heapq.nsmallest(top, found, key=lambda pair: (-pair.margin, pair.first, pair.second))
     return (pair._replace(rank=rank) for rank, pair in enumerate(deepest, start=1))

@@ -1,8 +1,8 @@
-"""Judges of embeddings: over all pairs, or over a list of pairs; the same entries of `metrics.json` from both.
+"""Scores of all pairs, or of a list of pairs; both give the same entries of `metrics.json`.
 
-A threshold is never judged on the pairs that it was chosen on: over all pairs, each half of the
-people is judged at the threshold that is best on the other half; over folds, each fold at the
-threshold of the others; over View 1, the test list at the training list's.
+A threshold is never tested on the pairs that it was chosen on: of all pairs, each half of the
+people is scored at the threshold that is best on the other half; of folds, each fold at the
+threshold of the others; of View 1, the test list at the training list's.
 """
 
 import dataclasses
@@ -34,13 +34,13 @@ _PLOT_BINS = 128
 
 @dataclass(frozen=True)
 class ScoredPairs:
-    """A list of pairs with their cosine distances.
+    """List of pairs with their cosine distances.
 
     Attributes:
         distance: (P,) float64 cosine distances.
-        same: (P,) bool.
+        same: (P,) bool, True for genuine pairs.
         fold: (P,) int.
-        people: (P, 2) int, who is on each.
+        people: (P, 2) int, the person on each image.
     """
 
     distance: np.ndarray
@@ -52,7 +52,7 @@ class ScoredPairs:
         return ScoredPairs(self.distance[chosen], self.same[chosen], self.fold[chosen], self.people[chosen])
 
     def errors(self, threshold: float) -> IdentityErrors:
-        """Errors by identity at a threshold on the cosine distance."""
+        """Return the errors by identity at thresholds on the cosine distance."""
         wrong = (self.distance <= threshold) != self.same
         size = int(self.people.max(initial=-1)) + 1
 
@@ -70,59 +70,59 @@ class ScoredPairs:
 
 
 class ProtocolScores:
-    """What the protocols have in common: from counted errors to the entries of `metrics.json`."""
+    """Scores of the pairs of a protocol, and the entries of `metrics.json` made of them."""
 
     curve: ErrorCurve
     metric: str
     excluded = 0
 
     def moments(self, metric: str) -> Metrics:
-        """`genuine` and `impostor`: count, mean and variance of the distance."""
+        """Return `genuine` and `impostor`: count, mean and variance of the distance."""
         raise NotImplementedError
 
     def errors(self, thresholds: list[float]) -> list[IdentityErrors]:
-        """Errors by identity at thresholds on the cosine distance."""
+        """Return the errors by identity at thresholds on the cosine distance."""
         raise NotImplementedError
 
     def calibrated(self) -> Metrics | None:
-        """Accuracy at thresholds chosen on other pairs than those judged; None where that cannot be."""
+        """Return the accuracy at thresholds chosen on other pairs than those scored; None where that cannot be."""
         raise NotImplementedError
 
     def histogram(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Edges, genuine counts and impostor counts of the distances."""
+        """Return edges, genuine counts and impostor counts of the distances."""
         raise NotImplementedError
 
     def worst(self) -> tuple[pair_tiles.PairDistances, pair_tiles.PairDistances]:
-        """The closest impostor pairs and the farthest genuine pairs, worst first, by image index.
+        """Return the closest impostor pairs and the farthest genuine pairs, worst first, by image index.
 
-        Of a list all pairs; of all pairs as many as were to be kept.
+        Of a list these are all pairs; of all pairs, `worst` of each kind.
         """
         raise NotImplementedError
 
     def group_errors(self, inside: np.ndarray, threshold: float) -> IdentityErrors | None:
-        """Errors of the pairs whose two images are both in a group; None where it has no pairs."""
+        """Return the errors of the pairs whose two images are both in a group; None where it has no pairs."""
         raise NotImplementedError
 
     @property
     def codes(self) -> np.ndarray:
-        """(P,) the person that each place of `errors` is about."""
+        """Person of each place of `errors`, (P,) int."""
         raise NotImplementedError
 
     @property
     def calibration(self) -> str:
-        """On which pairs a calibrated threshold is chosen."""
+        """Pairs that a calibrated threshold is chosen on, in words."""
         raise NotImplementedError
 
     def calibrated_parts(self) -> "list[tuple[ProtocolScores, float]]":
-        """The pairs in parts, each with the threshold (in `metric`) chosen without it; empty where that cannot be."""
+        """Return the pairs in parts, each with a threshold (in `metric`) chosen without it; empty for too few."""
         raise NotImplementedError
 
     def fixed_accuracy(self, threshold: float, errors: IdentityErrors) -> Metrics:
-        """`accuracy` and its interval at a threshold (on the cosine distance)."""
+        """Return `accuracy` and its interval at a threshold on the cosine distance."""
         return estimate_entry("accuracy", intervals.balanced_accuracy(errors))
 
     def entries(self, thresholds: list[Threshold]) -> Metrics:
-        """All entries; the first threshold is the fixed one, in the metric of the curve."""
+        """Return all entries; the first threshold is the fixed one, in the metric of the curve."""
         fars = supported_fars(self.curve.impostors)
         at_far = [to_cosine(max(self.curve.threshold_at_far(far), 0.0), self.metric) for far in fars]
         errors = self.errors([to_cosine(value, metric) for metric, value, _ in thresholds] + at_far)
@@ -161,12 +161,12 @@ class ProtocolScores:
 
 
 class AllPairsScores(ProtocolScores):
-    """Every pair of a data set."""
+    """Scores of every pair of a data set."""
 
     calibration = "each half of the people from the other half"
 
     def __init__(self, embeddings: Embeddings, people: np.ndarray, metric: str, seed: int, **how: Any) -> None:
-        """`how` is as `all_pairs` takes it: `worst`, `workers`."""
+        """Score every pair; `how` is passed on to `all_pairs`: `worst`, `executor`."""
         self.embeddings, self.everyone, self.metric, self.how = embeddings, people, metric, {"seed": seed, **how}
         self.images = np.flatnonzero(embeddings.ok)
         self.people = people[self.images]
@@ -244,18 +244,19 @@ class AllPairsScores(ProtocolScores):
 
 
 class PairListScores(ProtocolScores):
-    """A list of pairs: LFW's views, or one of the user's own."""
+    """Scores of a list of pairs: LFW's views, or a file of one's own."""
 
     def __init__(
         self, scored: ScoredPairs, training: ScoredPairs | None, rows: np.ndarray, metric: str, excluded: int
     ) -> None:
-        """
+        """Hold a scored list.
+
         Args:
             scored: the pairs.
-            training: other pairs, for a threshold; None to choose it on the other folds.
-            rows: (P, 2) image indices of the judged pairs.
-            metric: of the curve.
-            excluded: pairs of which an image could not be embedded.
+            training: other pairs to choose a threshold on; None to choose it on the other folds.
+            rows: (P, 2) image indices of the scored pairs.
+            metric: metric of the curve.
+            excluded: number of pairs of which an image could not be embedded.
         """
         self.scored, self.training, self.rows, self.metric, self.excluded = scored, training, rows, metric, excluded
         self.curve = ErrorCurve.from_scores(from_cosine(scored.distance, metric), scored.same)
@@ -338,7 +339,7 @@ class PairListScores(ProtocolScores):
 
     @cached_property
     def _trained(self) -> float:
-        """The best threshold of the training list, on the cosine distance."""
+        """Best threshold of the training list, on the cosine distance."""
         assert self.training is not None
         return ErrorCurve.from_scores(self.training.distance, self.training.same).best_threshold()
 
@@ -365,7 +366,7 @@ class PairListScores(ProtocolScores):
 
 
 def _score(pairs: Pairs, embeddings: Embeddings, people: np.ndarray) -> tuple[ScoredPairs, np.ndarray, int]:
-    """The pairs that can be scored, their image indices, and how many cannot."""
+    """Return the pairs that can be scored, their image indices, and the number of those that cannot."""
     kept = embeddings.ok[pairs.first] & embeddings.ok[pairs.second]
     if not kept.any():
         raise UserError(f"none of the {len(pairs)} pairs of {pairs.name} has two images that could be embedded")
@@ -379,12 +380,12 @@ def _moments(distances: Distances, metric: str) -> Metrics:
 
 
 def estimate_entry(name: str, estimate: intervals.Estimate | None, interval: str = "ci95") -> Metrics:
-    """A value and its 95% interval as entries; both None where there were no pairs to measure it on."""
+    """Return a value and its 95% interval as entries; both None where there were no pairs to measure it on."""
     return {name: estimate.value if estimate else None, interval: estimate.ci95 if estimate else None}
 
 
 def _in_other_metric(entry: Metrics, metric: str) -> Metrics:
-    """A row in the metric that the preset does not use: the same verdicts, other numbers."""
+    """Return a row in the metric that the preset does not use: the same verdicts, other numbers."""
     other = next(name for name in METRICS if name != metric)
     threshold = from_cosine(to_cosine(entry["threshold"], metric), other)
     return {

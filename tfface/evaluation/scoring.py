@@ -1,4 +1,4 @@
-"""Protocols: all pairs of a data set, LFW's View 1 and View 2, and pair lists of one's own."""
+"""Evaluation of embeddings: all pairs of a data set, LFW's View 1 and View 2, and pair lists."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ PROTOCOLS = ("all-pairs", "view1", "view2")
 
 
 class WorstPair(NamedTuple):
-    """A pair among those judged worst; the distance is in the preset's metric."""
+    """One of the worst pairs; the distance is in the preset's metric."""
 
     kind: str
     rank: int
@@ -164,13 +164,15 @@ class Evaluation(Result):
 
 
 def check_protocol(dataset: FaceDataset, protocol: str) -> None:
-    """Refuses a protocol before anything is embedded for it.
+    """Check that a protocol exists and the data set has its pairs, before anything is embedded.
 
     Raises:
         UserError: no such protocol, or the data set lacks its pairs.
     """
     if protocol not in PROTOCOLS:
-        raise UserError(f"unknown protocol {protocol!r}; valid: {', '.join(PROTOCOLS)}, or --pairs FILE")
+        raise UserError(
+            f"unknown protocol {protocol!r}; valid: {', '.join(PROTOCOLS)}, or `pairs`", parameter="protocol"
+        )
     for name in {"all-pairs": (), "view1": ("view1-train", "view1-test"), "view2": ("view2",)}[protocol]:
         dataset.pairs(name)
 
@@ -187,23 +189,23 @@ def evaluate_embeddings(
     seed: int = 0,
     executor: Executor = LOCAL,
 ) -> Evaluation:
-    """Judges embeddings of a data set.
+    """Evaluate the embeddings of a data set.
 
     Images that could not be embedded take part in no pair and are counted.
 
     Args:
-        dataset: whose images.
-        embeddings: of it, in the order of its keys.
-        preset: whose metric and thresholds.
+        dataset: images with their people.
+        embeddings: one for each image, in the order of the data set's keys.
+        preset: metric and thresholds.
         protocol: one of `PROTOCOLS`.
-        pairs: a list to judge instead of the protocol's.
+        pairs: a list of pairs instead of the protocol's.
         threshold: fixed threshold in the preset's metric, instead of the preset's.
         groups: image key to group: error rates within each group at the fixed threshold.
-        seed: of the split of the people into halves.
-        workers: who scores all pairs.
+        seed: random seed of the split of the people into halves.
+        executor: this process, or a cluster.
 
     Raises:
-        UserError: no such protocol, the data set lacks its pairs, or there is nothing to scores.
+        UserError: no such protocol, the data set lacks its pairs, or there are no pairs to score.
     """
     if pairs is None:
         check_protocol(dataset, protocol)
@@ -247,20 +249,20 @@ def score_pairs(
     worst: int = WORST,
     executor: Executor = LOCAL,
 ) -> ProtocolScores:
-    """The judge of a protocol's pairs, or of a list; people are numbered in the order of their sorted names.
+    """Score the pairs of a protocol, or of a list; people are numbered in the order of their sorted names.
 
     Args:
-        dataset: whose images.
-        embeddings: of it, in the order of its keys.
-        metric: of thresholds.
+        dataset: images with their people.
+        embeddings: one for each image, in the order of the data set's keys.
+        metric: metric of thresholds.
         protocol: one of `PROTOCOLS`.
-        pairs: a list to judge instead of the protocol's.
-        seed: of the split of the people into halves.
-        worst: how many of the worst pairs of each kind to keep, of all pairs.
-        workers: who scores all pairs.
+        pairs: a list of pairs instead of the protocol's.
+        seed: random seed of the split of the people into halves.
+        worst: number of the worst pairs of each kind to return, of all pairs.
+        executor: this process, or a cluster.
 
     Raises:
-        UserError: the data set lacks the protocol's pairs, or there is nothing to scores.
+        UserError: the data set lacks the protocol's pairs, or there are no pairs to score.
     """
     people = np.unique(np.array(dataset.identities), return_inverse=True)[1]
     if protocol == "all-pairs" and pairs is None:
@@ -279,7 +281,7 @@ def _worst(dataset: FaceDataset, scores: ProtocolScores) -> list[WorstPair]:
 
 
 def _group_entry(errors: IdentityErrors | None) -> Metrics:
-    """Counts and error rates within one group; rates are None where it has no pairs of the kind."""
+    """Return counts and error rates within one group; rates are None where it has no pairs of the kind."""
     genuine = impostor = 0
     match = non_match = None
     if errors is not None:
@@ -294,7 +296,7 @@ def _group_entry(errors: IdentityErrors | None) -> Metrics:
 
 
 def remarks(dataset: FaceDataset, preset: "Preset", scores: ProtocolScores) -> list[str]:
-    """What a reader must know to read the numbers rightly."""
+    """Return remarks that a reader needs beside the numbers."""
     said = []
     if scores.excluded:
         said.append(f"{scores.excluded} pairs are left out, since an image of theirs could not be embedded")

@@ -48,7 +48,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Arrangement:
-    """The order in which images are scored: by half, then by identity.
+    """Order in which images are scored: by half of the people, then by identity.
 
     Attributes:
         order: (N,) the image at each row.
@@ -69,12 +69,12 @@ class Arrangement:
 
     @property
     def genuine_pairs(self) -> int:
-        """How many pairs show one person."""
+        """Number of pairs that show one person."""
         return int((self.sizes * (self.sizes - 1) // 2).sum())
 
 
 def arrange(identities: Sequence[str] | Sequence[int] | np.ndarray, *, seed: int) -> Arrangement:
-    """Splits the people at random into two halves (A gets the odd one) and sorts the images."""
+    """Split the people at random into two halves (A gets the odd one) and sort the images by them."""
     names, codes = np.unique(np.asarray(identities), return_inverse=True)
     shuffled = np.random.default_rng(seed).permutation(len(names))
     people_in_a = (len(names) + 1) // 2
@@ -96,17 +96,17 @@ def all_pairs(
     threads: int | None = None,
     executor: Executor = LOCAL,
 ) -> PairSummary:
-    """Scores every pair of images; pairs in the summary name images by their place in `identities`.
+    """Score every pair of images; pairs in the summary name images by their place in `identities`.
 
     Args:
         embeddings: (M, D) unit vectors.
-        identities: (N,) who each image shows; people with one image count for impostor pairs alone.
-        seed: of the split of the people into halves.
-        images: (N,) the embedding of each image; as they stand if None.
-        tile: the longest side of a block of pairs; the counts do not depend on it.
-        worst: how many of the worst pairs of each kind to keep.
-        threads: of this process; by default one a core.
-        workers: who scores them; a cluster's keep what they find on disk.
+        identities: (N,) the person on each image; people with one image count for impostor pairs alone.
+        seed: random seed of the split of the people into halves.
+        images: (N,) row of `embeddings` of each image; the rows in order if None.
+        tile: longest side of a block of pairs; the counts do not depend on it.
+        worst: number of the worst pairs of each kind to return.
+        threads: threads of this process; by default one a core.
+        executor: this process, or a cluster, which stores the scores of groups of tiles on disk.
 
     Raises:
         UserError: fewer than two images, or embeddings that are not unit vectors.
@@ -135,13 +135,13 @@ def all_pairs(
 def sorted_rows(
     embeddings: np.ndarray, arrangement: Arrangement, images: np.ndarray | None = None, *, on_disk: bool = False
 ) -> np.ndarray | FlatRows:
-    """The embeddings as float32 in the arrangement's order, checked; on disk if asked, or if they are large.
+    """Return the checked embeddings as float32 in the arrangement's order, on disk if asked or if they are large.
 
     Args:
         embeddings: (M, D) unit vectors.
-        arrangement: of N images.
-        images: (N,) the embedding of each image; as they stand if None.
-        on_disk: even if they are not large.
+        arrangement: order of N images.
+        images: (N,) row of `embeddings` of each image; the rows in order if None.
+        on_disk: on disk even if they are not large.
 
     Raises:
         UserError: not one for each image, fewer than two, or one that is no unit vector.
@@ -170,7 +170,7 @@ def _check_units(embeddings: np.ndarray, images: np.ndarray | None) -> None:
 
 
 def over_tiles(function: Callable[[Tile], T], tiles: Iterable[Tile], *, threads: int | None = None) -> Iterator[T]:
-    """Yields a function's value for each tile, in order, computed by threads.
+    """Yield the value of a function for each tile, in order, computed by threads.
 
     A thread takes a whole tile, so the libraries underneath get one thread each meanwhile.
     """
@@ -201,7 +201,7 @@ def _one_thread_in_opencv() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class TileGroups:
-    """A plan's tiles in groups; how they are grouped depends on nothing but the plan.
+    """Tiles of a plan in groups, which depend on nothing but the plan.
 
     Attributes:
         plan: the tiles.
@@ -212,7 +212,7 @@ class TileGroups:
     region: str | None = None
 
     def all(self) -> list[tuple[range, range]]:
-        """The blocks of rows and of columns of each group that has tiles."""
+        """Return the blocks of rows and of columns of each group that has tiles."""
         count = len(self.plan.blocks)
         side = min(max(count // _LONGEST_SIDE, 1), _LONGEST_SIDE)
         spans = [range(start, min(start + side, count)) for start in range(0, count, side)]
@@ -220,13 +220,13 @@ class TileGroups:
         return [pair for pair in pairs if self.region is None or any(True for _ in self.tiles(pair))]
 
     def tiles(self, group: tuple[range, range]) -> Iterator[Tile]:
-        """A group's tiles, in order."""
+        """Yield the tiles of a group, in order."""
         found = (self.plan.at(row, column) for row in group[0] for column in group[1] if column >= row)
         return (tile for tile in found if self.region in (None, tile.region))
 
 
 class TileJob(RowJob):
-    """What is to be found out about each group of tiles.
+    """Computation of some arrays for each group of tiles.
 
     Attributes:
         rows: sorted embeddings.
@@ -246,7 +246,7 @@ class TileJob(RowJob):
 
     @abc.abstractmethod
     def arrays(self, tiles: Iterable[Tile]) -> Arrays:
-        """What is found out about the tiles of a group."""
+        """Compute the arrays of the tiles of a group."""
 
     def units(self, part: Range) -> int:
         return 1
@@ -262,7 +262,7 @@ class TileJob(RowJob):
 
 
 def tile_store(kind: str, rows: FlatRows, codes: np.ndarray, groups: TileGroups, facts: dict[str, Any]) -> Store:
-    """The store of what is found out about groups of tiles.
+    """Open the store of the arrays of groups of tiles.
 
     Args:
         kind: what is found out.
@@ -285,14 +285,14 @@ def tile_store(kind: str, rows: FlatRows, codes: np.ndarray, groups: TileGroups,
 
 
 def found_by(job: TileJob, *, label: str, executor: Executor = LOCAL) -> Iterator[Arrays]:
-    """What is found out about each group; what is not on disk is computed first."""
+    """Yield the arrays of each group; those that are not on disk are computed first."""
     fill(job, label=label, unit="parts", executor=executor)
     for table in job.store.tables():
         yield {name: table[name][0].values.to_numpy(zero_copy_only=False) for name in table.column_names}
 
 
 def _packed(arrays: Arrays) -> pa.Table:
-    """Flat arrays as one row, a column each."""
+    """Pack flat arrays as one row, a column each."""
     return pa.table(
         {name: pa.array([values], pa.list_(pa.from_numpy_dtype(values.dtype))) for name, values in arrays.items()}
     )
@@ -300,7 +300,7 @@ def _packed(arrays: Arrays) -> pa.Table:
 
 @dataclass(frozen=True, eq=False)
 class _Scoring(TileJob):
-    """The scores of each group of tiles."""
+    """Scores of each group of tiles."""
 
     rows: FlatRows
     codes: np.ndarray
@@ -323,7 +323,7 @@ class _Scoring(TileJob):
 def scoring_job(
     rows: FlatRows, codes: np.ndarray, plan: TilePlan, worst: int, keep_genuine: bool, threads: int | None
 ) -> TileJob:
-    """The scoring of all pairs of rows on disk, as work for anybody."""
+    """Make the job that scores all pairs of rows on disk."""
     groups = TileGroups(plan)
     store = tile_store("pair-scores", rows, codes, groups, {"worst": worst, "keep_genuine": keep_genuine})
     return _Scoring(rows, codes, groups, worst, keep_genuine, threads, store)

@@ -12,13 +12,13 @@ T = TypeVar("T")
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Each row of (N, D) scaled to length 1, in the type it has; a row of zeros stays one."""
+    """Scale each row of (N, D) to length 1, in its own type; a row of zeros stays one."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.maximum(lengths, np.asarray(1e-12, lengths.dtype))
 
 
 def cosine_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """1 minus the inner product of each row of `a` with that of `b`, in [0, 2].
+    """Return 1 minus the inner product of each row of `a` with that of `b`, in [0, 2].
 
     Args:
         a: (N, D) unit vectors.
@@ -31,17 +31,17 @@ def cosine_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def euclidean_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The length of the difference of each row of `a` and that of `b`: sqrt(2 x cosine distance)."""
+    """Return the length of the difference of each row of `a` and that of `b`: sqrt(2 x cosine distance)."""
     return np.linalg.norm(a.astype(np.float64) - b.astype(np.float64), axis=1)
 
 
 def from_cosine(distance: T, metric: str) -> T:
-    """Cosine distances (or thresholds), an array or a number, in another metric."""
+    """Convert cosine distances or thresholds, an array or a number, to another metric."""
     return distance if checked_metric(metric) == "cosine" else np.sqrt(2 * distance)  # type: ignore[operator]
 
 
 def to_cosine(threshold: float, metric: str) -> float:
-    """A metric's threshold as one on the cosine distance.
+    """Convert a metric's threshold to one on the cosine distance.
 
     Rounded to 13 digits: that gives back the exact edges of the bins (multiples of 2**-13) after the
     detour over a square root, and is far below what float32 scores tell apart.
@@ -50,7 +50,7 @@ def to_cosine(threshold: float, metric: str) -> float:
 
 
 def checked_metric(metric: str) -> str:
-    """The metric's name.
+    """Return the metric's name, if there is such a metric.
 
     Raises:
         UserError: there is none of that name.

@@ -1,4 +1,4 @@
-"""Who the errors at a threshold are about: a second pass over all pairs, counted by person."""
+"""Error rates per identity: a second pass over all pairs, counted by person."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -34,17 +34,17 @@ def error_counts(
     threads: int | None = None,
     executor: Executor = LOCAL,
 ) -> list[IdentityErrors]:
-    """Goes over all pairs again and counts each person's errors at thresholds on the cosine distance.
+    """Count each person's errors at thresholds on the cosine distance, in a second pass over all pairs.
 
     Args:
         embeddings: (M, D) unit vectors.
         arrangement: what `arrange` made of the identities of N images.
         thresholds: on the cosine distance (`to_cosine`).
-        images: (N,) the embedding of each image; as they stand if None.
+        images: (N,) row of `embeddings` of each image; the rows in order if None.
         region: `a` or `b`: only pairs, and people, within that half.
         tile: as `all_pairs` was given, for the same scores to the last bit.
-        threads: of this process; by default one a core.
-        workers: who counts; a cluster's keep what they find on disk.
+        threads: threads of this process; by default one a core.
+        executor: this process, or a cluster, which stores the counts of groups of tiles on disk.
     """
     if region not in (None, "a", "b"):
         raise ValueError(f"region {region!r}: a, b or None")
@@ -92,7 +92,7 @@ def _counted(
 
 @dataclass(frozen=True, eq=False)
 class _Counting(TileJob):
-    """The errors by person in each group of tiles."""
+    """Errors by person in each group of tiles."""
 
     rows: FlatRows
     codes: np.ndarray
@@ -117,7 +117,7 @@ class _Counting(TileJob):
 
 
 def _together(parts: Sequence[_Counts]) -> _Counts:
-    """The sum of counts of one kind."""
+    """Add up counts of one kind."""
     low = min(first for _, first, _ in parts)
     high = max(first + counts.shape[1] for _, first, counts in parts)
     total = np.zeros((parts[0][2].shape[0], high - low), np.int64)
@@ -161,7 +161,7 @@ def _people(arrangement: Arrangement, region: str | None) -> slice:
 
 
 def _float32_below(threshold: float) -> np.float32:
-    """The largest float32 up to the threshold: comparing scores with it decides as exact numbers would."""
+    """Return the largest float32 up to the threshold: comparing scores with it decides as exact numbers would."""
     threshold = min(threshold, 2.0)  # no distance is beyond, but the mask of what is no pair is
     near = np.float32(threshold)
     return near if float(near) <= threshold else np.nextafter(near, np.float32(-np.inf))

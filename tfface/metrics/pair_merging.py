@@ -1,4 +1,4 @@
-"""Merging what tiles yield: counts by whole numbers, sums rounded once, the worst pairs in a settled order.
+"""Merge the scores of tiles: counts by whole numbers, sums rounded once, the worst pairs in a settled order.
 
 Results merge in any order, and in any groups, to the same bits.
 """
@@ -20,7 +20,7 @@ REGIONS = ("a", "b", "across")
 
 @dataclass(frozen=True)
 class Distances:
-    """All that is counted of many distances; bins as in `tfface.metrics.pair_tiles`."""
+    """Counts and sums of many distances; bins as in `tfface.metrics.pair_tiles`."""
 
     tally: Tally
 
@@ -29,12 +29,12 @@ class Distances:
         return int(self.tally.histogram.sum())
 
     def mean(self, metric: str) -> float | None:
-        """Mean distance; None of no pairs."""
+        """Return the mean distance; None of no pairs."""
         total = self.tally.cosine if checked_metric(metric) == "cosine" else self.tally.euclidean
         return total / self.count if self.count else None
 
     def variance(self, metric: str) -> float | None:
-        """Mean squared deviation from the mean distance; None of no pairs."""
+        """Return the mean squared deviation from the mean distance; None of no pairs."""
         mean = self.mean(metric)
         if mean is None:
             return None
@@ -44,7 +44,7 @@ class Distances:
 
 @dataclass(frozen=True)
 class RegionScores:
-    """The pairs within half A, within half B, across, or all."""
+    """Scores of the pairs within half A, within half B, across, or of all."""
 
     genuine: Distances
     impostor: Distances
@@ -52,7 +52,7 @@ class RegionScores:
 
 @dataclass(frozen=True)
 class PairSummary:
-    """Every pair, counted.
+    """Scores of all pairs of a set.
 
     Attributes:
         regions: scores of `a`, `b` and `across`.
@@ -75,7 +75,7 @@ class PairSummary:
         )
 
     def of_images(self, order: np.ndarray) -> "PairSummary":
-        """The same with rows replaced by the images `order[row]`."""
+        """Return the same summary with each row replaced by the image `order[row]`."""
 
         def named(pairs: PairDistances) -> PairDistances:
             return PairDistances(order[pairs.first], order[pairs.second], pairs.distance)
@@ -94,7 +94,7 @@ def _added(tallies: Sequence[Tally]) -> Distances:
 
 
 class _Sum:
-    """Adds tallies. `math.fsum` rounds once, at the end, so their order leaves no trace."""
+    """Sum of tallies. `math.fsum` rounds once, at the end, so that their order leaves no trace."""
 
     def __init__(self) -> None:
         self.histogram = np.zeros(BINS, np.int64)
@@ -112,7 +112,7 @@ class _Sum:
         self.parts.extend((tally.cosine, tally.cosine_squares, tally.euclidean))
 
     def absorb(self, histogram: np.ndarray, parts: np.ndarray) -> None:
-        """Adds what another sum holds."""
+        """Add the content of another."""
         self.histogram += histogram
         self.parts.frombytes(np.ascontiguousarray(parts, np.float64).tobytes())
 
@@ -122,13 +122,14 @@ class _Sum:
 
 
 class Merger:
-    """Merges results of tiles, and what other mergers hold."""
+    """Sum of results of tiles, and of other mergers."""
 
     def __init__(self, *, worst: int = WORST, keep_genuine: bool = True) -> None:
-        """
+        """Start empty.
+
         Args:
-            worst: how many of the worst pairs of each kind to keep.
-            keep_genuine: whether every genuine pair is kept.
+            worst: number of the worst pairs of each kind to keep.
+            keep_genuine: keep every genuine pair.
         """
         self._worst, self._keep = worst, keep_genuine
         self._sums = {region: (_Sum(), _Sum()) for region in REGIONS}
@@ -136,7 +137,7 @@ class Merger:
         self._genuine: dict[int, PairDistances] = {}
 
     def add(self, result: TileResult) -> None:
-        """Merges what a tile yields."""
+        """Merge the result of a tile."""
         genuine, impostor = self._sums[result.tile.region]
         genuine.add(result.genuine)
         impostor.add(result.impostor)
@@ -145,7 +146,7 @@ class Merger:
             self._genuine[result.tile.number] = result.genuine_pairs
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All that it holds, as flat arrays."""
+        """Return the whole content as flat arrays."""
         sums = [one for both in self._sums.values() for one in both]
         numbers = sorted(self._genuine)
         return {
@@ -160,7 +161,7 @@ class Merger:
         }
 
     def absorb(self, held: Mapping[str, np.ndarray]) -> None:
-        """Merges what another merger held.
+        """Add the content of another.
 
         Args:
             held: its `arrays`.
@@ -175,7 +176,7 @@ class Merger:
             self._genuine[number] = genuine.take(np.arange(start, stop))
 
     def summary(self) -> PairSummary:
-        """All that was merged, in terms of rows."""
+        """Return all that was merged, in terms of rows."""
         regions = {
             region: RegionScores(genuine.distances(), impostor.distances())
             for region, (genuine, impostor) in self._sums.items()
@@ -189,7 +190,7 @@ class Merger:
 
 
 def merge(results: Iterable[TileResult], *, worst: int = WORST, keep_genuine: bool = True) -> PairSummary:
-    """Merges the results of all tiles of a plan, in whatever order they come, to the same bits."""
+    """Merge the results of all tiles of a plan, in whatever order they come, to the same bits."""
     merger = Merger(worst=worst, keep_genuine=keep_genuine)
     for result in results:
         merger.add(result)

@@ -26,13 +26,13 @@ BINS = 2 * BINS_PER_UNIT + 1
 _LONGEST = 2**24 // STRIP
 
 WORST = 100
-"""How many of the closest impostor and of the farthest genuine pairs are kept."""
+"""Number of the closest impostor and of the farthest genuine pairs that are returned."""
 _MASKED = np.float32(4.0)
 """Stands for "no pair of this kind": beyond every distance, its bin beyond every bin, and exact in sums."""
 
 
 class Tile(NamedTuple):
-    """A block of the matrix of pairs; on the diagonal, the part above it.
+    """Block of the matrix of pairs; on the diagonal, the part above it.
 
     Attributes:
         number: its place in the plan, which settles every order.
@@ -59,11 +59,11 @@ class PairDistances:
         return len(self.distance)
 
     def take(self, chosen: np.ndarray) -> "PairDistances":
-        """The pairs at the places, or where the mask, says."""
+        """Return the pairs at some places, or where a mask is True."""
         return PairDistances(self.first[chosen], self.second[chosen], self.distance[chosen])
 
     def extreme(self, limit: int, *, farthest: bool = False) -> "PairDistances":
-        """The `limit` closest (or farthest) pairs; equal distances go by first, then second."""
+        """Return the `limit` closest (or farthest) pairs; equal distances go by first, then second."""
         key = -self.distance if farthest else self.distance
         kept = self
         if len(self) > limit > 0:
@@ -76,7 +76,7 @@ NO_PAIRS = PairDistances(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(
 
 
 def join(parts: Sequence[PairDistances]) -> PairDistances:
-    """The pairs of all parts, in order."""
+    """Join the pairs of all parts, in order."""
     parts = [NO_PAIRS, *parts]
     return PairDistances(
         np.concatenate([part.first for part in parts]),
@@ -104,7 +104,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class TileResult:
-    """What one tile yields; `genuine_pairs` is empty where they were not asked for."""
+    """Scores of one tile; `genuine_pairs` is empty where they were not wanted."""
 
     tile: Tile
     genuine: Tally
@@ -135,7 +135,7 @@ class TilePlan(Sequence[Tile]):
         return next(itertools.islice(self, number, None)) if isinstance(number, int) else list(self)[number]
 
     def at(self, row: int, column: int) -> Tile:
-        """The tile of two blocks, `row` not above `column`."""
+        """Return the tile of two blocks, `row` not above `column`."""
         (half, *rows), (other, *columns) = self.blocks[row], self.blocks[column]
         number = row * len(self.blocks) - row * (row - 1) // 2 + column - row
         return Tile(number, half if half == other else "across", (rows[0], rows[1]), (columns[0], columns[1]))
@@ -145,7 +145,7 @@ def tile_plan(rows: int, tile: int = TILE, *, boundary: int = 0) -> TilePlan:
     """Cuts all pairs of `rows` rows into tiles of at most `tile` x `tile`.
 
     Args:
-        rows: how many rows there are.
+        rows: number of rows.
         tile: the longest side of a tile.
         boundary: rows before it are half A, the others half B; no tile straddles it.
     """
@@ -156,7 +156,7 @@ def tile_plan(rows: int, tile: int = TILE, *, boundary: int = 0) -> TilePlan:
 
 
 def _blocks(start: int, stop: int, longest: int) -> list[tuple[int, int]]:
-    """Ranges of nearly equal length, none above `longest`."""
+    """Return ranges of nearly equal length, none above `longest`."""
     count = -(-(stop - start) // longest)
     edges = [start + (stop - start) * part // count for part in range(count + 1)] if count else []
     return list(itertools.pairwise(edges))
@@ -171,14 +171,14 @@ class RowSource(Protocol):
 def score_tile(
     embeddings: RowSource, codes: np.ndarray, tile: Tile, *, worst: int = WORST, keep_genuine: bool = True
 ) -> TileResult:
-    """Counts, sums and worst pairs of one tile.
+    """Count and sum the distances of one tile, and find its worst pairs.
 
     Args:
         embeddings: (N, D) float32 unit vectors, sorted by identity.
         codes: (N,) identity of each row, an integer; never descending.
         tile: which pairs.
-        worst: how many of the closest impostor and the farthest genuine pairs to keep.
-        keep_genuine: whether to return every genuine pair.
+        worst: number of the closest impostor and the farthest genuine pairs to return.
+        keep_genuine: return every genuine pair.
     """
     genuine, impostor = _Counter(), _Counter()
     closest, farthest = NO_PAIRS, NO_PAIRS
@@ -195,13 +195,13 @@ def score_tile(
 
 @dataclass(frozen=True)
 class Strip:
-    """Some rows of a tile.
+    """Some rows of a tile, with their distances.
 
     Attributes:
         row: the first row.
         column: the first column.
         distances: cosine distances of impostor pairs; where there is none, a value beyond all.
-        masked: how many places hold that value.
+        masked: number of places with that value.
         genuine: the genuine pairs, taken out.
         scratch: float32 room of the shape of `distances`, to overwrite.
         bins: uint16 room of that shape.
@@ -216,13 +216,13 @@ class Strip:
     bins: np.ndarray
 
     def pairs(self, chosen: np.ndarray) -> PairDistances:
-        """The pairs at flat places of `distances`."""
+        """Return the pairs at flat places of `distances`."""
         rows, columns = np.divmod(chosen, self.distances.shape[1])
         return PairDistances(rows + self.row, columns + self.column, self.distances.ravel()[chosen])
 
 
 def strips(embeddings: RowSource, codes: np.ndarray, tile: Tile) -> Iterator[Strip]:
-    """The distances of a tile, some rows at a time; each strip overwrites the one before."""
+    """Yield the distances of a tile, some rows at a time; each strip overwrites the one before."""
     (row, last_row), (column, last_column) = tile.rows, tile.columns
     width = last_column - column
     # Where each row's identity ends: the columns before it are genuine pairs or, at and below the diagonal, none.
@@ -254,7 +254,7 @@ def _cosine_distances(rows: np.ndarray, transposed: np.ndarray, out: np.ndarray)
 
 
 def _take_out_genuine(strip: np.ndarray, row: int, column: int, ends: np.ndarray) -> tuple[PairDistances, int]:
-    """Masks all that is no impostor pair; returns the genuine pairs and the count of what was masked."""
+    """Mask all that is no impostor pair; return the genuine pairs and the count of what was masked."""
     if ends[-1] <= column:
         return NO_PAIRS, 0
     rows = np.arange(row, row + len(ends))
@@ -270,7 +270,7 @@ def _take_out_genuine(strip: np.ndarray, row: int, column: int, ends: np.ndarray
 
 
 def _closest(found: PairDistances, strip: Strip, limit: int) -> PairDistances:
-    """The closest impostor pairs among those found and a strip's."""
+    """Return the closest impostor pairs among those found and a strip's."""
     flat = strip.distances.ravel()
     if len(found) == limit:
         # Later rows lose ties, so a pair at the same distance as the last one kept is out.
@@ -284,7 +284,7 @@ def _closest(found: PairDistances, strip: Strip, limit: int) -> PairDistances:
 
 
 class _Counter:
-    """Adds up a tile's distances of one kind, strip by strip."""
+    """Sum of a tile's distances of one kind, strip by strip."""
 
     def __init__(self) -> None:
         self._histogram = np.zeros(BINS, np.int64)
@@ -297,7 +297,7 @@ class _Counter:
         scratch: np.ndarray | None = None,
         bins: np.ndarray | None = None,
     ) -> None:
-        """Adds (R, C) float32 distances, `masked` of which stand for no pair.
+        """Add (R, C) float32 distances, `masked` of which stand for no pair.
 
         OpenCV sums float32 in double precision, and counts 16-bit codes five times as fast as floats.
         """

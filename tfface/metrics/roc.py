@@ -1,6 +1,6 @@
-"""How well distances tell people apart: threshold accuracy, ROC, AUC, EER, TAR at FAR, folds.
+"""Thresholded accuracy, ROC, AUC, EER, TAR at FAR, and folds, from the distances of pairs.
 
-A pair is taken for one person if and only if its distance is at or below the threshold. Accuracy
+A pair is accepted as one person if and only if its distance is at or below the threshold. Accuracy
 is balanced: the mean of genuine and impostor accuracy.
 """
 
@@ -23,7 +23,7 @@ ACCEPT_NONE = -1.0
 
 
 def supported_fars(impostors: int) -> tuple[float, ...]:
-    """The FARs of `FARS` that so many impostor pairs can tell: those that three of them or more would make."""
+    """Return those of `FARS` that so many impostor pairs can measure: at least three false accepts are expected."""
     return tuple(far for far in FARS if _is_supported(far, impostors))
 
 
@@ -32,13 +32,13 @@ def _is_supported(far: float, impostors: int) -> bool:
 
 
 def _floor(value: float) -> int:
-    """The floor, forgiving what decimal fractions lose in binary (0.29 x 100 is 28.999999999999996)."""
+    """Round down, forgiving what decimal fractions lose in binary (0.29 x 100 is 28.999999999999996)."""
     return math.floor(value * (1 + 1e-12))
 
 
 @dataclass(frozen=True)
 class ErrorCurve:
-    """How many pairs are accepted at each threshold: what every other figure follows from.
+    """Accepted pairs at each threshold: the basis of ROC, EER, AUC and TAR at FAR.
 
     Attributes:
         thresholds: (K,) ascending; the last accepts all.
@@ -60,7 +60,7 @@ class ErrorCurve:
 
     @classmethod
     def from_scores(cls, distances: np.ndarray, same: np.ndarray) -> "ErrorCurve":
-        """From each pair's distance and whether it shows one person; exact at every distance.
+        """Make the curve from each pair's distance and truth; exact at every distance.
 
         Raises:
             UserError: a distance is not a number, or there are no pairs of a kind.
@@ -72,7 +72,7 @@ class ErrorCurve:
 
     @classmethod
     def from_region(cls, scores: RegionScores, metric: str = "cosine") -> "ErrorCurve":
-        """From the histograms of all pairs (`PairSummary.total`, or of one of its regions).
+        """Make the curve from the histograms of all pairs (`PairSummary.total`, or one of its regions).
 
         Raises:
             UserError: there are no pairs of a kind.
@@ -83,12 +83,12 @@ class ErrorCurve:
 
     @property
     def genuine(self) -> int:
-        """How many genuine pairs there are."""
+        """Number of genuine pairs."""
         return int(self.genuine_accepted[-1]) if len(self.genuine_accepted) else 0
 
     @property
     def impostors(self) -> int:
-        """How many impostor pairs there are."""
+        """Number of impostor pairs."""
         return int(self.impostor_accepted[-1]) if len(self.impostor_accepted) else 0
 
     @cached_property
@@ -104,19 +104,19 @@ class ErrorCurve:
         return int(np.searchsorted(self.thresholds, threshold, side="right"))
 
     def far(self, threshold: float) -> float:
-        """False accept rate (FMR): impostor pairs taken for one person."""
+        """Return the false accept rate (FMR): impostor pairs taken for one person."""
         return float(self._fars[self._place(threshold)])
 
     def frr(self, threshold: float) -> float:
-        """False reject rate (FNMR): genuine pairs taken for two people."""
+        """Return the false reject rate (FNMR): genuine pairs taken for two people."""
         return 1 - float(self._tars[self._place(threshold)])
 
     def accuracy(self, threshold: float) -> float:
-        """Balanced accuracy."""
+        """Return the balanced accuracy."""
         return 1 - (self.far(threshold) + self.frr(threshold)) / 2
 
     def best_threshold(self) -> float:
-        """The threshold of the highest balanced accuracy: the middle of the widest range that has it.
+        """Return the threshold of the highest balanced accuracy: the middle of the widest range that has it.
 
         Of ranges equally wide, the lowest.
         """
@@ -137,11 +137,11 @@ class ErrorCurve:
         return middle if middle < end else start
 
     def auc(self) -> float:
-        """Area under the ROC: how often a genuine pair is closer than an impostor pair, ties half."""
+        """Return the area under the ROC: how often a genuine pair is closer than an impostor pair, ties half."""
         return float(np.trapezoid(self._tars, self._fars))
 
     def eer(self) -> tuple[float, float]:
-        """The rate at which FAR and FRR are equal, interpolated, and its threshold."""
+        """Return the rate at which FAR and FRR are equal, interpolated, and its threshold."""
         gap = 1 - self._tars - self._fars
         after = int(np.argmax(gap <= 0))
         weight = gap[after - 1] / (gap[after - 1] - gap[after])
@@ -150,7 +150,7 @@ class ErrorCurve:
         return float(rate), float(before + weight * (self.thresholds[after - 1] - before))
 
     def threshold_at_far(self, far: float) -> float:
-        """The highest threshold whose FAR is at most `far`; `ACCEPT_NONE` where none is.
+        """Return the highest threshold whose FAR is at most `far`; `ACCEPT_NONE` where none is.
 
         Raises:
             UserError: there are too few impostor pairs to tell such a rate.
@@ -159,11 +159,11 @@ class ErrorCurve:
         return float(self.thresholds[place - 1]) if place else ACCEPT_NONE
 
     def tar_at_far(self, far: float) -> float:
-        """The share of genuine pairs accepted at `threshold_at_far(far)`."""
+        """Return the share of genuine pairs accepted at `threshold_at_far(far)`."""
         return float(self._tars[self._place_at_far(far)])
 
     def slope_at_far(self, far: float) -> float:
-        """The rise of TAR with FAR around a FAR: between its half and its double."""
+        """Return the rise of TAR with FAR around a FAR: between its half and its double."""
         low, high = np.interp([far / 2, min(2 * far, 1.0)], self._fars, self._tars)
         return float((high - low) / (min(2 * far, 1.0) - far / 2))
 
@@ -187,7 +187,7 @@ def _pairs(distances: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 @dataclass(frozen=True)
 class FoldResult:
-    """Balanced accuracies on parts, each at a threshold chosen without it.
+    """Balanced accuracies on parts, each at a threshold chosen on the others.
 
     Attributes:
         thresholds: the one used on each part.
@@ -214,24 +214,24 @@ class FoldResult:
 
     @property
     def standard_error(self) -> float:
-        """Of the mean: `std` over the root of the number of parts, as LFW reports it."""
+        """Standard error of the mean: `std` over the root of the number of parts, as LFW reports it."""
         return self.std / math.sqrt(len(self.accuracies))
 
     @property
     def ci95(self) -> list[float]:
-        """Student's t interval of the mean, within [0, 1]. Of ten folds, not of two halves (use `confidence`)."""
+        """Student's t interval of the mean, within [0, 1]; for ten folds, not for two halves."""
         interval = student(self.accuracies)
         return [max(0.0, interval.low), min(1.0, interval.high)]
 
 
 def kfold(distances: np.ndarray, same: np.ndarray, fold: np.ndarray, *, threshold: float | None = None) -> FoldResult:
-    """Verification by folds, as LFW's View 2 asks: the threshold is chosen on all folds but the one judged.
+    """Verify by folds, as LFW's View 2 does: each fold at the threshold chosen on all others.
 
     Args:
-        distances: (N,) of the pairs.
-        same: (N,) whether a pair shows one person.
+        distances: (N,) distances of the pairs.
+        same: (N,) bool, True for genuine pairs.
         fold: (N,) the fold of each pair.
-        threshold: a fixed one to judge instead.
+        threshold: a fixed threshold instead.
 
     Raises:
         UserError: fewer than two folds, or one without genuine or without impostor pairs.
@@ -256,7 +256,7 @@ def kfold(distances: np.ndarray, same: np.ndarray, fold: np.ndarray, *, threshol
 
 
 def calibrate_halves(summary: PairSummary, metric: str = "cosine") -> FoldResult | None:
-    """Judges each half of the people, A then B, at the threshold that is best on the other.
+    """Score each half of the people, A then B, at the threshold that is best on the other.
 
     Pairs across the halves are used for neither. None where a half lacks pairs of a kind.
     """

@@ -39,7 +39,7 @@ PillowImage.MAX_IMAGE_PIXELS = None
 
 
 def read_size(data: bytes) -> tuple[int, int]:
-    """(height, width) from an image file's header alone, without decoding.
+    """Read (height, width) from an image file's header, without decoding.
 
     Raises:
         ImageError: empty, no image, too small to hold a face, or a decompression bomb.
@@ -59,7 +59,7 @@ def read_size(data: bytes) -> tuple[int, int]:
 
 
 def decode(data: bytes) -> np.ndarray:
-    """Decodes an image file to uint8 RGB (H, W, 3).
+    """Decode an image file to uint8 RGB (H, W, 3).
 
     Grey, CMYK, 16-bit and palette images are converted, alpha is dropped, EXIF orientation is
     applied, the first frame of an animation is taken.
@@ -80,7 +80,7 @@ def decode(data: bytes) -> np.ndarray:
 
 
 def _is_whole_png(data: bytes) -> bool:
-    """Whether all chunks are there and undamaged: its decoder would complain on our stderr in words of its own."""
+    """Check that all chunks are there and undamaged: the decoder would complain on stderr in words of its own."""
     position = len(_PNG)
     while position + _PNG_CHUNK.size <= len(data):
         length, kind = _PNG_CHUNK.unpack_from(data, position)
@@ -95,14 +95,14 @@ def _is_whole_png(data: bytes) -> bool:
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
-    """Encodes uint8 RGB (H, W, 3) as a PNG file's bytes."""
+    """Encode uint8 RGB (H, W, 3) as a PNG file's bytes."""
     _, data = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
     return data.tobytes()
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a photograph becomes a model's input; its name is part of every cache key and result.
+    """Crop recipe: how a photograph becomes a model's input. Its name is part of every cache key and result.
 
     - `whole`: the whole photograph, stretched to the square input.
     - `center-N`: the central square of N/250 of the shorter side (N pixels of LFW's 250).
@@ -112,7 +112,7 @@ class Recipe:
     - `given-marginM`: the same from the boxes that the data set gives (VGGFace2's).
 
     Attributes:
-        name: as `--recipe` takes it.
+        name: as commands and functions take it.
         source: where the box comes from: `image`, `mtcnn` or `given`.
         fraction: `center`: part of the shorter side.
         margin: growth of the box's sides.
@@ -124,11 +124,11 @@ class Recipe:
     margin: float = 0.0
 
     def box(self, height: int, width: int, face: np.ndarray | None = None) -> np.ndarray:
-        """The box to cut out, float32 (x0, y0, x1, y1) in pixels of the photograph.
+        """Return the box to cut out, float32 (x0, y0, x1, y1) in pixels of the photograph.
 
         Args:
-            height: of the photograph.
-            width: of the photograph.
+            height: height of the photograph.
+            width: width of the photograph.
             face: (x, y, width, height) of the face, for recipes that need one.
         """
         if self.source == "image":
@@ -145,7 +145,7 @@ class Recipe:
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe of a name.
+    """Return the recipe of a name.
 
     Raises:
         UserError: the name is none; lists the forms.
@@ -167,10 +167,10 @@ def recipe(name: str) -> Recipe:
 
 
 def crop_resize(image: "tf.Tensor | np.ndarray", box: "tf.Tensor | np.ndarray", size: int) -> "tf.Tensor":
-    """Cuts a box out of an image and scales it to a square, antialiased.
+    """Cut a box out of an image and scale it to a square, antialiased.
 
-    What the box does not touch is not seen: for a box of whole pixels the result equals cutting
-    first and `tf.image.resize(antialias=True)` after, as a reader elsewhere will do it.
+    Pixels outside the box have no influence: for a box of whole pixels the result equals cutting
+    first and `tf.image.resize(antialias=True)` after, as a reader on a phone does it.
 
     Args:
         image: tensor (H, W, 3), uint8 or float32 on a 0..255 scale.
@@ -201,7 +201,7 @@ def crop_resize(image: "tf.Tensor | np.ndarray", box: "tf.Tensor | np.ndarray", 
 
 
 def crop_array(image: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
-    """`crop_resize` for readers that do without TensorFlow: equal to a few float32 roundings.
+    """Crop as `crop_resize` does, without TensorFlow: equal to a few float32 roundings.
 
     Args:
         image: (H, W, 3), uint8 or float32 on a 0..255 scale.
@@ -220,7 +220,7 @@ def crop_array(image: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
 
 
 def _triangles(start: float, stop: float, length: int, size: int) -> tuple[int, np.ndarray]:
-    """The first pixel that a box touches on one axis, and how much each touched one gives to each new one.
+    """Return the first pixel that a box touches on one axis, and the weight of each touched pixel in each new one.
 
     Returns:
         The pixel's index, and float32 (size, touched), whose rows sum to 1.

@@ -30,7 +30,7 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Faces:
-    """The faces of one photograph, the detector's order.
+    """Faces of one photograph, in the detector's order.
 
     Attributes:
         boxes: float32 (F, 4): x, y, width, height in pixels of the photograph; may reach past it.
@@ -47,14 +47,14 @@ class Faces:
 
 
 def choose_face(boxes: np.ndarray, height: int, width: int) -> int | None:
-    """The face a photograph is of: the largest, less twice its squared distance from the centre.
+    """Choose the main face of a photograph: the largest, less twice its squared distance from the centre.
 
     Source: the choice of davidsandberg/facenet's alignment.
 
     Args:
         boxes: (F, 4): x, y, width, height in pixels.
-        height: of the photograph.
-        width: of the photograph.
+        height: height of the photograph.
+        width: width of the photograph.
 
     Returns:
         Its index, or None when there is no face.
@@ -67,7 +67,7 @@ def choose_face(boxes: np.ndarray, height: int, width: int) -> int | None:
 
 
 def detect(photographs: Iterable[np.ndarray]) -> list[Faces]:
-    """Finds the faces of photographs, batched by size.
+    """Detect the faces of photographs, batched by size.
 
     Args:
         photographs: uint8 RGB arrays (H, W, 3) of any sizes; taken one by one, so of an
@@ -91,7 +91,7 @@ def _batches(indices: list[int]) -> Iterator[list[int]]:
 
 
 def _scale_down(pixels: np.ndarray) -> tuple[np.ndarray, float]:
-    """The photograph as the detector sees it, and its scale."""
+    """Return the photograph as the detector sees it, and its scale."""
     height, width = pixels.shape[:2]
     scale = min(1.0, MAX_SIDE / max(height, width))
     if scale < 1:
@@ -101,7 +101,7 @@ def _scale_down(pixels: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _faces(rows: np.ndarray, scale: float) -> Faces:
-    """Faces in pixels of the photograph, from the detector's rows of one scaled one."""
+    """Convert the detector's rows of one scaled photograph to faces in its own pixels."""
     rows = rows.astype(np.float32)
     corners = rows[:, 1:5].reshape(-1, 2, 2) / scale
     boxes = np.concatenate([corners[:, 0], corners[:, 1] - corners[:, 0]], axis=1)
@@ -111,7 +111,7 @@ def _faces(rows: np.ndarray, scale: float) -> Faces:
 
 
 def _run(photographs: list[np.ndarray]) -> np.ndarray:
-    """Detector rows (image, x0, y0, x1, y1, confidence, 10 landmark values) of equal sizes."""
+    """Return detector rows (image, x0, y0, x1, y1, confidence, 10 landmark values) of equal sizes."""
     rows = _detector().detect_faces(photographs, output_type="numpy", box_format="xyxy", postprocess=False)
     return np.asarray(rows).reshape(-1, 16)
 

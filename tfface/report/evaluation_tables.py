@@ -1,4 +1,4 @@
-"""The tables of `evaluate`, from the objects that `metrics.json` holds."""
+"""Tables of evaluations and of mining, from the objects that `metrics.json` holds."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ Metrics = dict[str, Any]
 
 
 def percent(value: float | None, digits: int = 2) -> str:
-    """A rate as a percentage; a dash where there is none."""
+    """Format a rate as a percentage; a dash where there is none."""
     return "-" if value is None else f"{100 * value:.{digits}f}%"
 
 
 def interval(bounds: Sequence[float] | None, digits: int = 2) -> str:
-    """A 95% interval of a rate."""
+    """Format a 95% interval of a rate."""
     return "-" if bounds is None else f"{100 * bounds[0]:.{digits}f} to {100 * bounds[1]:.{digits}f}"
 
 
@@ -42,7 +42,7 @@ def evaluation_tables(metrics: Metrics) -> list[Table]:
 
 
 def title(metrics: Metrics) -> str:
-    """What was measured, in one line."""
+    """Describe in one line what was measured."""
     failed = f", {metrics['failed_images']} failed" if metrics["failed_images"] else ""
     flip = ", mirrored added" if metrics["flip"] else ""
     defense = f", behind {' and '.join(metrics['defense'])}" if metrics.get("defense") else ""
@@ -55,7 +55,7 @@ def title(metrics: Metrics) -> str:
 
 
 def groups_table(groups: Metrics) -> Table:
-    """Error rates within each group at one threshold."""
+    """Make the table of error rates within each group at one threshold."""
     rows = [
         [
             name,
@@ -107,7 +107,7 @@ def mining_tables(metrics: Metrics) -> list[Table]:
 
 
 def comparison_table(objects: Sequence[Metrics]) -> Table:
-    """Several runs side by side; one data set and recipe makes it the paper's Table 1."""
+    """Make the table of several runs side by side; one data set and recipe makes it the paper's Table 1."""
     rows = []
     corrupted = any(metrics["corruption"] for metrics in objects)
     behind = objects[0].get("defense")  # of all of them
@@ -164,7 +164,7 @@ PAPER_COLUMNS = (
 
 
 def paper_table(objects: Sequence[Metrics]) -> Table:
-    """The paper's Table 1 and ours beside it; Euclidean distances of unit vectors, as its figures are."""
+    """Make the paper's Table 1 with ours beside it; Euclidean distances of unit vectors, as its figures are."""
     return Table(
         PAPER_COLUMNS,
         [paper_row(metrics) for metrics in objects],
@@ -173,7 +173,7 @@ def paper_table(objects: Sequence[Metrics]) -> Table:
 
 
 def paper_row(metrics: Metrics) -> list[str]:
-    """A row of the paper's Table 1, by `PAPER_COLUMNS`."""
+    """Return a row of the paper's Table 1, by `PAPER_COLUMNS`."""
     paper = TABLE_1.get(metrics["model"])
     euclidean = next(row for row in metrics["rows"] if row["metric"] == "euclidean")
     return [
@@ -190,7 +190,7 @@ def paper_row(metrics: Metrics) -> list[str]:
 
 
 def _accuracy_at(metrics: Metrics, threshold: float) -> float | None:
-    """The accuracy at the paper's threshold, in whichever metric a row has it."""
+    """Return the accuracy at the paper's threshold, in whichever metric a row has it."""
     for row in [{"metric": metrics["metric"], **metrics["fixed"]}, *metrics["rows"]]:
         if abs(row["threshold"] - threshold) < 1e-9:
             return row["accuracy"]
