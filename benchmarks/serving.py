@@ -28,8 +28,7 @@ import numpy as np
 
 from tfface.artifacts.artifact import Artifact, SavedModelEmbedder
 from tfface.errors import UserError
-from tfface.serving.client import Client
-from tfface.serving.photographs import Photograph
+from tfface.serving.client import Client, Photograph
 
 ROOT = Path(__file__).resolve().parents[1]
 TOLERANCE = 1e-4

@@ -1,21 +1,14 @@
 import numpy as np
 import pytest
 
-from tfface.artifacts.photographs import (
-    NO_BOX,
-    cut,
-    embed_photographs,
-    open_reader,
-    read_boxes,
-    reader_recipe,
-    verify,
-)
+from tfface.artifacts.artifact import open_reader, reader_recipe
+from tfface.artifacts.photographs import embed_photographs, verify
 from tfface.data import open_photographs
 from tfface.errors import ImageError, UserError
 from tfface.evaluation.embeddings import embed_dataset
 from tfface.evaluation.verify import verify as verify_with_keras
 from tfface.preprocessing.images import recipe
-from tfface.preprocessing.photographs import crop_files
+from tfface.preprocessing.photographs import NO_BOX, crop_boxed, crop_files, read_boxes
 
 
 @pytest.fixture
@@ -44,7 +37,7 @@ def test_crops_are_those_of_the_project(pair, name):
     files = [path.read_bytes() for path in pair]
     crops, boxes = crop_files(files, recipe(name), 32)
     for data, crop, box in zip(files, crops, boxes, strict=True):
-        found, cut_out = cut(data, recipe(name), 32)
+        found, cut_out = crop_boxed(data, recipe(name), 32)
         np.testing.assert_allclose(found, crop, atol=2e-5)
         assert cut_out.tolist() == box.tolist()
 

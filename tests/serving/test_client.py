@@ -8,10 +8,9 @@ from tests.serving.stand_in import Refusal, StandIn
 from tfface.artifacts.golden import drawn_photograph, jpeg_of
 from tfface.errors import ImageError, UserError
 from tfface.preprocessing.images import crop_resize
-from tfface.serving import photographs
-from tfface.serving.client import Client, connect
+from tfface.serving import client as serving_client
+from tfface.serving.client import Client, Photograph, batches, boxed, connect, read
 from tfface.serving.connection import Retry
-from tfface.serving.photographs import Photograph, batches, boxed, read
 
 QUICK = Retry(retries=3, first=0.01)
 
@@ -75,7 +74,7 @@ def test_a_box_is_of_the_upright_photograph():
 
 
 def test_batches_are_bounded(monkeypatch):
-    monkeypatch.setattr(photographs, "BATCH_BYTES", 10)
+    monkeypatch.setattr(serving_client, "BATCH_BYTES", 10)
     error = ImageError("no")
     found = [Photograph(bytes(size)) for size in (4, 6, 1, 25, 2)] + [error] * 3
     groups = list(batches(found, 3))

@@ -18,6 +18,7 @@ import numpy as np
 from tfface.errors import UserError
 from tfface.metrics.distances import unit
 from tfface.models._embedder import Embedder, Preset
+from tfface.preprocessing.images import Recipe, recipe
 from tfface.utils.files import read_json, sha256_of
 from tfface.utils.tensorflow_logs import held_stderr
 
@@ -193,6 +194,45 @@ def open_artifact(path: Path) -> Artifact:
     if digest(path) != record["sha256"]:
         raise UserError(f"{path} is not what was exported: its sha256 is not that of {sidecar.name}; copy it again")
     return Artifact(path, record)
+
+
+def open_reader(path: Path) -> Artifact:
+    """Open a TFLite artifact.
+
+    Raises:
+        UserError: it is none, its bytes are not those that were exported, or it is a SavedModel.
+    """
+    artifact = open_artifact(path)
+    if artifact.format != "tflite":
+        raise UserError(f"{path} is a SavedModel, which only TensorFlow reads: give a .tflite file")
+    return artifact
+
+
+def reader_recipe(artifact: Artifact, name: str | None, *, boxed: bool) -> Recipe:
+    """Return the crop recipe for photographs that go through an artifact here, where no detector runs.
+
+    Args:
+        artifact: gives the recipe where none is named.
+        name: a recipe.
+        boxed: face boxes are given; the margin is then that of the preset's recipe.
+
+    Raises:
+        UserError: the recipe needs faces and there are none, or has no use for them.
+    """
+    if not boxed:
+        chosen = recipe(name or artifact.recipe)
+        if chosen.source != "image":
+            raise UserError(
+                f"recipe {chosen.name} needs faces, and without TensorFlow none are looked for: give `boxes`, "
+                "a fixed recipe (whole, center-140), or an embedder instead of an artifact"
+            )
+        return chosen
+    chosen = recipe(name or artifact.preset.recipe)
+    if chosen.source == "image":
+        if name:
+            raise UserError(f"recipe {name} takes no faces: leave out `boxes` or `recipe`")
+        return recipe("given-margin0.0")
+    return recipe(chosen.name.replace("mtcnn-v1-", "given-"))
 
 
 def sidecar_of(path: Path) -> Path:

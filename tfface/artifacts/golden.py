@@ -13,10 +13,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from tfface.artifacts.artifact import Artifact, SavedModelEmbedder, open_artifact
-from tfface.artifacts.photographs import cut, in_fractions, reader_recipe
+from tfface.artifacts.artifact import Artifact, SavedModelEmbedder, open_artifact, reader_recipe
 from tfface.errors import UserError
 from tfface.preprocessing.images import decode, encode_png
+from tfface.preprocessing.photographs import crop_boxed, in_fractions
 from tfface.utils.files import atomic_write, read_json, sha256_of, write_json
 from tfface.utils.result import Result
 from tfface.utils.tables import Table
@@ -244,7 +244,8 @@ def _of_reader(artifact: Artifact, embedder: Any) -> Callable[[dict[str, Any], b
     def ask(entry: dict[str, Any], data: bytes) -> np.ndarray | None:
         face = np.array(entry["box"]) if "box" in entry else None
         try:
-            crop, _ = cut(data, reader_recipe(artifact, None, boxed="box" in entry), artifact.preset.input_size, face)
+            recipe = reader_recipe(artifact, None, boxed="box" in entry)
+            crop, _ = crop_boxed(data, recipe, artifact.preset.input_size, face)
         except UserError:
             return None
         return embedder.embed(crop[None])[0]

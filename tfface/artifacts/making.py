@@ -26,6 +26,7 @@ from tfface.artifacts.artifact import (
     sidecar_of,
     size_of,
 )
+from tfface.artifacts.measure import milliseconds
 from tfface.data.crops import crop_stream
 from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError
@@ -204,6 +205,21 @@ def make(order: Order, out: Path) -> Artifact:
     golden.write_card(artifact, path.parent / "README.md")
     write_json(sidecar_of(path), record)
     return artifact
+
+
+def lite_speed(student: Embedder, teacher: Embedder) -> dict[str, Any]:
+    """Time a student and its teacher as unquantised TFLite files, one image at a time, by turns.
+
+    Returns:
+        JSON-able: `ms` of each for one image (medians), and `speedup`, the teacher's by the student's.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        artifacts = {
+            name: make(Order(embedder, recipe(embedder.preset.recipe), "tflite", "none"), Path(folder) / name)
+            for name, embedder in (("student", student), ("teacher", teacher))
+        }
+        found = milliseconds({name: artifact.embedder() for name, artifact in artifacts.items()})
+    return {"ms": found, "speedup": found["teacher"] / found["student"]}
 
 
 def _write_savedmodel(order: Order, path: Path, facts: dict[str, Any]) -> None:

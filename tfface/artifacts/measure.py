@@ -6,17 +6,15 @@
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfface.artifacts.artifact import open_artifact, to_bytes
 from tfface.errors import UserError
-from tfface.preprocessing.images import recipe
 
 if TYPE_CHECKING:
     from tfface.models._embedder import Embedder
@@ -53,23 +51,6 @@ def peak_megabytes(path: Path) -> float:
         last = done.stderr.strip().splitlines()[-1:] or ["it says nothing"]
         raise UserError(f"{path} cannot be run in a process of its own: {last[0]}")
     return float(done.stdout.split()[-1])
-
-
-def lite_speed(student: "Embedder", teacher: "Embedder") -> dict[str, Any]:
-    """Time a student and its teacher as unquantised TFLite files, one image at a time, by turns.
-
-    Returns:
-        JSON-able: `ms` of each for one image (medians), and `speedup`, the teacher's by the student's.
-    """
-    from tfface.artifacts.making import Order, make  # imports TensorFlow, which a reader of TFLite does without
-
-    with tempfile.TemporaryDirectory() as folder:
-        artifacts = {
-            name: make(Order(embedder, recipe(embedder.preset.recipe), "tflite", "none"), Path(folder) / name)
-            for name, embedder in (("student", student), ("teacher", teacher))
-        }
-        found = milliseconds({name: artifact.embedder() for name, artifact in artifacts.items()})
-    return {"ms": found, "speedup": found["teacher"] / found["student"]}
 
 
 def main(path: str) -> None:

@@ -63,7 +63,7 @@ def command(action: str, files: tuple[Path, ...], threshold: float | None, out: 
     is named and counted. A server does not tell its threshold: verify takes it from --artifact or
     --threshold.
     """
-    from tfface.serving.client import embed, verify
+    from tfface.serving.calls import embed, verify
 
     if action == "verify":
         if len(files) != 2:

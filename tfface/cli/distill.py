@@ -205,7 +205,7 @@ def command(context: click.Context, **options: Any) -> None:
     people's accuracy. With --release the same command then reads the held-out people, prints the
     paper's comparison and writes the preset.
     """
-    from tfface.artifacts.lite_speed import lite_speed
+    from tfface.artifacts.making import lite_speed
     from tfface.models._embedder import load_embedder
     from tfface.report.distillation_files import distillation_record, made_by, show_distillation, write_distillation
     from tfface.utils.result import Clock

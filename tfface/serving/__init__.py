@@ -4,8 +4,8 @@ from tfface.utils import lazy
 
 _NAMES = {
     "Client": "tfface.serving.client",
-    "embed": "tfface.serving.client",
-    "verify": "tfface.serving.client",
+    "embed": "tfface.serving.calls",
+    "verify": "tfface.serving.calls",
 }
 __all__ = list(_NAMES)
 __getattr__ = lazy.attach(__name__, _NAMES)

@@ -2,30 +2,28 @@
 
 import re
 import types
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from tfface.artifacts.artifact import Artifact, open_artifact
-from tfface.artifacts.photographs import Boxes, read_boxes
 from tfface.errors import ImageError, UserError
-from tfface.evaluation.embeddings import Embeddings, report_failures, write_embeddings
+from tfface.evaluation.embeddings import Embeddings
 from tfface.evaluation.verify import Verdict
 from tfface.metrics.distances import cosine_distance
+from tfface.preprocessing.photographs import Boxes, box_of, in_fractions
 from tfface.serving.connection import TOO_LARGE, Connection, Inputs, Retry, ServerError
-from tfface.serving.photographs import Photograph, batches, boxed, read
-from tfface.utils.configured import configured
 from tfface.utils.files import read_json
 from tfface.utils.progress import progress
-from tfface.utils.result import Clock, Result, versions
-from tfface.utils.tables import Table
 
 SIGNATURES = {False: "embed_jpeg", True: "embed_jpeg_boxes"}
 """Served function without and with face boxes."""
 PORTS = {"grpc": 8500, "rest": 8501}
+BATCH_BYTES = 2**25
+"""A batch that is so large takes no further photograph."""
 _REFUSED = "is no JPEG or PNG file that the server can read"
 _OUTSIDE = ", or its face box lies outside of it"
 _TYPES = {"file": "DT_STRING", "box": "DT_FLOAT"}
@@ -39,159 +37,20 @@ _ADVICE = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class ServerConfig:
-    """Configuration of calls to a server.
+@dataclass(frozen=True, eq=False)
+class Photograph:
+    """A photograph, as it is sent.
 
     Attributes:
-        server: `HOST:PORT`; port 8500 of this machine by default, 8501 for REST.
-        protocol: `grpc` or `rest`.
-        model: name that the server serves the model under; the artifact's by default.
-        version: of the model; the highest that is served by default.
-        artifact: folder of the export that is served. It gives name, metric and threshold, and the server is checked
-            to answer as it does.
-        boxes: CSV file of lines `image,x,y,width,height`, the faces in pixels.
-        batch: most photographs in a request.
-        deadline: seconds that each request may take.
-        retries: of a request to a server that is down, busy or too slow.
+        data: the file.
+        box: of the face, (4,) y0, x0, y1, x1, the sides of the upright photograph being 1; None without.
     """
 
-    server: str | None = None
-    protocol: str = "grpc"
-    model: str | None = None
-    version: int | None = None
-    artifact: str | Path | None = None
-    boxes: str | Path | None = None
-    batch: int = 16
-    deadline: float = 30.0
-    retries: int = 4
+    data: bytes
+    box: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
-class ServedEmbeddings(Result):
-    """Embeddings of photographs by a served model.
-
-    Attributes:
-        files: the photographs.
-        embeddings: in their order.
-        record: the server, the model and the run, JSON-able.
-    """
-
-    files: Sequence[Path]
-    embeddings: Embeddings
-    record: dict[str, Any] = field(repr=False)
-
-    @property
-    def vectors(self) -> np.ndarray:
-        """(N, D) float32 unit vectors; zeros where a photograph failed."""
-        return self.embeddings.vectors
-
-    def to_dict(self) -> dict[str, Any]:
-        failed = [{"image": key, "reason": reason} for key, reason in self.embeddings.failed]
-        counts = {"photographs": len(self.files), "embedded": int(self.embeddings.ok.sum()), "failures": failed}
-        return {**self.record, **counts}
-
-    def tables(self) -> list[Table]:
-        found = self.to_dict()
-        columns = ["served model", "version", "photographs", "embedded", "failed", "values", "seconds"]
-        counts = (found["photographs"], found["embedded"], len(found["failures"]), self.vectors.shape[1])
-        names = (found["served_model"], found["served_version"])
-        return [Table(columns, [[*map(str, names), *map(str, counts), f"{found['seconds']:.2f}"]])]
-
-    def save_files(self, folder: Path) -> list[str]:
-        write_embeddings(folder / "embeddings.npz", [str(name) for name in self.files], self.embeddings)
-        return ["embeddings.npz"]
-
-
-@dataclass(frozen=True)
-class ServedVerification(Result):
-    """Verdict of a served model on two photographs.
-
-    Attributes:
-        files: the photographs.
-        verdict: distance, threshold and decision.
-        record: the server, the model and the run, JSON-able.
-    """
-
-    files: Sequence[Path]
-    verdict: Verdict
-    record: dict[str, Any] = field(repr=False)
-
-    @property
-    def same(self) -> bool:
-        """True where the two photographs show one person."""
-        return self.verdict.same
-
-    @property
-    def distance(self) -> float:
-        """Distance of the two embeddings, in the verdict's metric."""
-        return self.verdict.distance
-
-    @property
-    def threshold(self) -> float:
-        """Distance up to which the two are the same person."""
-        return self.verdict.threshold
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**self.record, **self.verdict.to_dict()}
-
-    def tables(self) -> list[Table]:
-        columns = ["photographs", "served model", "version", "metric", "distance", "threshold", "verdict"]
-        names = [", ".join(file.name for file in self.files), self.record["served_model"]]
-        return [Table(columns, [[*names, str(self.record["served_version"]), *self.verdict.cells()]])]
-
-
-@configured(ServerConfig)
-def embed(files: Sequence[str | Path], *, config: ServerConfig) -> ServedEmbeddings:
-    """Embed photographs through a server; one that cannot be used is logged and counted.
-
-    Args:
-        files: paths of the photographs, which are sent as they are.
-
-    Raises:
-        UserError: the server cannot be reached or serves something else, or no photograph can be used.
-
-    Example:
-        >>> import tfface
-        >>> found = tfface.serving.embed(["a.jpg", "b.jpg"], model="facenet-msceleb")  # doctest: +SKIP
-        >>> found.vectors.shape  # doctest: +SKIP
-        (2, 128)
-    """
-    paths, embeddings, _, record = _embedded(files, config, "client embed")
-    report_failures(embeddings.failed, len(paths), strict=False)
-    return ServedEmbeddings(paths, embeddings, record)
-
-
-@configured(ServerConfig)
-def verify(
-    first: str | Path, second: str | Path, *, threshold: float | None = None, config: ServerConfig
-) -> ServedVerification:
-    """Judge through a server if two photographs show one person.
-
-    Args:
-        first: path of a photograph.
-        second: path of another.
-        threshold: distance up to which they match; the artifact's by default. Without an artifact, cosine distance.
-
-    Raises:
-        UserError: the server cannot be reached or serves something else, a photograph cannot be used, or there is
-            neither threshold nor artifact.
-
-    Example:
-        >>> import tfface
-        >>> tfface.serving.verify("a.jpg", "b.jpg", artifact="out/facenet-msceleb").same  # doctest: +SKIP
-        True
-    """
-    if config.artifact is None and threshold is None:
-        raise UserError("a server does not tell its threshold: give `artifact` or `threshold`", parameter="threshold")
-    paths, embeddings, artifact, record = _embedded([first, second], config, "client verify")
-    for name, reason in embeddings.failed:
-        raise ImageError(f"{name}: {reason}")
-    metric = artifact.preset.metric if artifact else "cosine"
-    if threshold is None:
-        assert artifact is not None, "checked above"
-        threshold = artifact.preset.threshold
-    return ServedVerification(paths, Verdict.of(embeddings.vectors, metric, threshold), record)
+Found = Photograph | ImageError
 
 
 class Client:
@@ -236,7 +95,7 @@ class Client:
         Raises:
             UserError: the server cannot be reached, or serves something else.
         """
-        self.artifact = _served(artifact)
+        self.artifact = served_artifact(artifact)
         self.boxed = boxed
         self.retry = retries if isinstance(retries, Retry) else Retry(retries)
         if isinstance(server, Connection):
@@ -300,6 +159,38 @@ class Client:
         for place, vector in vectors.items():
             rows[place] = vector
         return Embeddings(rows, ok, [(str(paths[place]), reasons[place]) for place in sorted(reasons)])
+
+    def verify(
+        self,
+        first: str | Path,
+        second: str | Path,
+        *,
+        threshold: float | None = None,
+        batch: int = 16,
+        boxes: Boxes | None = None,
+    ) -> Verdict:
+        """Judge if two photographs show one person.
+
+        Args:
+            first: path of a photograph.
+            second: path of another.
+            threshold: distance up to which they match; the artifact's by default. Without an artifact, cosine distance.
+            batch: as in `embed`.
+            boxes: as in `embed`.
+
+        Raises:
+            UserError: as `embed`; a photograph cannot be used, or there is neither threshold nor artifact.
+        """
+        metric = self.artifact.preset.metric if self.artifact else "cosine"
+        if threshold is None:
+            if self.artifact is None:
+                message = "a server does not tell its threshold: give `artifact` or `threshold`"
+                raise UserError(message, parameter="threshold")
+            threshold = self.artifact.preset.threshold
+        embeddings = self.embed([first, second], batch=batch, boxes=boxes)
+        for name, reason in embeddings.failed:
+            raise ImageError(f"{name}: {reason}")
+        return Verdict.of(embeddings.vectors, metric, threshold)
 
     def ask(self, photographs: Sequence[Photograph]) -> tuple[np.ndarray, np.ndarray]:
         """Send one request.
@@ -405,41 +296,12 @@ def explained(error: ServerError, connection: Connection) -> UserError:
     return UserError(f"{said} [{error.code}{tried}]: {advice}")
 
 
-def _embedded(
-    files: Sequence[str | Path], config: ServerConfig, command: str
-) -> tuple[list[Path], Embeddings, Artifact | None, dict[str, Any]]:
-    """Embed photographs; return them, their embeddings, the artifact, and what a result records of the run."""
-    clock, paths = Clock(), [Path(file) for file in files]
-    artifact = _served(config.artifact)
-    boxes = read_boxes(Path(config.boxes)) if config.boxes else None
-    with Client(
-        config.server,
-        protocol=config.protocol,
-        model=config.model,
-        version=config.version,
-        artifact=artifact,
-        boxed=boxes is not None,
-        deadline=config.deadline,
-        retries=config.retries,
-    ) as client:
-        embeddings = client.embed(paths, batch=config.batch, boxes=boxes)
-    record = {
-        "command": command,
-        "server": client.connection.server,
-        "protocol": client.connection.protocol,
-        "served_model": client.connection.model,
-        "served_version": client.version,
-        "signature": client.signature,
-        "preset": artifact.preset.name if artifact else None,
-        **(artifact.origin() if artifact else {"weights_sha256": None, "artifact": None}),
-        "versions": versions(),
-        "started": clock.started,
-        "seconds": clock.seconds,
-    }
-    return paths, embeddings, artifact, record
+def served_artifact(artifact: str | Path | Artifact | None) -> Artifact | None:
+    """Open the export that is served.
 
-
-def _served(artifact: str | Path | Artifact | None) -> Artifact | None:
+    Raises:
+        UserError: it is no artifact, or a TFLite file.
+    """
     if artifact is None or isinstance(artifact, Artifact):
         return artifact
     opened = open_artifact(Path(artifact))
@@ -473,3 +335,45 @@ def _available(connection: Connection, wanted: int | None) -> int:
         raise ServerError("UNAVAILABLE", f"it loads the model still; versions: {told}")
     which = "version that can be asked" if wanted is None else f"version {wanted}"
     raise UserError(f"{connection.server} serves no {which} of the model {connection.model!r}; versions: {told}")
+
+
+def read(paths: Sequence[Path], boxes: Boxes | None = None) -> Iterator[Found]:
+    """Read photographs one by one; in place of one that cannot be sent, yield why.
+
+    Args:
+        paths: of the files.
+        boxes: faces by path or file name, in pixels of the upright photograph; None: none are sent.
+    """
+    for path in paths:
+        try:
+            data = path.read_bytes()
+            face = box_of(boxes, str(path), path.name)
+            yield Photograph(data) if face is None else boxed(data, face)
+        except OSError as error:
+            yield ImageError(f"cannot be read: {error.strerror}")
+        except ImageError as error:
+            yield error
+
+
+def boxed(data: bytes, face: np.ndarray) -> Photograph:
+    """Return a photograph with its face (x, y, width, height) in pixels.
+
+    Raises:
+        ImageError: it cannot be read here, so that its sides are not known.
+    """
+    return Photograph(data, np.array(in_fractions(face, data)))
+
+
+def batches(found: Iterable[Found], count: int) -> Iterator[list[tuple[int, Found]]]:
+    """Group photographs, each with its place, by `count` and `BATCH_BYTES` at most; one alone may be larger."""
+    batch: list[tuple[int, Found]] = []
+    size = 0
+    for place, photograph in enumerate(found):
+        length = len(photograph.data) if isinstance(photograph, Photograph) else 0
+        if batch and (len(batch) == count or size + length > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append((place, photograph))
+        size += length
+    if batch:
+        yield batch

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from tfface.artifacts.measure import lite_speed
+from tfface.artifacts.making import lite_speed
 
 
 def test_student_and_teacher_are_timed_as_they_are_named(tiny_embedder):
