@@ -24,9 +24,8 @@ from tfface.models._embedder import Embedder, as_embedder
 from tfface.preprocessing.images import Recipe
 from tfface.report.export_tables import artifacts_table, attacks_table
 from tfface.utils.configured import configured
-from tfface.utils.result import Clock, Result, run_record
+from tfface.utils.result import Clock, Result, Table, run_record
 from tfface.utils.sequences import as_list
-from tfface.utils.tables import Table
 
 Metrics = dict[str, Any]
 

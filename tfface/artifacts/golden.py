@@ -18,8 +18,7 @@ from tfface.errors import UserError
 from tfface.preprocessing.images import decode, encode_png
 from tfface.preprocessing.photographs import crop_boxed, in_fractions
 from tfface.utils.files import atomic_write, read_json, sha256_of, write_json
-from tfface.utils.result import Result
-from tfface.utils.tables import Table
+from tfface.utils.result import Result, Table
 from tfface.utils.tensorflow_logs import held_stderr
 
 FORMAT = 1

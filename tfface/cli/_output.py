@@ -8,8 +8,7 @@ from pathlib import Path
 
 import click
 
-from tfface.utils.result import Result
-from tfface.utils.tables import Table
+from tfface.utils.result import Result, Table
 
 
 class _Stderr(logging.Handler):

@@ -10,8 +10,7 @@ from tfface.data.dataset import FaceDataset, TfdsFaces
 from tfface.data.folder import open_folder, open_manifest
 from tfface.errors import UserError
 from tfface.utils import registry
-from tfface.utils.result import Result
-from tfface.utils.tables import Table
+from tfface.utils.result import Result, Table
 
 
 def names() -> list[str]:

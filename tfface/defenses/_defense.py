@@ -16,8 +16,7 @@ from tfface.augmentation.levels import Level, describe
 from tfface.errors import UserError
 from tfface.models._layers import UnitNorm
 from tfface.utils import registry
-from tfface.utils.result import Result
-from tfface.utils.tables import Table
+from tfface.utils.result import Result, Table
 
 register = keras.saving.register_keras_serializable(package="tfface")
 

@@ -22,9 +22,8 @@ from tfface.preprocessing.images import recipe as named_recipe
 from tfface.utils import files
 from tfface.utils.configured import configured
 from tfface.utils.progress import progress
-from tfface.utils.result import Result
+from tfface.utils.result import Result, Table
 from tfface.utils.sequences import as_list
-from tfface.utils.tables import Table
 
 RECIPE = "mtcnn-v1-margin0.20"
 """Crop recipe where neither the caller nor the data set names one."""

@@ -26,8 +26,7 @@ from tfface.preprocessing.mtcnn import DETECTOR
 from tfface.utils.array_file import MOST_IN_MEMORY, write_rows
 from tfface.utils.cache import Range, Store
 from tfface.utils.files import atomic_write
-from tfface.utils.result import Result
-from tfface.utils.tables import Table
+from tfface.utils.result import Result, Table
 
 if TYPE_CHECKING:
     import tensorflow as tf

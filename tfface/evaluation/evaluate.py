@@ -23,9 +23,8 @@ from tfface.models._embedder import Embedder, as_embedder
 from tfface.preprocessing.images import Recipe, recipe
 from tfface.report.evaluation_tables import comparison_table, paper_table
 from tfface.utils.configured import configured
-from tfface.utils.result import Clock, Result, one_or_many, run_record
+from tfface.utils.result import Clock, Result, Table, one_or_many, run_record
 from tfface.utils.sequences import as_list
-from tfface.utils.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -32,8 +32,7 @@ from tfface.preprocessing.images import recipe as named_recipe
 from tfface.report.evaluation_tables import mining_tables
 from tfface.utils.configured import configured
 from tfface.utils.files import write_csv
-from tfface.utils.result import Clock, Result, run_record
-from tfface.utils.tables import Table
+from tfface.utils.result import Clock, Result, Table, run_record
 
 if TYPE_CHECKING:
     from tfface.models._embedder import Embedder, Preset

@@ -21,8 +21,7 @@ from tfface.metrics.pair_tiles import WORST
 from tfface.metrics.roc import ErrorCurve
 from tfface.report.evaluation_tables import evaluation_tables, title
 from tfface.utils.files import write_csv
-from tfface.utils.result import Result
-from tfface.utils.tables import Table
+from tfface.utils.result import Result, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -21,8 +21,7 @@ from tfface.preprocessing.images import recipe
 from tfface.report.retraining_tables import retraining_tables
 from tfface.training.head import Head
 from tfface.utils.configured import configured
-from tfface.utils.result import Clock, Result, run_record
-from tfface.utils.tables import Table
+from tfface.utils.result import Clock, Result, Table, run_record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

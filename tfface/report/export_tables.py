@@ -3,7 +3,7 @@
 from typing import Any
 
 from tfface.report.evaluation_tables import percent
-from tfface.utils.tables import Table
+from tfface.utils.result import Table
 
 Metrics = dict[str, Any]
 

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from tfface.report.evaluation_tables import interval, percent
-from tfface.utils.tables import Table
+from tfface.utils.result import Table
 
 Metrics = dict[str, Any]
 

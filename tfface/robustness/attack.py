@@ -22,9 +22,8 @@ from tfface.robustness.results import examples
 from tfface.robustness.run import check_trial
 from tfface.robustness.trial import ImageFormat, Trial
 from tfface.utils.configured import configured
-from tfface.utils.result import Clock, Result, one_or_many, run_record
+from tfface.utils.result import Clock, Result, Table, one_or_many, run_record
 from tfface.utils.sequences import as_list
-from tfface.utils.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -30,9 +30,8 @@ from tfface.robustness.run import RESTARTS, STEPS, check_trial
 from tfface.robustness.trial import Trial
 from tfface.utils import registry
 from tfface.utils.configured import configured
-from tfface.utils.result import Clock, Result, median_milliseconds, one_or_many, run_record
+from tfface.utils.result import Clock, Result, Table, median_milliseconds, one_or_many, run_record
 from tfface.utils.sequences import as_list
-from tfface.utils.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -26,9 +26,8 @@ from tfface.robustness.pairs import ALL_PAIRS, Threshold, half_genuine
 from tfface.robustness.smoothing import ALPHA, GUESS, SAMPLES, Smoothing
 from tfface.utils.configured import configured
 from tfface.utils.files import write_csv
-from tfface.utils.result import Clock, Result, run_record
+from tfface.utils.result import Clock, Result, Table, run_record
 from tfface.utils.sequences import as_list
-from tfface.utils.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,8 +13,7 @@ from tfface.evaluation.verify import Verdict
 from tfface.preprocessing.photographs import Boxes, read_boxes
 from tfface.serving.client import Client
 from tfface.utils.configured import configured
-from tfface.utils.result import Clock, Result, versions
-from tfface.utils.tables import Table
+from tfface.utils.result import Clock, Result, Table, versions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import abc
 import datetime
+import html
 import importlib.metadata
 import statistics
 import time
@@ -12,7 +13,31 @@ from typing import Any, Protocol
 
 from tfface import __version__
 from tfface.utils.files import write_json
-from tfface.utils.tables import Table
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table; the first column is text, the rest are numbers.
+
+    Attributes:
+        columns: headings.
+        rows: cells, one row a line.
+        title: above it; empty for none.
+        notes: lines below it.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    title: str = ""
+    notes: Sequence[str] = ()
+
+    def to_html(self) -> str:
+        """Render as an HTML fragment."""
+        head = "".join(f"<th>{html.escape(column)}</th>" for column in self.columns)
+        body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in self.rows)
+        caption = f"<caption>{html.escape(self.title)}</caption>" if self.title else ""
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}"
 
 
 class Result(abc.ABC):
