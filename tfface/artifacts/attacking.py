@@ -17,8 +17,7 @@ from tfface.attacks._attack import Attack
 from tfface.attacks._criteria import GOALS, Criterion
 from tfface.attacks._victim import Victim
 from tfface.attacks.square import Square
-from tfface.data.dataset import FaceDataset
-from tfface.data.pairs import Pairs
+from tfface.data.dataset import FaceDataset, Pairs
 from tfface.errors import UserError
 from tfface.models._embedder import Embedder
 from tfface.preprocessing.images import Recipe, decode

@@ -5,9 +5,9 @@ from tfface.utils import lazy
 _NAMES = {
     "FaceDataset": "tfface.data.dataset",
     "FolderFaces": "tfface.data.folder",
-    "TfdsFaces": "tfface.data.dataset",
+    "TfdsFaces": "tfface.data.prepared",
     "open_photographs": "tfface.data.folder",
-    "Pairs": "tfface.data.pairs",
+    "Pairs": "tfface.data.dataset",
     "read_groups_file": "tfface.data.pairs",
     "read_pairs_file": "tfface.data.pairs",
     "describe_dataset": "tfface.data.catalogue",

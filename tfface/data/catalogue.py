@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from tfface.data import manifest, prepared
-from tfface.data.dataset import FaceDataset, TfdsFaces
+from tfface.data.dataset import FaceDataset
 from tfface.data.folder import open_folder, open_manifest
+from tfface.data.prepared import TfdsFaces
 from tfface.errors import UserError
 from tfface.utils import registry
 from tfface.utils.result import Result, Table

@@ -13,8 +13,7 @@ import pyarrow as pa
 
 from tfface.augmentation.corruptions import Corruption
 from tfface.augmentation.levels import key_number
-from tfface.data.dataset import FaceDataset
-from tfface.data.pairs import Pairs
+from tfface.data.dataset import FaceDataset, Pairs
 from tfface.distributed.executor import LOCAL, Executor
 from tfface.distributed.rows import RowJob, Save, fill
 from tfface.errors import ImageError, UserError

@@ -1,25 +1,93 @@
 """Data sets of faces: keys in a fixed order, the person of each, the encoded bytes of each."""
 
 import abc
-import dataclasses
 import difflib
 import functools
+import importlib
 import itertools
 import zlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from tfface.data.pairs import Pairs, SampledPairs, read_pairs_file, sample_all_pairs
 from tfface.errors import UserError
 from tfface.utils.configured import fields_of
 from tfface.utils.files import digest_of
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+ALL_PAIRS = "all-pairs"
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Pairs of images to compare.
+
+    Attributes:
+        name: `view2`, or the list's file name.
+        first: (P,) int, indices into the data set's `keys`.
+        second: (P,) int, likewise.
+        same: (P,) bool, whether the two show one person.
+        fold: (P,) int, from 0.
+    """
+
+    name: str
+    first: np.ndarray = field(repr=False)
+    second: np.ndarray = field(repr=False)
+    same: np.ndarray = field(repr=False)
+    fold: np.ndarray = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def sample(self, count: int, *, genuine: bool, seed: int) -> "Pairs":
+        """Draw pairs of one kind at random, in the order of the list; all of them if there are no more than `count`."""
+        places = np.flatnonzero(self.same == genuine)
+        if count < len(places):
+            places = np.sort(np.random.default_rng(seed).choice(places, count, replace=False))
+        return Pairs(self.name, self.first[places], self.second[places], self.same[places], self.fold[places])
+
+
+class PresetEmbedder(Protocol):
+    """Embedder with its preset."""
+
+    @property
+    def preset(self) -> Any: ...
+
+
+@dataclass(frozen=True, eq=False)
+class SampledPairs(Pairs):
+    """Pairs of a data set, with access to its photographs.
+
+    Attributes:
+        dataset: the data set.
+    """
+
+    dataset: "FaceDataset" = field(repr=False)
+
+    def crops(self, embedder: PresetEmbedder, recipe: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Read the photographs of both sides, cropped as the embedder takes them.
+
+        A pair of which a photograph cannot be read, or has no face where the recipe needs one, is left out of both
+        arrays, and logged.
+
+        Args:
+            embedder: model whose input size and crop recipe are taken.
+            recipe: another crop recipe; the data set's own by default, or the preset's.
+
+        Returns:
+            Images and references, both float32 (N, H, W, 3) in [0, 1].
+
+        Raises:
+            UserError: no pair is left, or the recipe does not fit the data set.
+        """
+        # By name, since crops are made of data sets and pairs are part of them.
+        crop_pairs = importlib.import_module("tfface.data.crops").crop_pairs
+        images, references = crop_pairs(self.dataset, self, embedder.preset, recipe)
+        return images, references
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,75 +279,7 @@ class FaceDataset(abc.ABC):
         }
 
 
-@dataclass(frozen=True, eq=False)
-class TfdsFaces(FaceDataset):
-    """Data set prepared by TensorFlow Datasets, with an index of where each image's bytes lie.
-
-    Attributes:
-        folder: the prepared data set's folder.
-        rows: the number of each image in the prepared split.
-        shards: the record files' names.
-        spans: (N, 3) int64: which shard, the offset of the image's bytes in it, their number.
-        pair_lists: the names of the published pair lists.
-        find_pairs: a list's name -> its file, fetched if need be.
-    """
-
-    folder: Path
-    rows: np.ndarray = field(repr=False)
-    shards: tuple[str, ...] = field(repr=False)
-    spans: np.ndarray = field(repr=False)
-    pair_lists: tuple[str, ...] = ()
-    find_pairs: Callable[[str], Path] | None = field(default=None, repr=False)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "folder": self.folder.absolute(), "find_pairs": None}
-
-    def encoded(self, start: int = 0, stop: int | None = None) -> "tf.data.Dataset":
-        import tensorflow_datasets as tfds
-
-        rows = self.rows[start:stop]
-        if not len(rows):
-            return no_images()
-        first, last = int(rows[0]), int(rows[-1]) + 1
-        data = tfds.builder_from_directory(str(self.folder)).as_dataset(
-            split=f"faces[{first}:{last}]",
-            shuffle_files=False,
-            decoders={"image": tfds.decode.SkipDecoding()},
-            # One shard after the other, or the order is lost; the caller decides what to cache.
-            read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
-        )
-        data = data.map(lambda example: {"key": example["key"], "image": example["image"]})
-        return data if len(rows) == last - first else _only(data, rows - first)
-
-    def read(self, key: str) -> bytes:
-        shard, offset, length = self.spans[self.position(key)].tolist()
-        path = self.folder / self.shards[shard]
-        try:
-            with path.open("rb") as file:
-                file.seek(offset)
-                image = file.read(length)
-        except OSError as error:
-            raise UserError(f"cannot read {path}: prepare {self.name} again ({error})") from error
-        if len(image) != length:
-            raise UserError(f"{path} is cut short: delete {self.folder} and prepare {self.name} again")
-        return image
-
-    def pairs(self, name: str) -> Pairs:
-        if name not in self.pair_lists or self.find_pairs is None:
-            if not self.pair_lists:
-                return super().pairs(name)
-            raise UserError(f"{self.name} has no pair list {name!r}: it has {', '.join(self.pair_lists)}")
-        return dataclasses.replace(read_pairs_file(self.find_pairs(name), self), name=name)
-
-    def take(self, indices: np.ndarray, label: str) -> "TfdsFaces":
-        narrowed = self._taken(indices, label)
-        return dataclasses.replace(self, **narrowed, rows=self.rows[indices], spans=self.spans[indices])
-
-    def _is_at_hand(self) -> bool:
-        return all((self.folder / shard).exists() for shard in self.shards)
-
-
-def _only(data: "tf.data.Dataset", rows: np.ndarray) -> "tf.data.Dataset":
+def elements_at(data: "tf.data.Dataset", rows: np.ndarray) -> "tf.data.Dataset":
     """Return the elements of `data` at `rows`."""
     import tensorflow as tf
 
@@ -295,3 +295,33 @@ def no_images() -> "tf.data.Dataset":
     import tensorflow as tf
 
     return tf.data.Dataset.from_tensors({"key": tf.constant(""), "image": tf.constant("")}).take(0)
+
+
+def sample_all_pairs(images: "FaceDataset", count: int, *, genuine: bool, seed: int) -> Pairs:
+    """Draw pairs of one kind at random from all pairs of a data set, without listing them.
+
+    Pairs have ranks, and ranks are drawn. The order within a pair is drawn too.
+
+    Args:
+        images: the data set.
+        count: number of pairs; all of them if there are fewer.
+        genuine: pairs of one person, or of two.
+        seed: random seed.
+    """
+    people = np.unique(np.array(images.identities), return_inverse=True)[1]
+    order = np.argsort(people, kind="stable")
+    # In this order, a photograph's genuine partners follow it up to its person's end; from there on all are impostors.
+    ends = np.searchsorted(people[order], people[order], side="right")
+    places = np.arange(len(order))
+    starts = places + 1 if genuine else ends
+    until = np.cumsum((ends if genuine else len(order)) - starts)
+    total = int(until[-1]) if len(until) else 0
+    random = np.random.default_rng(seed)
+    ranks = random.choice(total, min(count, total), replace=False) if total else np.zeros(0, np.int64)
+    first = np.searchsorted(until, ranks, side="right")
+    before = np.concatenate([[0], until])[first]
+    both = order[np.stack([first, starts[first] + ranks - before], axis=1)].reshape(-1, 2)
+    # Otherwise the first one would always be the earlier in the order of names.
+    both = np.where(random.random((len(both), 1)) < 0.5, both, both[:, ::-1])
+    zeros = np.zeros(len(both), np.int64)
+    return Pairs(ALL_PAIRS, both[:, 0], both[:, 1], np.full(len(both), genuine), zeros)

@@ -1,15 +1,13 @@
-"""Lists about a data set's images: pairs to compare, and groups of people."""
+"""Files about a data set's images: lists of pairs to compare, and of groups of people."""
 
 import csv
-import importlib
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
 
 import numpy as np
 
+from tfface.data.dataset import FaceDataset, Pairs
 from tfface.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -27,124 +25,7 @@ _TRUTH = {
 _HEADINGS = {"image", "image-or-person", "person", "identity", "key", "name"}
 
 
-class Images(Protocol):
-    """Images with their people, which lists are about (`FaceDataset`)."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def keys(self) -> Sequence[str]: ...
-
-    @property
-    def identities(self) -> Sequence[str]: ...
-
-    @property
-    def positions(self) -> dict[str, int]: ...
-
-
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """Pairs of images to compare.
-
-    Attributes:
-        name: `view2`, or the list's file name.
-        first: (P,) int, indices into the data set's `keys`.
-        second: (P,) int, likewise.
-        same: (P,) bool, whether the two show one person.
-        fold: (P,) int, from 0.
-    """
-
-    name: str
-    first: np.ndarray = field(repr=False)
-    second: np.ndarray = field(repr=False)
-    same: np.ndarray = field(repr=False)
-    fold: np.ndarray = field(repr=False)
-
-    def __len__(self) -> int:
-        return len(self.first)
-
-    def sample(self, count: int, *, genuine: bool, seed: int) -> "Pairs":
-        """Draw pairs of one kind at random, in the order of the list; all of them if there are no more than `count`."""
-        places = np.flatnonzero(self.same == genuine)
-        if count < len(places):
-            places = np.sort(np.random.default_rng(seed).choice(places, count, replace=False))
-        return Pairs(self.name, self.first[places], self.second[places], self.same[places], self.fold[places])
-
-
-class PresetEmbedder(Protocol):
-    """Embedder with its preset."""
-
-    @property
-    def preset(self) -> Any: ...
-
-
-@dataclass(frozen=True, eq=False)
-class SampledPairs(Pairs):
-    """Pairs of a data set, with access to its photographs.
-
-    Attributes:
-        dataset: the data set.
-    """
-
-    dataset: Images = field(repr=False)
-
-    def crops(self, embedder: PresetEmbedder, recipe: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Read the photographs of both sides, cropped as the embedder takes them.
-
-        A pair of which a photograph cannot be read, or has no face where the recipe needs one, is left out of both
-        arrays, and logged.
-
-        Args:
-            embedder: model whose input size and crop recipe are taken.
-            recipe: another crop recipe; the data set's own by default, or the preset's.
-
-        Returns:
-            Images and references, both float32 (N, H, W, 3) in [0, 1].
-
-        Raises:
-            UserError: no pair is left, or the recipe does not fit the data set.
-        """
-        # By name, since crops are made of data sets and pairs are part of them.
-        crop_pairs = importlib.import_module("tfface.data.crops").crop_pairs
-        images, references = crop_pairs(self.dataset, self, embedder.preset, recipe)
-        return images, references
-
-
-ALL_PAIRS = "all-pairs"
-
-
-def sample_all_pairs(images: Images, count: int, *, genuine: bool, seed: int) -> Pairs:
-    """Draw pairs of one kind at random from all pairs of a data set, without listing them.
-
-    Pairs have ranks, and ranks are drawn. The order within a pair is drawn too.
-
-    Args:
-        images: the data set.
-        count: number of pairs; all of them if there are fewer.
-        genuine: pairs of one person, or of two.
-        seed: random seed.
-    """
-    people = np.unique(np.array(images.identities), return_inverse=True)[1]
-    order = np.argsort(people, kind="stable")
-    # In this order, a photograph's genuine partners follow it up to its person's end; from there on all are impostors.
-    ends = np.searchsorted(people[order], people[order], side="right")
-    places = np.arange(len(order))
-    starts = places + 1 if genuine else ends
-    until = np.cumsum((ends if genuine else len(order)) - starts)
-    total = int(until[-1]) if len(until) else 0
-    random = np.random.default_rng(seed)
-    ranks = random.choice(total, min(count, total), replace=False) if total else np.zeros(0, np.int64)
-    first = np.searchsorted(until, ranks, side="right")
-    before = np.concatenate([[0], until])[first]
-    both = order[np.stack([first, starts[first] + ranks - before], axis=1)].reshape(-1, 2)
-    # Otherwise the first one would always be the earlier in the order of names.
-    both = np.where(random.random((len(both), 1)) < 0.5, both, both[:, ::-1])
-    zeros = np.zeros(len(both), np.int64)
-    return Pairs(ALL_PAIRS, both[:, 0], both[:, 1], np.full(len(both), genuine), zeros)
-
-
-def read_pairs_file(path: str | Path, dataset: Images) -> Pairs:
+def read_pairs_file(path: str | Path, dataset: FaceDataset) -> Pairs:
     """Read pairs in the format of LFW's `pairs.txt`, or as CSV.
 
     LFW's: `name n1 n2` is a genuine pair, `name1 n1 name2 n2` an impostor pair. A first line of
@@ -172,7 +53,7 @@ def read_pairs_file(path: str | Path, dataset: Images) -> Pairs:
     )
 
 
-def read_groups_file(paths: str | Path | Sequence[str | Path], dataset: Images) -> dict[str, str]:
+def read_groups_file(paths: str | Path | Sequence[str | Path], dataset: FaceDataset) -> dict[str, str]:
     """Read the group of each image, from one file or several.
 
     A CSV or TSV holds `image-or-person,group`. A file without a second column lists images, one a
@@ -214,7 +95,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
 
 
 def _csv_pairs(
-    path: Path, lines: Sequence[tuple[int, str]], header: Sequence[str], dataset: Images
+    path: Path, lines: Sequence[tuple[int, str]], header: Sequence[str], dataset: FaceDataset
 ) -> list[tuple[int, int, bool, int]]:
     rows = []
     for number, line in lines[1:]:
@@ -231,7 +112,7 @@ def _csv_pairs(
     return rows
 
 
-def _lfw_pairs(path: Path, lines: Sequence[tuple[int, str]], dataset: Images) -> list[tuple[int, int, bool, int]]:
+def _lfw_pairs(path: Path, lines: Sequence[tuple[int, str]], dataset: FaceDataset) -> list[tuple[int, int, bool, int]]:
     stems = {str(PurePosixPath(key).with_suffix("")): index for index, key in enumerate(dataset.keys)}
     lines, fold_size = _take_header(path, lines)
     rows = []
@@ -277,7 +158,7 @@ def _known(positions: dict[str, int], image: str, where: str, dataset: str) -> i
     return positions[image]
 
 
-def _group_lookup(dataset: Images) -> dict[str, list[int]]:
+def _group_lookup(dataset: FaceDataset) -> dict[str, list[int]]:
     """Return person, key and file name to image indices; a key wins over a person or file of that name."""
     lookup: dict[str, list[int]] = {}
     for index, (key, identity) in enumerate(zip(dataset.keys, dataset.identities, strict=True)):

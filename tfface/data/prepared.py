@@ -5,6 +5,7 @@ It is written last, so that a data set with an index is whole, and one without i
 """
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import importlib.util
@@ -16,14 +17,16 @@ import shutil
 import struct
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import filelock
 import numpy as np
 
-from tfface.data.dataset import TfdsFaces
+from tfface.data.dataset import FaceDataset, Pairs, elements_at, no_images
+from tfface.data.pairs import read_pairs_file
 from tfface.errors import Unavailable, UserError
 from tfface.hub import weights
 from tfface.utils import registry
@@ -39,6 +42,7 @@ from tfface.utils.files import (
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import tensorflow as tf
 
     from tfface.data.builder import FacesBuilder
 
@@ -47,6 +51,74 @@ logger = logging.getLogger(__name__)
 BUILDERS = package_data("datasets")
 _INDEX = "faces.parquet"
 _FRAME = struct.Struct("<QI")  # a record's length and its checksum; 4 bytes of checksum follow the data
+
+
+@dataclass(frozen=True, eq=False)
+class TfdsFaces(FaceDataset):
+    """Data set prepared by TensorFlow Datasets, with an index of where each image's bytes lie.
+
+    Attributes:
+        folder: the prepared data set's folder.
+        rows: the number of each image in the prepared split.
+        shards: the record files' names.
+        spans: (N, 3) int64: which shard, the offset of the image's bytes in it, their number.
+        pair_lists: the names of the published pair lists.
+        find_pairs: a list's name -> its file, fetched if need be.
+    """
+
+    folder: Path
+    rows: np.ndarray = field(repr=False)
+    shards: tuple[str, ...] = field(repr=False)
+    spans: np.ndarray = field(repr=False)
+    pair_lists: tuple[str, ...] = ()
+    find_pairs: Callable[[str], Path] | None = field(default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "folder": self.folder.absolute(), "find_pairs": None}
+
+    def encoded(self, start: int = 0, stop: int | None = None) -> "tf.data.Dataset":
+        import tensorflow_datasets as tfds
+
+        rows = self.rows[start:stop]
+        if not len(rows):
+            return no_images()
+        first, last = int(rows[0]), int(rows[-1]) + 1
+        data = tfds.builder_from_directory(str(self.folder)).as_dataset(
+            split=f"faces[{first}:{last}]",
+            shuffle_files=False,
+            decoders={"image": tfds.decode.SkipDecoding()},
+            # One shard after the other, or the order is lost; the caller decides what to cache.
+            read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+        )
+        data = data.map(lambda example: {"key": example["key"], "image": example["image"]})
+        return data if len(rows) == last - first else elements_at(data, rows - first)
+
+    def read(self, key: str) -> bytes:
+        shard, offset, length = self.spans[self.position(key)].tolist()
+        path = self.folder / self.shards[shard]
+        try:
+            with path.open("rb") as file:
+                file.seek(offset)
+                image = file.read(length)
+        except OSError as error:
+            raise UserError(f"cannot read {path}: prepare {self.name} again ({error})") from error
+        if len(image) != length:
+            raise UserError(f"{path} is cut short: delete {self.folder} and prepare {self.name} again")
+        return image
+
+    def pairs(self, name: str) -> Pairs:
+        if name not in self.pair_lists or self.find_pairs is None:
+            if not self.pair_lists:
+                return super().pairs(name)
+            raise UserError(f"{self.name} has no pair list {name!r}: it has {', '.join(self.pair_lists)}")
+        return dataclasses.replace(read_pairs_file(self.find_pairs(name), self), name=name)
+
+    def take(self, indices: np.ndarray, label: str) -> "TfdsFaces":
+        narrowed = self._taken(indices, label)
+        return dataclasses.replace(self, **narrowed, rows=self.rows[indices], spans=self.spans[indices])
+
+    def _is_at_hand(self) -> bool:
+        return all((self.folder / shard).exists() for shard in self.shards)
 
 
 def names() -> list[str]:

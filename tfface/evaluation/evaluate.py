@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from tfface.augmentation.corruptions import Corruption, corruption
 from tfface.data.catalogue import load_dataset
-from tfface.data.dataset import FaceDataset
-from tfface.data.pairs import Pairs, read_groups_file, read_pairs_file
+from tfface.data.dataset import FaceDataset, Pairs
+from tfface.data.pairs import read_groups_file, read_pairs_file
 from tfface.defenses._stack import apply
 from tfface.distributed.cluster import executor_at
 from tfface.distributed.executor import Executor

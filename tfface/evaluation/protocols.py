@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tfface.data.dataset import FaceDataset
-from tfface.data.pairs import Pairs
+from tfface.data.dataset import FaceDataset, Pairs
 from tfface.distributed.executor import LOCAL
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from tfface.data.dataset import FaceDataset
-from tfface.data.pairs import Pairs
+from tfface.data.dataset import FaceDataset, Pairs
 from tfface.distributed.executor import LOCAL, Executor
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings

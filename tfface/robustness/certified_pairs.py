@@ -14,8 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from tfface.data.crops import Crops, crop_fingerprint
-from tfface.data.dataset import FaceDataset
-from tfface.data.pairs import Pairs
+from tfface.data.dataset import FaceDataset, Pairs
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings, embed_dataset
 from tfface.metrics.distances import cosine_distance, from_cosine

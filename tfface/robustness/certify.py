@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfface.data.catalogue import load_dataset
-from tfface.data.dataset import FaceDataset
-from tfface.data.pairs import Pairs, read_pairs_file
+from tfface.data.dataset import FaceDataset, Pairs
+from tfface.data.pairs import read_pairs_file
 from tfface.errors import UserError
 from tfface.metrics.intervals import Estimate, mean_of, wilson
 from tfface.models._embedder import Embedder, Preset, as_embedder

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfface.data.dataset import FaceDataset
-from tfface.data.pairs import Pairs, read_pairs_file
+from tfface.data.dataset import FaceDataset, Pairs
+from tfface.data.pairs import read_pairs_file
 from tfface.defenses._stack import DRAWS
 from tfface.distributed.executor import LOCAL, Executor
 from tfface.errors import UserError

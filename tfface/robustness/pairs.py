@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tfface.data.dataset import FaceDataset
-from tfface.data.pairs import ALL_PAIRS, Pairs, sample_all_pairs
+from tfface.data.dataset import ALL_PAIRS, FaceDataset, Pairs, sample_all_pairs
 from tfface.distributed.executor import LOCAL, Executor
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings

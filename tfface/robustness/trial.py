@@ -11,8 +11,7 @@ import pyarrow as pa
 
 from tfface.augmentation.levels import key_number
 from tfface.data.crops import Crops, crop_fingerprint
-from tfface.data.dataset import FaceDataset
-from tfface.data.pairs import Pairs
+from tfface.data.dataset import FaceDataset, Pairs
 from tfface.defenses._stack import DRAWS, DefendedEmbedder
 from tfface.models._embedder import Embedder
 from tfface.preprocessing.images import Recipe

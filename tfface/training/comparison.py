@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfface.data.dataset import FaceDataset
-from tfface.data.pairs import Pairs
+from tfface.data.dataset import FaceDataset, Pairs
 from tfface.evaluation.embeddings import Embeddings
 from tfface.evaluation.protocols import PairListScores
 from tfface.evaluation.scoring import evaluate_embeddings

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfface.data.dataset import FaceDataset
-from tfface.data.pairs import Pairs
+from tfface.data.dataset import FaceDataset, Pairs
 from tfface.errors import UserError
 
 HELDOUT_FOLDS = (8, 9)
