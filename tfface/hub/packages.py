@@ -7,6 +7,7 @@ hash before anything in it is read, and no member leaves its folder.
 import contextlib
 import functools
 import gzip
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -69,6 +70,17 @@ def _whole(archive: Path, package: Package) -> bool:
     return archive.exists() and sha256_of(archive) == package.sha256
 
 
+def _client() -> list[str]:
+    """Return the command of pip: the environment's, else the copy that Python keeps for new environments."""
+    if importlib.util.find_spec("pip"):
+        return [sys.executable, "-m", "pip"]
+    keeper = importlib.util.find_spec("ensurepip")
+    wheels = sorted(Path(keeper.origin).parent.glob("_bundled/pip-*.whl")) if keeper and keeper.origin else []
+    if not wheels:
+        raise Unavailable("this environment has no pip: install it (python -m ensurepip, or uv pip install pip)")
+    return [sys.executable, str(wheels[-1] / "pip")]
+
+
 def _download(package: Package, folder: Path) -> None:
     pinned = folder / "requirement.txt"
     pinned.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n")
@@ -81,7 +93,7 @@ def _download(package: Package, folder: Path) -> None:
         "dest": str(folder),
         "requirement": str(pinned),
     }
-    command = [sys.executable, "-m", "pip", "download", *(f"--{flag}" for flag in flags)]
+    command = [*_client(), "download", *(f"--{flag}" for flag in flags)]
     command += [part for name, value in settings.items() for part in (f"--{name}", value)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
