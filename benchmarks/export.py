@@ -24,11 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from tfface.artifacts.artifact import Artifact, SavedModelEmbedder
+from tfface.artifacts.artifact import Artifact, SavedModelEmbedder, fixed_recipe
 from tfface.artifacts.export import judge
 from tfface.artifacts.making import QUANTIZATIONS, calibration_of, make, orders
 from tfface.artifacts.measure import milliseconds, peak_megabytes
-from tfface.artifacts.saved_model import fixed_recipe
 from tfface.data.catalogue import load_dataset
 from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError

@@ -124,8 +124,8 @@ def _right(vector: np.ndarray, valid: bool, expected: np.ndarray | None) -> bool
 
 
 def _artifact(model: str, out: Path) -> Artifact:
+    from tfface.artifacts.artifact import fixed_recipe
     from tfface.artifacts.making import Order, make
-    from tfface.artifacts.saved_model import fixed_recipe
     from tfface.models._embedder import load_embedder
 
     embedder = load_embedder(model, offline=True)

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from tfface.artifacts.attacking import Attacks, Oracle, attack_artifact, attack_keras, entries, threshold_of
+from tfface.artifacts.attacking import ArtifactAttacks, attack_artifact, attack_keras, entries, threshold_of
 from tfface.attacks._attack import run
 from tfface.attacks._criteria import Dodging, Impersonation
-from tfface.attacks._victim import Victim
+from tfface.attacks._victim import Victim, as_victim
 from tfface.attacks.pgd import PGD
 from tfface.attacks.square import Square
 from tfface.data import FaceDataset
@@ -14,7 +14,7 @@ from tfface.preprocessing.images import recipe
 from tfface.robustness import run as running
 from tfface.robustness.pairs import Threshold
 
-ASKED = Attacks(("fgsm", "square"), pairs=6, epsilon=0.05, queries=10)
+CONFIG = ArtifactAttacks(("fgsm", "square"), pairs=6, epsilon=0.05, queries=10)
 
 
 def limit(value: float) -> Threshold:
@@ -41,18 +41,18 @@ def faces(tiny_faces) -> FaceDataset:
 
 @pytest.fixture
 def pairs(faces):
-    return ASKED.drawn(faces, "all-pairs")
+    return CONFIG.drawn(faces, "all-pairs")
 
 
 @pytest.fixture
 def on_keras(faces, pairs, tiny_embedder):
     # Of these drawn faces some genuine pairs are farther apart, and all impostor pairs.
-    return attack_keras(ASKED, faces, pairs, tiny_embedder, recipe("whole"), limit(0.02))
+    return attack_keras(CONFIG, faces, pairs, tiny_embedder, recipe("whole"), limit(0.02))
 
 
 @pytest.mark.parametrize("goal", [Dodging(), Impersonation()])
 def test_an_artifact_answers_as_its_model_does(made, tiny_embedder, crops, goal):
-    exact, oracle = Victim(tiny_embedder.model, goal), Oracle(made("tflite").embedder(as_bytes=True), goal)
+    exact, oracle = Victim(tiny_embedder.model, goal), as_victim(made("tflite").embedder(as_bytes=True), goal, crops)
     assert oracle.input_shape == exact.input_shape
     expected = exact.targets(crops[::-1], 0.3)
     np.testing.assert_allclose(oracle.targets(crops[::-1], 0.3), expected, atol=1e-5)
@@ -62,15 +62,15 @@ def test_an_artifact_answers_as_its_model_does(made, tiny_embedder, crops, goal)
 
 
 def test_an_artifact_has_no_gradient(made, crops):
-    oracle = Oracle(made("tflite").embedder(as_bytes=True), Dodging())
+    oracle = as_victim(made("tflite").embedder(as_bytes=True), Dodging(), crops)
     targets = oracle.targets(crops, 0.05)
-    with pytest.raises(UserError, match="has no gradient: attack it with square"):
+    with pytest.raises(UserError, match="gives no gradients: attack it with `square`"):
         run(PGD(), oracle, crops, targets, 0.1)
     assert run(Square(queries=100), oracle, crops, targets, 0.5).success.any()
 
 
 def test_what_fools_the_model_fools_its_exact_artifact(made, on_keras, pairs):
-    found = attack_artifact(ASKED, on_keras, pairs, made("tflite").embedder(as_bytes=True), limit(0.02))
+    found = attack_artifact(CONFIG, on_keras, pairs, made("tflite").embedder(as_bytes=True), limit(0.02))
     expected, transferred = rates(on_keras, keras=True), rates(found)
     for goal in ("dodging", "impersonation"):
         attacked, _, error = expected["fgsm", goal]
@@ -84,7 +84,7 @@ def test_what_fools_the_model_fools_its_exact_artifact(made, on_keras, pairs):
 
 def test_the_artifact_is_judged_at_its_own_threshold(made, on_keras, pairs):
     reader = made("tflite", "int8").embedder(as_bytes=True)
-    lax, strict = (rates(attack_artifact(ASKED, on_keras, pairs, reader, limit(value))) for value in (2.0, -1.0))
+    lax, strict = (rates(attack_artifact(CONFIG, on_keras, pairs, reader, limit(value))) for value in (2.0, -1.0))
     attacked = {goal: rates(on_keras)["fgsm", goal][0] for goal in pairs}
     # Up to a distance of 2 every pair matches: no genuine one falls apart, every impostor one matches unattacked.
     assert lax["fgsm", "dodging"] == (attacked["dodging"], 0, 0)
@@ -96,11 +96,11 @@ def test_the_artifact_is_judged_at_its_own_threshold(made, on_keras, pairs):
 
 def test_it_goes_on_where_it_was(made, faces, pairs, on_keras, tiny_embedder, monkeypatch):
     reader = made("tflite").embedder(as_bytes=True)
-    first = rates(attack_artifact(ASKED, on_keras, pairs, reader, limit(0.02)))
+    first = rates(attack_artifact(CONFIG, on_keras, pairs, reader, limit(0.02)))
     monkeypatch.setattr(running, "attack_batch", lambda *_: pytest.fail("attacked again"))
-    again = attack_keras(ASKED, faces, pairs, tiny_embedder, recipe("whole"), limit(0.02))
+    again = attack_keras(CONFIG, faces, pairs, tiny_embedder, recipe("whole"), limit(0.02))
     assert rates(again) == rates(on_keras)
-    assert rates(attack_artifact(ASKED, again, pairs, reader, limit(0.02))) == first
+    assert rates(attack_artifact(CONFIG, again, pairs, reader, limit(0.02))) == first
 
 
 def test_the_threshold_is_the_calibrated_one():

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from tfface.artifacts import making
-from tfface.artifacts.export import cosines, entry, golden_pair, judge
+from tfface.artifacts.export import cosines, entry, judge
+from tfface.artifacts.golden import golden_pair
 from tfface.artifacts.measure import milliseconds, peak_megabytes
 from tfface.errors import UserError
 from tfface.preprocessing.images import recipe
@@ -37,7 +38,7 @@ def test_the_entry_of_an_artifact(made):
 
 
 def test_golden_inputs_stand_in_where_nothing_is_evaluated(made, tiny_embedder):
-    found, keras = golden_pair(made("tflite"), tiny_embedder)
+    found, keras = golden_pair(made("tflite"), tiny_embedder.embed)
     assert found.shape == keras.shape == (4, 16)
     assert cosines(found, keras).min() > 1 - 1e-6
 

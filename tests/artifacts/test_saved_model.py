@@ -8,7 +8,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from tfface.artifacts.saved_model import Service, fixed_recipe, grown_box
+from tfface.artifacts.artifact import fixed_recipe
+from tfface.artifacts.saved_model import Service, grown_box
 from tfface.errors import UserError
 from tfface.preprocessing.images import crop_resize, decode, recipe
 from tfface.preprocessing.photographs import crop_files

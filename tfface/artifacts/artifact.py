@@ -208,6 +208,22 @@ def open_reader(path: Path) -> Artifact:
     return artifact
 
 
+def fixed_recipe(name: str | None, preset: Preset) -> Recipe:
+    """Return the recipe that an artifact crops with: the one named, else the preset's, else `center-140`.
+
+    Raises:
+        UserError: the recipe takes faces, which no artifact looks for.
+    """
+    own = recipe(preset.recipe)
+    chosen = recipe(name) if name else own if own.source == "image" else recipe("center-140")
+    if chosen.source != "image":
+        raise UserError(
+            f"an artifact cannot look for faces, as recipe {chosen.name} does: give whole or center-N here, and face "
+            "boxes of your own detector to the signature embed_jpeg_boxes"
+        )
+    return chosen
+
+
 def reader_recipe(artifact: Artifact, name: str | None, *, boxed: bool) -> Recipe:
     """Return the crop recipe for photographs that go through an artifact here, where no detector runs.
 
@@ -276,5 +292,9 @@ def to_bytes(images: np.ndarray) -> np.ndarray:
     return np.rint(images * 255).astype(np.uint8)
 
 
+class NoKerasModel(UserError, AttributeError):
+    """An artifact runs, but holds no Keras model: its embedder has no attribute `model`."""
+
+
 def _no_keras_model() -> "keras.Model":
-    raise UserError("an artifact answers, but it has no Keras model to use here: name the preset instead")
+    raise NoKerasModel("an artifact holds no Keras model: name the preset instead")

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from tfface.artifacts.artifact import Artifact
-from tfface.artifacts.attacking import Attacks, attack_artifact, attack_keras, entries, threshold_of
-from tfface.artifacts.golden import crops_of, vectors_of, write_card
+from tfface.artifacts.artifact import Artifact, fixed_recipe
+from tfface.artifacts.attacking import ArtifactAttacks, attack_artifact, attack_keras, entries, threshold_of
+from tfface.artifacts.golden import golden_pair, write_card
 from tfface.artifacts.making import Calibration, calibration_of, make, orders
 from tfface.artifacts.measure import milliseconds, peak_megabytes
-from tfface.artifacts.saved_model import fixed_recipe
 from tfface.data.catalogue import describe_dataset, load_dataset
 from tfface.data.dataset import FaceDataset
 from tfface.defenses._stack import apply
@@ -72,10 +71,10 @@ class ExportConfig:
     seed: int = 0
     offline: bool = False
 
-    def attacks(self) -> Attacks:
+    def attacks(self) -> ArtifactAttacks:
         """Return the attacks of the evaluation."""
         names = tuple(dict.fromkeys(as_list(self.attack)))
-        return Attacks(names, self.attack_pairs, self.epsilon, self.square_queries, self.seed)
+        return ArtifactAttacks(names, self.attack_pairs, self.epsilon, self.square_queries, self.seed)
 
     def load(self, dataset: str | Path | FaceDataset) -> FaceDataset:
         """Return a data set."""
@@ -167,7 +166,7 @@ class _Evaluated:
     protocol: str
     cut: Recipe
     seed: int
-    attacks: Attacks | None
+    attacks: ArtifactAttacks | None
 
     @classmethod
     def of(cls, config: ExportConfig, cut: Recipe) -> "_Evaluated":
@@ -197,7 +196,7 @@ def _measured(embedder: Embedder, artifacts: Sequence[Artifact], evaluated: _Eva
             through, judged = evaluated.judge(reader)
             pair = through.vectors[through.ok], own.vectors[own.ok]
         else:
-            pair = golden_pair(artifact, embedder)
+            pair = golden_pair(artifact, embedder.embed)
         ms, peak = times[artifact.sha256], peak_megabytes(artifact.path)
         found.append(entry(artifact, out, pair, ms=ms, peak_megabytes=peak, evaluation=judged, keras=keras))
         write_card(artifact, artifact.path.parent / "README.md", found[-1])
@@ -207,7 +206,7 @@ def _measured(embedder: Embedder, artifacts: Sequence[Artifact], evaluated: _Eva
 
 
 def _attack(
-    attacks: Attacks,
+    attacks: ArtifactAttacks,
     evaluated: _Evaluated,
     embedder: Embedder,
     readers: Sequence[Embedder],
@@ -282,12 +281,6 @@ def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     return (first * second).sum(1) / np.maximum(norms, 1e-12)
-
-
-def golden_pair(artifact: Artifact, embedder: Embedder) -> tuple[np.ndarray, np.ndarray]:
-    """Return the golden vectors of drawn crops and the Keras model's of the same: (N, D) each."""
-    path = artifact.path.parent / "golden.json"
-    return vectors_of(path), embedder.embed(crops_of(path))
 
 
 def _shift(found: Metrics | None, keras: Metrics | None) -> float | None:

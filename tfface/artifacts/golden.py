@@ -167,6 +167,12 @@ def crops_of(path: Path) -> np.ndarray:
     return np.stack([decode(file.read_bytes()) for file in files]).astype(np.float32) / 255
 
 
+def golden_pair(artifact: Artifact, embed: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the golden vectors of drawn crops and the embeddings of the same crops: (N, D) each."""
+    path = artifact.path.parent / "golden.json"
+    return vectors_of(path), embed(crops_of(path))
+
+
 def drawn_photograph(seed: int, height: int = 250, width: int = 250) -> np.ndarray:
     """Draw a face, uint8 RGB (height, width, 3); its colours and features by the seed."""
     random = np.random.default_rng(seed)

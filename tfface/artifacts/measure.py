@@ -3,10 +3,9 @@
 `python -m tfface.artifacts.measure ARTIFACT` embeds one image and prints the most megabytes that it held.
 """
 
-import statistics
+import functools
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ import numpy as np
 
 from tfface.artifacts.artifact import open_artifact, to_bytes
 from tfface.errors import UserError
+from tfface.utils.result import median_milliseconds
 
 if TYPE_CHECKING:
     from tfface.models._embedder import Embedder
@@ -24,18 +24,26 @@ def milliseconds(embedders: "Mapping[str, Embedder]", *, rounds: int = 30) -> di
     """Return the median time of one image, of each embedder by turns, so that other load falls on all alike.
 
     One that takes bytes is given them, so that rounding is no part of its time.
+
+    Args:
+        embedders: by name.
+        rounds: timed calls of each.
     """
-    times: dict[str, list[float]] = {name: [] for name in embedders}
-    for turn in range(rounds + 2):
-        for name, embedder in embedders.items():
-            size = embedder.preset.input_size
-            image = np.random.default_rng(turn).random((1, size, size, 3), np.float32)
-            image = to_bytes(image) if getattr(embedder, "takes_bytes", False) else image
-            begin = time.perf_counter()
-            embedder.embed(image)
-            if turn >= 2:  # the first calls compile
-                times[name].append(1000 * (time.perf_counter() - begin))
-    return {name: statistics.median(values) for name, values in times.items()}
+
+    def images(turn: int) -> dict[str, np.ndarray]:
+        return {name: _image(embedder, turn) for name, embedder in embedders.items()}
+
+    def embed(name: str, given: Mapping[str, np.ndarray]) -> np.ndarray:
+        return embedders[name].embed(given[name])
+
+    functions = [functools.partial(embed, name) for name in embedders]
+    return dict(zip(embedders, median_milliseconds(functions, images, rounds=rounds), strict=True))
+
+
+def _image(embedder: "Embedder", turn: int) -> np.ndarray:
+    size = embedder.preset.input_size
+    image = np.random.default_rng(turn).random((1, size, size, 3), np.float32)
+    return to_bytes(image) if getattr(embedder, "takes_bytes", False) else image
 
 
 def peak_megabytes(path: Path) -> float:

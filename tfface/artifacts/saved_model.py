@@ -21,7 +21,6 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from tfface.artifacts.graph_decoding import decode
-from tfface.errors import UserError
 from tfface.models._embedder import Embedder, Preset
 from tfface.preprocessing.images import Recipe, crop_resize, recipe
 from tfface.utils.files import write_json
@@ -150,22 +149,6 @@ def grown_box(face: tf.Tensor, pixels: tf.Tensor, margin: float) -> tf.Tensor:
     sound = tf.reduce_all(tf.math.is_finite(corners)) & tf.reduce_all(high > low)
     with tf.control_dependencies([tf.debugging.Assert(sound, ["no box inside the photograph"])]):
         return tf.cast(tf.concat([low[::-1], high[::-1]], 0), tf.float32)
-
-
-def fixed_recipe(name: str | None, preset: Preset) -> Recipe:
-    """Return the recipe that an artifact crops with: the one named, else the preset's, else `center-140`.
-
-    Raises:
-        UserError: the recipe takes faces, which no artifact looks for.
-    """
-    own = recipe(preset.recipe)
-    chosen = recipe(name) if name else own if own.source == "image" else recipe("center-140")
-    if chosen.source != "image":
-        raise UserError(
-            f"an artifact cannot look for faces, as recipe {chosen.name} does: give whole or center-N here, and face "
-            "boxes of your own detector to the signature embed_jpeg_boxes"
-        )
-    return chosen
 
 
 def write(embedder: Embedder, cut: Recipe, folder: Path, notes: dict[str, Any], requests: list[bytes]) -> None:

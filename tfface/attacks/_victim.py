@@ -147,6 +147,7 @@ class QueriedVictim(Victim):
         self.goal = goal
         self.input_shape = tuple(input_shape)
         self._name = name
+        self._compiled = {}
 
     @property
     def name(self) -> str:

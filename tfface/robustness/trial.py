@@ -137,10 +137,14 @@ class Context:
     def _victim(self, goal: str, surrogate: bool) -> "Victim":
         from tfface.attacks._criteria import GOALS
         from tfface.attacks._transfer import resized
-        from tfface.attacks._victim import Victim
+        from tfface.attacks._victim import QueriedVictim, Victim
         from tfface.training.head import with_head
 
-        model = self.embedder.model
+        model = getattr(self.embedder, "model", None)
+        if model is None:  # known by its answers alone, as an artifact is
+            preset = self.embedder.preset
+            shape = (preset.input_size, preset.input_size, 3)
+            return QueriedVictim(self.embedder.embed, GOALS[goal](), shape, preset.name)
         if surrogate:
             assert self.surrogate is not None, "called only where there is one"
             model = resized(self.surrogate.model, self.embedder.model.input_shape[1:3])
