@@ -46,8 +46,7 @@ from tfface.distributed.executor import Executor
 from tfface.distributed.rows import Piece
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import embed_dataset
-from tfface.metrics import similarity
-from tfface.metrics.all_pairs import TileGroups, all_pairs, arrange
+from tfface.metrics.all_pairs import TileGroups, all_pairs, arrange, scoring_job
 from tfface.metrics.pair_tiles import TILE, WORST, tile_plan
 from tfface.models._embedder import load_embedder
 from tfface.preprocessing.images import recipe
@@ -214,7 +213,7 @@ def sampled(options: argparse.Namespace) -> dict[str, Any]:
         warm_up(executor, None, None, None)
         rows = write_rows(cache_dir("pair-rows") / "rows-made-up.f32", noise(options.sampled), (options.sampled, SIZE))
         plan = tile_plan(options.sampled, TILE, boundary=arrangement.boundary)
-        job = similarity.scoring_job(rows, arrangement.codes, plan, WORST, False, 1)
+        job = scoring_job(rows, arrangement.codes, plan, WORST, False, 1)
         parts = job.store.ranges()
         chosen = random.choice(len(parts), max(1, round(options.share * len(parts))), replace=False)
         groups = TileGroups(plan)
