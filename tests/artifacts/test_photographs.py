@@ -7,8 +7,7 @@ from tfface.data import open_photographs
 from tfface.errors import ImageError, UserError
 from tfface.evaluation.embeddings import embed_dataset
 from tfface.evaluation.verify import verify as verify_with_keras
-from tfface.preprocessing.images import recipe
-from tfface.preprocessing.photographs import NO_BOX, crop_boxed, crop_files, read_boxes
+from tfface.preprocessing.images import NO_BOX, crop_boxed, crop_files, read_boxes, recipe
 
 
 @pytest.fixture

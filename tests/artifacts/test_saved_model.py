@@ -11,8 +11,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tfface.artifacts.artifact import fixed_recipe
 from tfface.artifacts.saved_model import Service, grown_box
 from tfface.errors import UserError
-from tfface.preprocessing.images import crop_resize, decode, recipe
-from tfface.preprocessing.photographs import crop_files
+from tfface.preprocessing.images import crop_files, crop_resize, decode, recipe
 
 PYTHON_ONLY = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "NumpyFunction"}
 

@@ -7,10 +7,17 @@ import tensorflow as tf
 from scipy import ndimage
 
 from tfface import data
-from tfface.augmentation import levels, pixels
-from tfface.augmentation.corruptions import CORRUPTIONS, corruption
-from tfface.augmentation.kinds import KINDS, PAPER, augment_batch, augmented, kinds
-from tfface.augmentation.levels import key_number
+from tfface.augmentation import changes, pixels
+from tfface.augmentation.changes import (
+    CORRUPTIONS,
+    KINDS,
+    PAPER,
+    augment_batch,
+    augmented,
+    corruption,
+    key_number,
+    kinds,
+)
 from tfface.data.crops import crop_stream
 from tfface.errors import UserError
 from tfface.preprocessing.images import recipe
@@ -244,4 +251,4 @@ def test_every_name_has_its_change():
 
     assert all(callable(getattr(random_changes, name)) for name in KINDS)
     assert all(callable(getattr(fixed_changes, name)) for name in CORRUPTIONS)
-    assert "rotation (0 to 180 degrees at most, each way, else 20)" in levels.describe(KINDS)
+    assert "rotation (0 to 180 degrees at most, each way, else 20)" in changes.describe(KINDS)

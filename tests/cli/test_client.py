@@ -62,7 +62,7 @@ def test_a_threshold_of_ones_own(server, pair, run_cli, tmp_path):
 
 
 def test_embed_counts_what_failed(server, tiny_faces, tiny_embedder, run_cli, tmp_path):
-    from tfface.preprocessing.photographs import crop_files
+    from tfface.preprocessing.images import crop_files
 
     files = sorted((tiny_faces / "Bob_Burn").iterdir())
     (tiny_faces / "broken.jpg").write_bytes(files[0].read_bytes()[:500])

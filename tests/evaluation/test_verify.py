@@ -7,8 +7,7 @@ import pytest
 from tfface.errors import ImageError, UserError
 from tfface.evaluation.verify import Verdict, Verification, verify
 from tfface.preprocessing import mtcnn
-from tfface.preprocessing.images import recipe
-from tfface.preprocessing.photographs import NO_FACE, crop_files
+from tfface.preprocessing.images import NO_FACE, crop_files, recipe
 
 
 @pytest.fixture

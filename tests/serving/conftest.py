@@ -10,8 +10,7 @@ from tests.serving.stand_in import StandIn
 from tfface.artifacts.artifact import Artifact
 from tfface.artifacts.golden import drawn_photograph, jpeg_of
 from tfface.artifacts.making import Order, make
-from tfface.preprocessing.images import recipe
-from tfface.preprocessing.photographs import crop_files
+from tfface.preprocessing.images import crop_files, recipe
 from tfface.serving.client import connect
 from tfface.serving.connection import Connection
 

@@ -15,8 +15,7 @@ import numpy as np
 
 from tfface.artifacts.artifact import Artifact, SavedModelEmbedder, open_artifact, reader_recipe
 from tfface.errors import UserError
-from tfface.preprocessing.images import decode, encode_png
-from tfface.preprocessing.photographs import crop_boxed, in_fractions
+from tfface.preprocessing.images import crop_boxed, decode, encode_png, in_fractions
 from tfface.utils.files import atomic_write, read_json, sha256_of, write_json
 from tfface.utils.result import Result, Table
 from tfface.utils.tensorflow_logs import held_stderr

@@ -10,8 +10,7 @@ from tfface.data.folder import open_photographs
 from tfface.errors import ImageError, UserError
 from tfface.evaluation.embeddings import Embeddings, FolderEmbeddings, embed_images, report_failures
 from tfface.evaluation.verify import Verdict, Verification
-from tfface.preprocessing.images import Recipe
-from tfface.preprocessing.photographs import Boxes, box_of, crop_boxed, read_boxes
+from tfface.preprocessing.images import Boxes, Recipe, box_of, crop_boxed, read_boxes
 from tfface.utils.progress import progress
 from tfface.utils.result import Clock, run_record
 

@@ -1,6 +1,6 @@
 """Changes of the corruptions: a severity gives a change of just that amount.
 
-The functions bear the names of `tfface.augmentation.corruptions.CORRUPTIONS`. Imports Keras:
+The functions bear the names of `tfface.augmentation.changes.CORRUPTIONS`. Imports Keras:
 import it where an image is changed, not before.
 """
 

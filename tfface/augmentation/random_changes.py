@@ -1,6 +1,6 @@
 """Changes of the augmentations: a strength gives a change drawn anew for each image.
 
-The functions bear the names of `tfface.augmentation.kinds.KINDS`. Imports Keras: import it where
+The functions bear the names of `tfface.augmentation.changes.KINDS`. Imports Keras: import it where
 an image is changed, not before.
 """
 

@@ -5,8 +5,7 @@ from typing import Any
 
 import click
 
-from tfface.augmentation.kinds import KINDS, PAPER
-from tfface.augmentation.levels import describe
+from tfface.augmentation.changes import KINDS, PAPER, describe
 from tfface.cli import _options
 
 

@@ -5,8 +5,7 @@ from typing import Any
 
 import click
 
-from tfface.augmentation.corruptions import CORRUPTIONS
-from tfface.augmentation.levels import describe
+from tfface.augmentation.changes import CORRUPTIONS, describe
 from tfface.cli import _options
 from tfface.cli._output import finish
 

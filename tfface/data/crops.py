@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from tfface.augmentation.corruptions import Corruption
-from tfface.augmentation.levels import key_number
+from tfface.augmentation.changes import Corruption, key_number
 from tfface.data.dataset import FaceDataset, Pairs
 from tfface.distributed.executor import LOCAL, Executor
 from tfface.distributed.rows import RowJob, Save, fill
 from tfface.errors import ImageError, UserError
 from tfface.preprocessing import mtcnn
-from tfface.preprocessing.images import Recipe, crop_resize, decode, recipe
-from tfface.preprocessing.photographs import NO_FACE, crop_photograph
+from tfface.preprocessing.images import NO_FACE, Recipe, crop_photograph, crop_resize, decode, recipe
 from tfface.utils.cache import Range, Store
 
 if TYPE_CHECKING:

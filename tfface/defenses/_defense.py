@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
-from tfface.augmentation.levels import Level, describe
+from tfface.augmentation.changes import Level, describe
 from tfface.errors import UserError
 from tfface.models._layers import UnitNorm
 from tfface.utils import registry

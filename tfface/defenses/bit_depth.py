@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from keras import ops
 
-from tfface.augmentation.levels import Level
+from tfface.augmentation.changes import Level
 from tfface.defenses._defense import Defense, register, straight_through
 
 

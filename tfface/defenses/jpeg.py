@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 from tfface.augmentation import pixels
-from tfface.augmentation.levels import Level
+from tfface.augmentation.changes import Level
 from tfface.defenses import _dct
 from tfface.defenses._defense import Defense, register
 

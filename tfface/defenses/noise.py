@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from keras import ops
 
-from tfface.augmentation.levels import Level
+from tfface.augmentation.changes import Level
 from tfface.defenses._defense import Defense, register
 from tfface.defenses._randomness import image_seeds, normal
 

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tfface.augmentation.kinds import PAPER, Kind, augmented
-from tfface.augmentation.kinds import kinds as named_kinds
-from tfface.augmentation.levels import key_number
+from tfface.augmentation.changes import PAPER, Kind, augmented, key_number
+from tfface.augmentation.changes import kinds as named_kinds
 from tfface.data import manifest
 from tfface.data.catalogue import load_dataset
 from tfface.data.crops import Crops, crop_stream, face_boxes

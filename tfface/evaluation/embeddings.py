@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from tfface.augmentation.corruptions import Corruption
+from tfface.augmentation.changes import Corruption
 from tfface.data.crops import crop_stream, detect_faces, face_boxes
 from tfface.data.dataset import FaceDataset
 from tfface.data.folder import open_photographs

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfface.augmentation.corruptions import Corruption, corruption
+from tfface.augmentation.changes import Corruption, corruption
 from tfface.data.catalogue import load_dataset
 from tfface.data.dataset import FaceDataset, Pairs
 from tfface.data.pairs import read_groups_file, read_pairs_file

@@ -10,8 +10,8 @@ from tfface.errors import ImageError
 from tfface.evaluation.embeddings import embed_images
 from tfface.metrics.distances import cosine_distance, from_cosine
 from tfface.models._embedder import as_embedder
+from tfface.preprocessing.images import crop_files
 from tfface.preprocessing.images import recipe as named_recipe
-from tfface.preprocessing.photographs import crop_files
 from tfface.utils.result import Clock, Result, Table, run_record
 
 if TYPE_CHECKING:

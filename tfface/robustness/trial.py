@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from tfface.augmentation.levels import key_number
+from tfface.augmentation.changes import key_number
 from tfface.data.crops import Crops, crop_fingerprint
 from tfface.data.dataset import FaceDataset, Pairs
 from tfface.defenses._stack import DRAWS, DefendedEmbedder

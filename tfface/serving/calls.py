@@ -10,7 +10,7 @@ import numpy as np
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings, report_failures, write_embeddings
 from tfface.evaluation.verify import Verdict
-from tfface.preprocessing.photographs import Boxes, read_boxes
+from tfface.preprocessing.images import Boxes, read_boxes
 from tfface.serving.client import Client
 from tfface.utils.configured import configured
 from tfface.utils.result import Clock, Result, Table, versions

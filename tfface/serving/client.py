@@ -14,7 +14,7 @@ from tfface.errors import ImageError, UserError
 from tfface.evaluation.embeddings import Embeddings
 from tfface.evaluation.verify import Verdict
 from tfface.metrics.distances import cosine_distance
-from tfface.preprocessing.photographs import Boxes, box_of, in_fractions
+from tfface.preprocessing.images import Boxes, box_of, in_fractions
 from tfface.serving.connection import TOO_LARGE, Connection, Inputs, Retry, ServerError
 from tfface.utils.files import read_json
 from tfface.utils.progress import progress

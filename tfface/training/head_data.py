@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from tfface.augmentation.kinds import PAPER, augment_batch
-from tfface.augmentation.levels import key_number
+from tfface.augmentation.changes import PAPER, augment_batch, key_number
 from tfface.data.crops import Crops
 from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError

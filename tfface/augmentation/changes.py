@@ -1,15 +1,48 @@
-"""Kinds of augmentation, and images augmented by (seed, image, copy)."""
+"""Changes of images by name: augmentations to train with, corruptions to measure a model under.
 
-from collections.abc import Callable, Iterable
+Each name takes a number, as `rotation:20`. Importing this imports neither TensorFlow nor Keras; changing an image does.
+"""
+
+import dataclasses
+import math
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tfface.augmentation.levels import Level, key_number, parse
 from tfface.errors import UserError
+from tfface.utils import registry
 
 if TYPE_CHECKING:
     import numpy as np
     import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class Level:
+    """Meaning and range of the number after a name.
+
+    Attributes:
+        unit: of the number, as help and errors show it.
+        low: the least that is taken.
+        high: the most; where it is not above `low`, the name takes no number.
+        default: where none is given; None: one must be.
+        whole: only whole numbers are taken.
+    """
+
+    unit: str
+    low: float = 0.0
+    high: float = 0.0
+    default: float | None = None
+    whole: bool = False
+
+    @property
+    def takes_number(self) -> bool:
+        return self.high > self.low
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g} {self.unit}" if self.takes_number else self.unit
+
 
 KINDS = {
     "flip": Level("mirrored half of the time", default=0.5),
@@ -25,6 +58,62 @@ KINDS = {
 
 PAPER = ("rotation", "zoom", "flip")
 """Those that the paper augments with."""
+
+CORRUPTIONS = {
+    "rotation": Level("degrees, to a side drawn for each image", 0, 180),
+    "zoom": Level("times as large", 0.5, 4),
+    "brightness": Level("of the full range added", -1, 1),
+    "contrast": Level("times the contrast", 0, 4),
+    "blur": Level("pixels of Gaussian sigma", 0, 20),
+    "jpeg": Level("of quality", 1, 100, whole=True),
+    "noise": Level("of the full range, standard deviation of Gaussian noise", 0, 1),
+    "occlusion": Level("of the sides of a grey square, at a place drawn for each image", 0, 1),
+}
+"""What a crop can be measured under; pixels are those of the model's input."""
+
+_FORMAT = 1
+
+
+def parse(what: str, text: str, levels: Mapping[str, Level]) -> tuple[str, float]:
+    """Parse a name and its number.
+
+    Args:
+        what: what is named, for the error (`corruption`).
+        text: `NAME:number`, or `NAME` where the number has a default.
+        levels: by name.
+
+    Raises:
+        UserError: no such name, no number where one is needed, or one out of range.
+    """
+    name, colon, number = (part.strip() for part in text.partition(":"))
+    if name not in levels:
+        raise UserError(f"{registry.unknown(what, name, list(levels))}; each with its number: {describe(levels)}")
+    level = levels[name]
+    if not colon and level.default is not None:
+        return name, level.default
+    if not level.takes_number:
+        raise UserError(f"{what} {text!r}: {name} takes no number")
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not level.low <= value <= level.high or (level.whole and value != int(value)):
+        raise UserError(f"{what} {text!r}: {name} takes a {'whole ' * level.whole}number, {level}")
+    return name, value
+
+
+def describe(levels: Mapping[str, Level]) -> str:
+    """Describe the names with their numbers, on one line."""
+    parts = []
+    for name, level in levels.items():
+        default = f", else {level.default:g}" if level.takes_number and level.default is not None else ""
+        parts.append(f"{name} ({level}{default})")
+    return ", ".join(parts)
+
+
+def key_number(key: str) -> int:
+    """Return the number that an image draws by: of its key alone, whatever else is in the data set."""
+    return zlib.crc32(key.encode())
 
 
 @dataclass(frozen=True)
@@ -136,3 +225,48 @@ def _change(texts: Iterable[str | Kind], seed: int) -> Callable[..., "tf.Tensor"
         return tf.clip_by_value(image, 0.0, 1.0)
 
     return change
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """One change of every crop, before the model sees it; faces are found in the photograph as it is.
+
+    Attributes:
+        name: one of `CORRUPTIONS`.
+        severity: in its unit.
+        seed: of what it draws (a side, a place, noise), for each image by its key alone.
+    """
+
+    name: str
+    severity: float
+    seed: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.severity:g}"
+
+    def record(self) -> dict[str, Any]:
+        """Return what cache keys hold of the corruption, JSON-able."""
+        return {"format": _FORMAT, **dataclasses.asdict(self)}
+
+    def change(self) -> "Callable[[tf.Tensor, tf.Tensor], tf.Tensor]":
+        """Return a function (image float32 (H, W, 3) in [0, 1], key) -> corrupted image, for a `tf.data` pipeline."""
+        import tensorflow as tf
+
+        from tfface.augmentation import fixed_changes
+        from tfface.augmentation.random_changes import ImageSeeds
+
+        step, number = getattr(fixed_changes, self.name)(self.severity), key_number(self.name)
+
+        def change(image: "tf.Tensor", key: "tf.Tensor") -> "tf.Tensor":
+            return tf.clip_by_value(step(image, ImageSeeds(self.seed, key, number)), 0.0, 1.0)
+
+        return change
+
+
+def corruption(text: str, seed: int = 0) -> Corruption:
+    """Parse the corruption `NAME:severity`.
+
+    Raises:
+        UserError: no such corruption, no severity, or one out of range.
+    """
+    return Corruption(*parse("corruption", text, CORRUPTIONS), seed)
