@@ -29,6 +29,7 @@ _NAMES = {
     "load_embedder": "tfface.models._embedder",
     "mine": "tfface.evaluation.mining",
     "prepare_dataset": "tfface.data.catalogue",
+    "reproduce": "tfface.paper.reproduce",
     "retrain": "tfface.paper.retrain",
     "verify": "tfface.evaluation.verify",
     "write_report": "tfface.report.page",

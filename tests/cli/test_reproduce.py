@@ -1,5 +1,6 @@
 """`reproduce` on the command line: every stage once, again only what must be, on after a kill."""
 
+import html
 import json
 import shutil
 
@@ -7,7 +8,7 @@ import cv2
 import pytest
 
 from tfface.errors import UserError
-from tfface.paper import retraining_results
+from tfface.paper import retrain
 
 TIMES = ("started", "seconds", "ms", "peak_megabytes", "speedup")
 ALL = [
@@ -88,24 +89,18 @@ def test_the_whole_paper_once(reproduce, tmp_path, monkeypatch):
     ]
     assert (out / "7-augmented" / "augmented" / "manifest.json").exists()
     page = (out / "report.html").read_text()
-    assert f"python cli.py retrain --model tiny/random --dataset {tmp_path}/people" in page.replace("<wbr>", "")
+    call = f"tfface.retrain(embedder='tiny/random', dataset='{tmp_path}/people', epsilons=[0.05, 0.1]"
+    assert call in html.unescape(page.replace("<wbr>", ""))
     assert str(out / "report.html") in result.out
 
-    # Nothing is left to do, and no command is asked for: neither a model nor TensorFlow would be needed.
+    # Nothing is left to do, and no function is called: neither a model nor TensorFlow would be needed.
     monkeypatch.setattr("tfface.models._embedder.load_embedder", lambda *_, **__: pytest.fail("a model was asked for"))
-    monkeypatch.setattr("tfface.utils.registry.load", _no_command)
+    monkeypatch.setattr("tfface.paper.reproduce.call_function", lambda name, _: pytest.fail(f"{name} was called"))
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     again = reproduce("--epsilon", "0.05", "--epsilon", "0.1")
     assert again.code == 0, again.err
     assert states(again.out) == dict.fromkeys(ALL, "done before")
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
-
-
-def _no_command(kind, name):
-    from importlib import import_module
-
-    assert (kind, name) == ("cli", "reproduce"), f"{name} was asked for"
-    return import_module(f"tfface.{kind}.{name}")
 
 
 def test_six_people_have_a_head_that_is_retrained(reproduce, photographs, tmp_path):
@@ -136,7 +131,7 @@ def test_a_changed_option_and_what_is_damaged(reproduce, tmp_path):
 def test_a_stopped_stage_goes_on(reproduce, tmp_path, monkeypatch):
     options = ("--epsilon", "0.1", "--only", "attack-again", "--only", "mine")
     with monkeypatch.context() as patch:
-        patch.setattr(retraining_results, "judge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(retrain, "judge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         stopped = reproduce(*options)
     assert stopped.code == 130
     assert json.loads((tmp_path / "out" / "3-retrain" / "stage.json").read_text())["complete"] is False
@@ -152,7 +147,7 @@ def test_a_failing_stage_is_one_line_and_keeps_the_earlier(reproduce, tmp_path, 
     def fail(*_):
         raise UserError("the disk is full")
 
-    monkeypatch.setattr(retraining_results, "judge", fail)
+    monkeypatch.setattr(retrain, "judge", fail)
     result = reproduce("--epsilon", "0.1", "--only", "mine", "--only", "retrain")
     assert result.code == 2
     assert [line for line in result.err.splitlines() if not line.startswith("tfface: ")] == [

@@ -12,6 +12,7 @@ from tfface.paper.retrain import SETS, entry, judge
 from tfface.paper.retraining import RetrainingConfig, prepare, train_rounds
 from tfface.preprocessing.images import recipe
 from tfface.robustness.classification import saved_head
+from tfface.robustness.trial import Context, ImageFormat
 from tfface.training import head as head_module
 from tfface.training.head import HeadSettings
 from tfface.training.head_data import HeadData
@@ -25,8 +26,12 @@ def short_training(monkeypatch):
     monkeypatch.setattr(retraining, "HeadSettings", lambda **settings: HeadSettings(**{**settings, "steps": 60}))
 
 
+def context_of(faces, embedder, seed=0):
+    return Context(faces, embedder, WHOLE, ImageFormat(), seed)
+
+
 def made(plan, faces, embedder):
-    start = prepare(plan, faces, embedder, WHOLE)
+    start = prepare(plan, context_of(faces, embedder))
     retrained = train_rounds(plan, start)
     return start, retrained, entry(plan, start, retrained, *judge(plan, start, retrained))
 
@@ -57,7 +62,7 @@ def test_no_test_photograph_is_in_the_training_in_any_form(faces, tiny_embedder,
     monkeypatch.setattr(
         retraining, "adversarial_vectors", lambda *given, **named: attacked.append(given[1]) or real(*given, **named)
     )
-    start = prepare(PLAN, faces, tiny_embedder, WHOLE)
+    start = prepare(PLAN, context_of(faces, tiny_embedder))
     train_rounds(PLAN, start)
     used = [start.data.train, start.data.copies, start.aimed, *attacked]
     assert len(attacked) == 1
@@ -68,7 +73,7 @@ def test_the_share_takes_some_or_repeats_all(faces, tiny_embedder):
     """Of 36 others: a fifth of all is 9; three quarters are 108, each of the 36 three times; none is none."""
     for share, count in ((0.2, 9), (0.75, 108), (0.0, 0)):
         plan = dataclasses.replace(PLAN, adversarial_share=share)
-        found = train_rounds(plan, prepare(plan, faces, tiny_embedder, WHOLE))
+        found = train_rounds(plan, prepare(plan, context_of(faces, tiny_embedder)))
         assert (found.adversarial, found.made) == (count, 36 if share else 0)
     others = retraining._chosen(dataclasses.replace(PLAN, adversarial_share=0.75), 36, 36)
     assert np.unique(others, return_counts=True)[1].tolist() == [3] * 36
@@ -76,7 +81,7 @@ def test_the_share_takes_some_or_repeats_all(faces, tiny_embedder):
 
 def test_each_round_attacks_the_newest_head(faces, tiny_embedder):
     plan = dataclasses.replace(PLAN, rounds=2)
-    start = prepare(plan, faces, tiny_embedder, WHOLE)
+    start = prepare(plan, context_of(faces, tiny_embedder))
     once, twice = train_rounds(PLAN, start), train_rounds(plan, start)
     assert (once.made, twice.made) == (36, 72)
     assert once.head.facts["retraining"]["attacked_heads"] == [start.old.sha256]
@@ -97,7 +102,7 @@ def test_a_saved_head_is_the_old_one(faces, tiny_embedder, tmp_path):
 
 
 def test_photographs_that_fail_are_in_no_set(many_faces, faces, tiny_embedder):
-    start = prepare(PLAN, faces, tiny_embedder, WHOLE)
+    start = prepare(PLAN, context_of(faces, tiny_embedder))
     for index in (start.data.train[0], start.data.test[0]):
         (many_faces / faces.keys[index]).write_bytes(b"no image")
     again = dataclasses.replace(faces, version="with two broken")
@@ -116,7 +121,7 @@ def test_no_test_photograph_can_be_cropped(faces, tiny_embedder, monkeypatch):
     broken = dataclasses.replace(found[1], test_ok=np.zeros(6, bool))
     monkeypatch.setattr(retraining, "trained_head", lambda *_: (found[0], broken))
     with pytest.raises(UserError, match="none of the 6 test photographs can be cropped by whole"):
-        prepare(PLAN, faces, tiny_embedder, WHOLE)
+        prepare(PLAN, context_of(faces, tiny_embedder))
 
 
 class Killed(BaseException):
@@ -168,10 +173,10 @@ def test_what_cannot_be_asked_for(options, said):
 
 def test_settings_decide_the_head_that_is_kept(faces, tiny_embedder):
     """Another seed, share or number of copies is another entry of the cache."""
-    start = prepare(PLAN, faces, tiny_embedder, WHOLE)
+    start = prepare(PLAN, context_of(faces, tiny_embedder))
     shas = {train_rounds(dataclasses.replace(PLAN, **change), start).head.sha256 for change in ({}, {"seed": 1})}
     shas |= {train_rounds(dataclasses.replace(PLAN, adversarial_share=0.3), start).head.sha256}
     fewer = dataclasses.replace(PLAN, copies=0)
-    shas |= {train_rounds(fewer, prepare(fewer, faces, tiny_embedder, WHOLE)).head.sha256}
+    shas |= {train_rounds(fewer, prepare(fewer, context_of(faces, tiny_embedder))).head.sha256}
     assert len(shas) == 4
     assert isinstance(start.data, HeadData)

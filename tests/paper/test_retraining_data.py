@@ -9,6 +9,7 @@ from tfface.data import FolderFaces
 from tfface.errors import UserError
 from tfface.paper.retraining_data import aimed_copies, choose_photographs, embed_copies, mine_people, validation_part
 from tfface.preprocessing.images import recipe
+from tfface.robustness.trial import Context, ImageFormat
 from tfface.training.head_data import HeadData, HeadVectors, embed_head_data
 
 WHOLE = recipe("whole")
@@ -77,13 +78,12 @@ def test_people_are_mined_on_their_training_photographs(tiny_embedder):
     """
     dataset = listed({"a": 4, "b": 3, "c": 3})
     data = HeadData(("b", "a", "c"), np.array([0, 1, 2, 4, 5, 7, 8]), np.array([3, 6, 9]), NONE, 0)
-    hardness = mine_people(dataset, data, vectors_at(0, 10, 60, 170, 180, 75, 80), tiny_embedder.preset, seed=0)
+    context = Context(dataset, tiny_embedder, WHOLE, ImageFormat())
+    hardness = mine_people(context, data, vectors_at(0, 10, 60, 170, 180, 75, 80))
     assert hardness.errors == {"b": 0, "a": 4, "c": 2}
     assert (hardness.hard, hardness.threshold) == (("a",), 0.2)
     # Without the photograph at 60 degrees nothing is wrong, so nobody is hard.
-    left = mine_people(
-        dataset, data, vectors_at(0, 10, 60, 170, 180, 75, 80, failed=(2,)), tiny_embedder.preset, seed=0
-    )
+    left = mine_people(context, data, vectors_at(0, 10, 60, 170, 180, 75, 80, failed=(2,)))
     assert (left.errors, left.hard) == ({"b": 0, "a": 0, "c": 0}, ())
 
 
@@ -100,10 +100,10 @@ def test_copies_are_aimed_at_the_hard():
     assert len(aimed_copies(dataset, data, ["b"], copies=0)) == 0
 
 
-def test_copies_are_none_of_the_old_heads(faces, tiny_embedder):
+def test_copies_are_none_of_the_old_heads(faces, tiny_embedder, context):
     data = HeadData(("person 0", "person 1"), np.array([0, 1, 8, 9]), np.array([2, 10]), np.array([0, 8]), 5)
     old = embed_head_data(faces, tiny_embedder, WHOLE, data)
-    found = embed_copies(faces, tiny_embedder, WHOLE, data, np.array([0, 8, 8]))
+    found = embed_copies(context, data, np.array([0, 8, 8]))
     assert (found.aimed.shape, found.test.shape, found.aimed_ok.all()) == ((3, 16), (2, 16), True)
     for copy in (*found.aimed[:2], *found.test):
         others = np.concatenate([old.train, old.test, old.copies])

@@ -310,16 +310,16 @@ def test_commands_without_a_section_are_named(build, tmp_path):
     assert "verify" in reader.words
 
 
-def test_a_reproduction_shows_its_command_lines(build, whole_loop):
-    line = "python cli.py mine --dataset 'five faces'"
+def test_a_reproduction_shows_its_calls(build, whole_loop):
+    line = "tfface.mine(dataset='five faces')"
     (whole_loop / "mine" / "stage.json").write_text(
-        json.dumps({"command_line": line, "absent": {"resnet50": "no network"}})
+        json.dumps({"stage": "mine", "call": line, "absent": {"resnet50": "no network"}})
     )
     reader, _ = build(whole_loop)
     assert line in reader.words
     assert "resnet50 is left out: no network" in reader.words
     (whole_loop / "mine" / "stage.json").unlink()
-    assert "Command lines" not in build(whole_loop)[0].words
+    assert line not in build(whole_loop)[0].words
 
 
 def test_large_pictures_make_no_large_page(build, tmp_path, monkeypatch):

@@ -81,9 +81,14 @@ def _client() -> list[str]:
     return [sys.executable, str(wheels[-1] / "pip")]
 
 
+def _option(name: str) -> str:
+    """Spell an option of pip."""
+    return f"--{name}"
+
+
 def _download(package: Package, folder: Path) -> None:
     pinned = folder / "requirement.txt"
-    pinned.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n")
+    pinned.write_text(f"{package.requirement} {_option('hash')}=sha256:{package.sha256}\n")
     flags = ("quiet", "no-deps", "disable-pip-version-check", "require-hashes")
     settings = {
         "timeout": _ANSWER_SECONDS,
@@ -93,8 +98,8 @@ def _download(package: Package, folder: Path) -> None:
         "dest": str(folder),
         "requirement": str(pinned),
     }
-    command = [*_client(), "download", *(f"--{flag}" for flag in flags)]
-    command += [part for name, value in settings.items() for part in (f"--{name}", value)]
+    command = [*_client(), "download", *map(_option, flags)]
+    command += [part for name, value in settings.items() for part in (_option(name), value)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
     except subprocess.TimeoutExpired as error:

@@ -1,21 +1,29 @@
-"""The paper's loop as stages: find, fail, attack, augment, retrain, find again, compress, ship, report.
+"""Stages of the paper: find, fail, attack, augment, retrain, find again, compress, ship, report.
 
-*Facial Recognition Adversarial Methods and Defenses*.
+*Facial Recognition Adversarial Methods and Defenses*. Which weights each model name means is recorded, so that a second
+run asks neither a network nor TensorFlow.
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tfface.errors import Unavailable
+from tfface.models import _embedder
 from tfface.paper.stages import Place, Stage
-from tfface.paper.weights import STUDENT, Model, Models
+from tfface.utils.files import cache_dir, digest_of
 
 if TYPE_CHECKING:
     from tfface.data.dataset import FaceDataset
+    from tfface.models._embedder import Embedder
 
+PAPER = ("facenet", "resnet50", "deepface")
+"""The paper's models."""
+STUDENT = "student/lfw-distilled"
+"""The one that comes with the project; by its whole name, since a distillation adds others."""
 PAIRS = {"few": 20, "many": 100}
-"""How many pairs of each kind are attacked, on data sets of few photographs and of many."""
+"""Attacked pairs of each kind, on data sets of few photographs and of many."""
 _MANY = 1000
 PAGE = Place("", "report.html")
 # A data set is called by its folder.
@@ -24,23 +32,114 @@ _AUGMENTED = Place("augmented", "augmented")
 
 
 @dataclass(frozen=True)
-class Choices:
-    """What is reproduced.
+class Model:
+    """A model at hand.
 
     Attributes:
-        main: the name of the model that is attacked and defended.
-        models: what is at hand.
-        dataset: its name, as `--dataset` takes it.
-        version: of the data set.
-        protocol: how it is judged.
-        pairs: how many of each kind are attacked.
-        people: of the head.
+        name: its whole name, which means these weights alone.
+        sha256: hash of its weights.
+        recipe: crop recipe.
+        input_size: side of its input, in pixels.
+    """
+
+    name: str
+    sha256: str
+    recipe: str
+    input_size: int
+
+
+@dataclass(frozen=True)
+class Models:
+    """Models of a reproduction.
+
+    Attributes:
+        found: given name to model.
+        absent: given name to the reason why it has no weights here.
+    """
+
+    found: dict[str, Model]
+    absent: dict[str, str]
+
+    def record(self) -> dict[str, Any]:
+        """Return a JSON-able record; `of` reads it."""
+        return {"found": {name: asdict(model) for name, model in self.found.items()}, "absent": self.absent}
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> "Models":
+        """Read a record."""
+        return cls({name: Model(**facts) for name, facts in record["found"].items()}, dict(record["absent"]))
+
+    @property
+    def distinct(self) -> list[Model]:
+        """Each model once: two names may mean the same weights."""
+        return list(dict.fromkeys(self.found.values()))
+
+
+def names(main: str) -> list[str]:
+    """Return the model that is attacked and defended, the paper's others, and the student."""
+    architecture = main.partition("/")[0]
+    return [main, *(name for name in (*PAPER, STUDENT) if name.partition("/")[0] != architecture)]
+
+
+def look(wanted: Sequence[str], load: Callable[[str], "Embedder"], *, needed: Sequence[str]) -> Models:
+    """Find or fetch the weights of models.
+
+    Args:
+        wanted: names of models.
+        load: returns the embedder of a name.
+        needed: names that must be found.
+
+    Raises:
+        UserError: one of the needed is unavailable, or no model has that name.
+    """
+    found, absent = {}, {}
+    for name in wanted:
+        try:
+            embedder = load(name)
+        except Unavailable as error:
+            if name in needed:
+                raise
+            absent[name] = str(error)
+        else:
+            preset = embedder.preset
+            # The package's models have a name of theirs; ours are pinned to the preset that was found.
+            pinned = name if ":" in name else preset.name
+            found[name] = Model(pinned, embedder.sha256, preset.recipe, preset.input_size)
+    return Models(found, absent)
+
+
+def trace(wanted: Sequence[str], *, offline: bool) -> str:
+    """Return a digest of the weights files of these names: it changes when other weights may be available."""
+    folders = [
+        (kind, name.partition("/")[0]) for name in wanted for kind in (cache_dir("weights"), _embedder.SAVED_MODELS)
+    ]
+    files = sorted(
+        (path.relative_to(kind).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)
+        for kind, name in folders
+        for path in kind.glob(f"{name}/**/*")
+        if path.is_file() and path.suffix != ".lock"
+    )
+    return digest_of([list(wanted), offline, files])
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Choices of a reproduction: models, data set, budgets.
+
+    Attributes:
+        main: name of the model that is attacked and defended.
+        models: models at hand.
+        dataset: name of the data set.
+        version: its name and version.
+        protocol: protocol of its evaluation.
+        pairs: number of attacked pairs of each kind.
+        people: people of the head.
         own_head: the attack trains a head as the paper's; else there are too few people for one, and retraining's
             old head is attacked.
-        epsilons: budgets.
-        seed: of everything drawn at random.
+        epsilons: budgets of attacks.
+        seed: random seed.
         distill: train the student instead of taking the one that comes with the project.
-        settings: arguments of every command that change no result.
+        settings: arguments of most functions that change no result.
     """
 
     main: str
@@ -54,11 +153,11 @@ class Choices:
     epsilons: Sequence[float]
     seed: int = 0
     distill: bool = False
-    settings: Sequence[str] = field(default_factory=tuple)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def model(self) -> Model:
-        """The one that is attacked and defended."""
+        """The model that is attacked and defended."""
         return self.models.found[self.main]
 
     @property
@@ -73,12 +172,12 @@ class Choices:
 
     @property
     def distilled(self) -> str:
-        """What the distillation names its preset, after the architecture."""
+        """Name of the distilled preset, after the architecture."""
         return f"{self.dataset.rstrip('/').rsplit('/', 1)[-1].replace(' ', '-')}-reproduced-{self.seed}"
 
 
 def facts_of(dataset: "FaceDataset") -> dict[str, Any]:
-    """Of `Choices`, what the data set decides."""
+    """Return those of the `Choices` that the data set decides."""
     from tfface.training.head_data import FEWEST, PEOPLE
 
     counts = Counter(dataset.identities)
@@ -94,7 +193,7 @@ def facts_of(dataset: "FaceDataset") -> dict[str, Any]:
 
 
 def stages_of(choices: Choices) -> list[Stage]:
-    """All stages, each after those that it reads."""
+    """Return all stages, each after those that it reads."""
     head = [_attack(choices, "attack"), _retrain(choices)]
     if not choices.own_head:
         head.reverse()
@@ -115,21 +214,21 @@ def stages_of(choices: Choices) -> list[Stage]:
 
 
 def _stage(
-    choices: Choices, name: str, command: str, arguments: Sequence[str | Place], models: Sequence[Model], **more: Any
+    choices: Choices, name: str, function: str, arguments: Mapping[str, Any], models: Sequence[Model], **more: Any
 ) -> Stage:
     facts = {"weights": {model.name: model.sha256 for model in models}, "dataset_version": choices.version}
-    seed = ["--seed", str(choices.seed)]
-    more.setdefault("settings", choices.settings)
-    return Stage(name=name, command=command, arguments=[*arguments, *seed], facts=facts, **more)
+    return Stage(
+        name=name,
+        function=function,
+        arguments={**arguments, "seed": choices.seed},
+        facts=facts,
+        **{"settings": choices.settings, **more},
+    )
 
 
-def _repeated(option: str, values: Sequence[object]) -> list[str]:
-    return [part for value in values for part in (option, str(value))]
-
-
-def _on(choices: Choices, name: str) -> list[str | Place]:
-    """What most commands take: the model, the data set, where to write."""
-    return ["--model", choices.model.name, "--dataset", choices.dataset, "--out", Place(name)]
+def _on(choices: Choices) -> dict[str, Any]:
+    """Return the arguments that most functions take: the model and the data set."""
+    return {"embedder": choices.model.name, "dataset": choices.dataset}
 
 
 def _old_head(choices: Choices) -> Place:
@@ -138,93 +237,101 @@ def _old_head(choices: Choices) -> Place:
 
 def _evaluate(choices: Choices) -> Stage:
     models = choices.models.distinct
-    arguments = [*_repeated("--model", [model.name for model in models]), "--dataset", choices.dataset]
-    return _stage(
-        choices,
-        "evaluate",
-        "evaluate",
-        [*arguments, "--protocol", choices.protocol, "--out", Place("evaluate")],
-        models,
-    )
+    arguments = {
+        "embedder": [model.name for model in models],
+        "dataset": choices.dataset,
+        "protocol": choices.protocol,
+    }
+    return _stage(choices, "evaluate", "evaluate", arguments, models)
 
 
 def _mine(choices: Choices) -> Stage:
     # A published list has folds to calibrate on; a few people make no halves.
-    calibrated = ["--calibrated"] if choices.protocol != "all-pairs" else []
-    arguments = [*_on(choices, "mine"), "--protocol", choices.protocol, *calibrated]
+    arguments = {**_on(choices), "protocol": choices.protocol, "calibrated": choices.protocol != "all-pairs"}
     return _stage(choices, "mine", "mine", arguments, [choices.model])
 
 
 def _attack(choices: Choices, name: str) -> Stage:
-    """The paper's Table 2: FGSM on a head; of the retrained head again."""
-    epsilons = _repeated("--epsilon", choices.epsilons)
-    arguments = [*_on(choices, name), "--goal", "classify", *epsilons]
+    """Return the paper's Table 2: FGSM on a head; on the retrained head again."""
+    arguments = {**_on(choices), "goal": "classify", "epsilons": list(choices.epsilons)}
     if name == "attack-again":
-        arguments += ["--head", Place("retrain", "head.npz")]
+        arguments["head"] = Place("retrain", "head.npz")
     elif not choices.own_head:
-        arguments += ["--head", _old_head(choices)]
+        arguments["head"] = _old_head(choices)
     return _stage(choices, name, "attack", arguments, [choices.model])
 
 
 def _pairs(choices: Choices) -> Stage:
-    goals = ["--goal", "dodging", "--goal", "impersonation", "--count", str(choices.pairs)]
-    listed = [] if choices.protocol == "all-pairs" else ["--protocol", choices.protocol, "--fold-thresholds"]
-    arguments = [*_on(choices, "pairs"), *goals, *_repeated("--epsilon", choices.epsilons), *listed]
+    arguments = {**_on(choices), "goal": ["dodging", "impersonation"], "count": choices.pairs}
+    arguments["epsilons"] = list(choices.epsilons)
+    if choices.protocol != "all-pairs":
+        arguments |= {"protocol": choices.protocol, "fold_thresholds": True}
     return _stage(choices, "pairs", "attack", arguments, [choices.model])
 
 
 def _retrain(choices: Choices) -> Stage:
-    head: list[str | Place] = ["--head", _old_head(choices)] if choices.own_head else []
-    arguments = [*_on(choices, "retrain"), *_repeated("--epsilon", choices.epsilons), *head]
+    arguments = {**_on(choices), "epsilons": list(choices.epsilons)}
+    if choices.own_head:
+        arguments["head"] = _old_head(choices)
     return _stage(choices, "retrain", "retrain", arguments, [choices.model])
 
 
 def _adversarial(choices: Choices) -> Stage:
-    """The adversarial data set, one image of each test photograph: at the first epsilon."""
-    arguments = [*_on(choices, "adversarial"), "--goal", "classify", "--epsilon", str(choices.epsilons[0])]
-    arguments += ["--head", _old_head(choices), "--save", _ADVERSARIAL]
+    """Return the adversarial data set, one image of each test photograph: at the first epsilon."""
+    arguments = {**_on(choices), "goal": "classify", "epsilons": [choices.epsilons[0]]}
+    arguments |= {"head": _old_head(choices), "save": _ADVERSARIAL}
     return _stage(choices, "adversarial", "attack", arguments, [choices.model])
 
 
 def _augmented(choices: Choices) -> Stage:
-    """An augmented copy of every photograph of the head's people."""
-    crops = ["--recipe", choices.model.recipe, "--size", str(choices.model.input_size)]
-    arguments: list[str | Place] = ["--dataset", choices.dataset, *crops, *_repeated("--person", choices.people)]
-    arguments += ["--out", _AUGMENTED]
+    """Return an augmented copy of every photograph of the head's people."""
+    arguments = {
+        "dataset": choices.dataset,
+        "recipe": choices.model.recipe,
+        "size": choices.model.input_size,
+        "person": list(choices.people),
+        "out": _AUGMENTED,
+    }
     return _stage(choices, "augmented", "augment", arguments, [], measures=False)
 
 
 def _evaluate_again(choices: Choices) -> Stage:
-    """The models on the images that were made."""
+    """Return the evaluation of the models on the images that were made."""
     models = choices.models.distinct
-    arguments: list[str | Place] = [*_repeated("--model", [model.name for model in models])]
-    arguments += ["--dataset", _ADVERSARIAL, "--dataset", _AUGMENTED, "--out", Place("evaluate-again")]
+    arguments = {"embedder": [model.name for model in models], "dataset": [_ADVERSARIAL, _AUGMENTED]}
     return _stage(choices, "evaluate-again", "evaluate", arguments, models)
 
 
 def _distill(choices: Choices) -> Stage:
-    arguments: list[str | Place] = ["--teacher", choices.model.name, "--student", "student"]
-    arguments += ["--dataset", choices.dataset, "--name", choices.distilled, "--release", "--out", Place("distill")]
-    # The views are made in this process: a second one would be given this command's own line.
-    return _stage(
-        choices, "distill", "distill", arguments, [choices.model], settings=["--growth", "ahead", *choices.settings]
-    )
+    arguments = {
+        "teacher": choices.model.name,
+        "student": "student",
+        "dataset": choices.dataset,
+        "name": choices.distilled,
+        "release": True,
+        "out": Place("distill"),
+    }
+    return _stage(choices, "distill", "distill", arguments, [choices.model])
 
 
 def _export(choices: Choices) -> Stage:
-    arguments: list[str | Place] = ["--model", choices.student, "--format", "savedmodel", "--format", "tflite"]
-    arguments += ["--quantize", "float16", "--quantize", "int8", "--evaluate", "--protocol", choices.protocol]
     # An artifact looks for no faces: where photographs are not aligned, as LFW's are, it is given crops.
-    if choices.protocol == "all-pairs":
-        arguments += ["--recipe", "whole", "--dataset", _AUGMENTED, "--calibration", _AUGMENTED]
-    else:
-        arguments += ["--dataset", choices.dataset, "--calibration", choices.dataset]
-    arguments += ["--out", Place("export")]
+    crops = {"recipe": "whole", "dataset": _AUGMENTED, "calibration": _AUGMENTED}
+    own = {"dataset": choices.dataset, "calibration": choices.dataset}
+    arguments = {
+        "embedder": choices.student,
+        "format": ["savedmodel", "tflite"],
+        "quantize": ["float16", "int8"],
+        "evaluate": True,
+        "protocol": choices.protocol,
+        **(crops if choices.protocol == "all-pairs" else own),
+        "out": Place("export"),
+    }
     if choices.distill:
         return _stage(choices, "export", "export", arguments, [], after=["distill"])
     return _stage(choices, "export", "export", arguments, [choices.bundled_student])
 
 
 def _report(stages: Sequence[Stage]) -> Stage:
-    folders: list[str | Place] = [Place(stage.name) for stage in stages if stage.measures]
-    return Stage(name="report", command="report", arguments=[*folders, "--out", PAGE], measures=False, writes=[PAGE])
+    arguments = {"folders": [Place(stage.name) for stage in stages if stage.measures], "out": PAGE}
+    return Stage(name="report", function="write_report", arguments=arguments, measures=False, writes=[PAGE])

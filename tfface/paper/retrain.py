@@ -18,7 +18,8 @@ from tfface.models._embedder import Embedder, as_embedder
 from tfface.paper import open_set
 from tfface.paper.retraining import NewHead, RetrainingConfig, Start, attacked_photographs, prepare, train_rounds
 from tfface.preprocessing.images import recipe
-from tfface.report.retraining_tables import retraining_tables
+from tfface.report.retraining import plot_retraining, retraining_tables
+from tfface.robustness.trial import Context, ImageFormat
 from tfface.training.head import Head
 from tfface.utils.configured import configured
 from tfface.utils.result import Clock, Result, Table, run_record
@@ -61,8 +62,6 @@ class Retraining(Result):
 
     def plot(self) -> "Figure":
         """Draw the error rates of both heads on the four test sets."""
-        from tfface.report.retraining_plots import plot_retraining
-
         return plot_retraining(self.metrics)
 
     def save_files(self, folder: Path) -> list[str]:
@@ -104,7 +103,7 @@ def retrain(
     model = as_embedder(embedder, offline=config.offline)
     faces = load_dataset(dataset, manual_dir=config.manual_dir, offline=config.offline)
     chosen = recipe(config.recipe or faces.own_recipe or model.preset.recipe)
-    start = prepare(config, faces, model, chosen)
+    start = prepare(config, Context(faces, model, chosen, ImageFormat(), config.seed))
     new = train_rounds(config, start)
     before, after = judge(config, start, new)
     found = entry(config, start, new, before, after)

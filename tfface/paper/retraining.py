@@ -8,11 +8,10 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError
 from tfface.paper.retraining_data import (
     ATTACKS,
@@ -26,15 +25,11 @@ from tfface.paper.retraining_data import (
     mine_people,
     validation_part,
 )
-from tfface.preprocessing.images import Recipe
 from tfface.robustness.classification import saved_head, trained_head
-from tfface.robustness.trial import Context, ImageFormat
+from tfface.robustness.trial import Context
 from tfface.training.head import Head, HeadSettings, kept_head
 from tfface.training.head_data import PEOPLE, HeadData, HeadVectors, embed_head_data
 from tfface.utils import registry
-
-if TYPE_CHECKING:
-    from tfface.models._embedder import Embedder
 
 _FORMAT = 1
 
@@ -175,12 +170,17 @@ class NewHead:
     made: int
 
 
-def prepare(config: RetrainingConfig, dataset: FaceDataset, embedder: "Embedder", recipe: Recipe) -> Start:
+def prepare(config: RetrainingConfig, context: Context) -> Start:
     """Split the photographs, train or load the old head, mine its people and make the copies.
+
+    Args:
+        config: configuration of the retraining.
+        context: the base, the photographs, the crop recipe and the seed.
 
     Raises:
         UserError: too few people, a head that does not fit, or photographs that cannot be used.
     """
+    dataset, embedder, recipe = context.dataset, context.embedder, context.recipe
     if config.head is not None:
         head, data = saved_head(Path(config.head), dataset, embedder, recipe)
         vectors = embed_head_data(dataset, embedder, recipe, data)
@@ -192,11 +192,10 @@ def prepare(config: RetrainingConfig, dataset: FaceDataset, embedder: "Embedder"
         head, vectors = trained_head(dataset, embedder, recipe, data, settings)
     if not vectors.test_ok.any():
         raise UserError(f"none of the {len(data.test)} test photographs can be cropped by {recipe.name}: take another")
-    hardness = mine_people(dataset, data, vectors, embedder.preset, seed=config.seed)
+    hardness = mine_people(context, data, vectors)
     aimed = aimed_copies(dataset, data, hardness.hard, copies=config.copies, seed=config.seed)
-    copies = embed_copies(dataset, embedder, recipe, data, aimed)
-    context = Context(dataset, embedder, recipe, ImageFormat(), config.seed, head=head)
-    return Start(context, data, vectors, hardness, aimed, copies)
+    copies = embed_copies(context, data, aimed)
+    return Start(dataclasses.replace(context, head=head), data, vectors, hardness, aimed, copies)
 
 
 def train_rounds(config: RetrainingConfig, start: Start) -> NewHead:

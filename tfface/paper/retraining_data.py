@@ -16,7 +16,6 @@ from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings
 from tfface.evaluation.mining import hardest_people, mine_embeddings
-from tfface.preprocessing.images import Recipe
 from tfface.robustness.trial import Context, Subjects
 from tfface.training.head_data import FEWEST, PEOPLE, HeadData, HeadVectors, embed_head_data, head_data
 from tfface.utils.cache import Store
@@ -24,9 +23,7 @@ from tfface.utils.files import digest_of
 from tfface.utils.progress import progress
 
 if TYPE_CHECKING:
-    from tfface.attacks._attack import Attack
-    from tfface.attacks._victim import Victim
-    from tfface.models._embedder import Embedder, Preset
+    from tfface import attacks
 
 ATTACKS = ("fgsm", "pgd")
 STEPS = 20
@@ -101,19 +98,18 @@ class Hardness:
     threshold: float
 
 
-def mine_people(dataset: FaceDataset, data: HeadData, vectors: HeadVectors, preset: "Preset", *, seed: int) -> Hardness:
+def mine_people(context: Context, data: HeadData, vectors: HeadVectors) -> Hardness:
     """Mine all pairs of the training photographs at the preset's threshold.
 
     Args:
-        dataset: the photographs.
+        context: the base, the photographs and the crop recipe.
         data: of the head.
         vectors: embeddings of its photographs.
-        preset: metric and threshold.
-        seed: random seed of the scoring.
     """
+    dataset, preset = context.dataset, context.embedder.preset
     failed = [(dataset.keys[index], "") for index in data.train[~vectors.train_ok]]
     embeddings = Embeddings(vectors.train, vectors.train_ok, failed)
-    mined = mine_embeddings(dataset.take(data.train, "to-train-a-head"), embeddings, preset, seed=seed, top=1)
+    mined = mine_embeddings(dataset.take(data.train, "to-train-a-head"), embeddings, preset, seed=context.seed, top=1)
     found = {person.person: person.errors for person in mined.people}
     return Hardness(
         {name: found.get(name, 0) for name in data.people},
@@ -167,26 +163,24 @@ class CopyVectors:
     test: np.ndarray
 
 
-def embed_copies(
-    dataset: FaceDataset, embedder: "Embedder", recipe: Recipe, data: HeadData, aimed: np.ndarray
-) -> CopyVectors:
+def embed_copies(context: Context, data: HeadData, aimed: np.ndarray) -> CopyVectors:
     """Make and embed the copies, or take their embeddings from the cache.
 
     Args:
-        dataset: the photographs.
-        embedder: the frozen base.
-        recipe: crop recipe.
+        context: the base, the photographs and the crop recipe.
         data: of the head.
         aimed: (C,) int, as `aimed_copies` chose.
     """
     none = np.zeros(0, np.int64)
     alone = HeadData(data.people, none, none, np.concatenate([aimed, data.test]), data.seed + _OTHER_COPIES)
-    found = embed_head_data(dataset, embedder, recipe, alone)
+    found = embed_head_data(context.dataset, context.embedder, context.recipe, alone)
     cut = len(aimed)
     return CopyVectors(found.copies[:cut], found.copies_ok[:cut], found.copies[cut:])
 
 
-def fgsm_images(victim: "Victim", images: np.ndarray, labels: np.ndarray, epsilons: Sequence[float]) -> np.ndarray:
+def fgsm_images(
+    victim: "attacks.Victim", images: np.ndarray, labels: np.ndarray, epsilons: Sequence[float]
+) -> np.ndarray:
     """Attack by FGSM at several budgets, from one gradient that serves all of them.
 
     Args:
@@ -200,10 +194,10 @@ def fgsm_images(victim: "Victim", images: np.ndarray, labels: np.ndarray, epsilo
     """
     import tensorflow as tf
 
+    from tfface import attacks
     from tfface.attacks._attack import into_budget
-    from tfface.attacks.fgsm import FGSM
 
-    attack, clean = FGSM(), tf.constant(images)
+    attack, clean = attacks.FGSM(), tf.constant(images)
     gradient, _, _ = victim.gradient(clean, labels)
     found = []
     for epsilon in epsilons:
@@ -213,12 +207,11 @@ def fgsm_images(victim: "Victim", images: np.ndarray, labels: np.ndarray, epsilo
     return np.stack(found, axis=1)
 
 
-def attack_of(name: str) -> "Attack":
+def attack_of(name: str) -> "attacks.Attack":
     """Return one of `ATTACKS`, as heads are retrained with it."""
-    from tfface.attacks.fgsm import FGSM
-    from tfface.attacks.pgd import PGD
+    from tfface import attacks
 
-    return FGSM() if name == "fgsm" else PGD(steps=STEPS)
+    return attacks.FGSM() if name == "fgsm" else attacks.PGD(steps=STEPS)
 
 
 def attack_record(name: str) -> Any:
@@ -227,7 +220,7 @@ def attack_record(name: str) -> Any:
 
 
 def attacked_images(
-    victim: "Victim",
+    victim: "attacks.Victim",
     images: np.ndarray,
     labels: np.ndarray,
     epsilons: Sequence[float],

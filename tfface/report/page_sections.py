@@ -290,17 +290,17 @@ def _provenance(runs: Sequence[Run]) -> Section:
 
 
 def _stages(runs: Sequence[Run]) -> list[Block]:
-    """Of a reproduction, each stage's command line, and the models that it was without."""
-    above = dict.fromkeys(run.folder.parent for run in runs if "command_line" in run.stage)
+    """Show the calls of a reproduction's stages, and the models that it was without."""
+    above = dict.fromkeys(run.folder.parent for run in runs if "stage" in run.stage)
     # Not all stages measure something.
     paths = [path for folder in above for path in folder.glob("*/stage.json")]
     paths.sort(key=lambda path: natural_key(path.as_posix()))
     stages = {path.parent: found for path in paths if isinstance(found := read_json(path), dict)}
     if not stages:
         return []
-    rows = [[folder.name, str(stage.get("command_line"))] for folder, stage in stages.items()]
+    rows = [[folder.name, str(stage.get("call", stage.get("command_line")))] for folder, stage in stages.items()]
     absent = dict.fromkeys(
         f"{name} is left out: {why}" for stage in stages.values() for name, why in (stage.get("absent") or {}).items()
     )
-    table = TableBlock("Command lines", ["stage", "command"], rows, words=frozenset({1}))
+    table = TableBlock("Stages", ["stage", "call"], rows, words=frozenset({1}))
     return [table, *([Notes(list(absent))] if absent else [])]

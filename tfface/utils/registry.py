@@ -1,4 +1,4 @@
-"""Plug-ins by file name: found without importing them, so `--help` stays fast.
+"""Plug-ins by file name: found without importing them, so that the help of the command line stays fast.
 
 The file `tfface/models/facenet.py` is the model `facenet`; files that begin with `_` are no plug-ins.
 """

@@ -7,8 +7,7 @@ import pytest
 
 from tfface.cli._output import show
 from tfface.report.evaluation_plots import save_figure
-from tfface.report.retraining_plots import plot_retraining
-from tfface.report.retraining_tables import retraining_tables, title
+from tfface.report.retraining import plot_retraining, retraining_tables, title
 
 
 def rate(errors: int, images: int = 200) -> dict:
