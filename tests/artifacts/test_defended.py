@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tfface.artifacts.artifact import open_artifact
-from tfface.artifacts.making import Order, make
+from tfface.artifacts.making import Order, make, orders
 from tfface.defenses._stack import apply
 from tfface.errors import UserError
 from tfface.preprocessing.images import recipe
@@ -38,6 +38,16 @@ def test_tflite_holds_what_is_arithmetic(texts, order, crops, tmp_path):
     artifact = make(asked, tmp_path)
     assert "| defense | " + " then ".join(asked.embedder.defense) in (artifact.path.parent / "README.md").read_text()
     np.testing.assert_allclose(artifact.embedder().embed(crops), asked.embedder.embed(crops), atol=1e-4)
+
+
+def test_a_coder_is_replaced_by_its_arithmetic_in_tflite(tiny_embedder, capsys):
+    cut = recipe("center-140")
+    saved, lite = orders(apply(tiny_embedder, "median", "jpeg:quality=60"), cut, ["savedmodel", "tflite"], ["none"])
+    assert saved.embedder.defense == ("median:window=2", "jpeg:quality=60,real=1")
+    assert lite.embedder.defense == ("median:window=2", "jpeg:quality=60,real=0")
+    assert "jpeg:quality=60,real=0 is used" in capsys.readouterr().err
+    plain = apply(tiny_embedder, "bit-depth")
+    assert orders(plain, cut, ["tflite"], ["none"])[0].embedder is plain
 
 
 def test_tflite_says_which_part_it_cannot_hold(order, tmp_path):

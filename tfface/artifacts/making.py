@@ -29,6 +29,7 @@ from tfface.artifacts.artifact import (
 from tfface.artifacts.measure import milliseconds
 from tfface.data.crops import crop_stream
 from tfface.data.dataset import FaceDataset
+from tfface.defenses._stack import portable
 from tfface.errors import UserError
 from tfface.models._embedder import Embedder
 from tfface.preprocessing.images import Recipe, recipe
@@ -167,7 +168,8 @@ def orders(
                     parameter="quantize",
                 )
             chosen = ("none",)
-        found += [Order(embedder, cut, form, quantization, calibration) for quantization in chosen]
+        held = portable(embedder) if form == "tflite" else embedder
+        found += [Order(held, cut, form, quantization, calibration) for quantization in chosen]
     return found
 
 

@@ -74,6 +74,10 @@ class Defense(keras.layers.Layer):
         parts = ",".join(f"{name}={value:.6g}" for name, value in self.settings().items())
         return f"{self.label}:{parts}" if parts else self.label
 
+    def portable(self) -> "Defense":
+        """Return the same defense in arithmetic that converts to TFLite; itself where it is that already."""
+        return self
+
     def record(self) -> dict[str, Any]:
         """What a result says of it, JSON-able."""
         return {

@@ -1,6 +1,7 @@
 """Embedders behind defenses: one model with them inside, and the view of it that attacks average over."""
 
 import functools
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     import keras
 
     from tfface.defenses._defense import Defense
+
+logger = logging.getLogger(__name__)
 
 DRAWS = 10
 """A gradient through a defense that draws at random is the mean of so many draws."""
@@ -82,7 +85,27 @@ def apply(embedder: Embedder, *defenses: str | Sequence[str]) -> Embedder:
     # It imports Keras: a command without a defense does not wait for that.
     from tfface.defenses._defense import parse
 
-    stack = tuple(parse(text) for text in texts)
+    return _defended(embedder, tuple(parse(text) for text in texts))
+
+
+def portable(embedder: Embedder) -> Embedder:
+    """Return an embedder whose defenses are arithmetic that converts to TFLite; a change is logged.
+
+    A JPEG coder is not: the same steps in float arithmetic, which differ by a grey level in the mean, take its place.
+    """
+    if not isinstance(embedder, DefendedEmbedder):
+        return embedder
+    stack = tuple(defense.portable() for defense in embedder.stack)
+    if tuple(map(str, stack)) == embedder.defense:
+        return embedder
+    assert embedder.undefended is not None, "made by `apply`"
+    logger.warning(
+        f"TFLite has no operation for {' and '.join(embedder.defense)}: {' and '.join(map(str, stack))} is used"
+    )
+    return _defended(embedder.undefended, stack)
+
+
+def _defended(embedder: Embedder, stack: "tuple[Defense, ...]") -> DefendedEmbedder:
     return DefendedEmbedder(
         embedder.preset,
         embedder.sha256,

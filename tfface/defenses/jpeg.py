@@ -30,6 +30,9 @@ class Jpeg(Defense):
     quality: int
     real: int
 
+    def portable(self) -> "Jpeg":
+        return Jpeg(quality=self.quality, real=0)
+
     def call(self, images: Any, draws: Any = None) -> Any:
         return _coded(images, self.quality) if self.real else _dct.compressed(images, self.quality)
 
