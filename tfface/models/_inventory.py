@@ -77,6 +77,9 @@ class PresetWeights(Result):
 def list_presets() -> Inventory:
     """List every preset: the state of its weights, their hash, sources and licence.
 
+    Returns:
+        A row for each preset.
+
     Example:
         >>> import tfface
         >>> {row["preset"] for row in tfface.list_presets().to_dict()["presets"]} >= {"facenet/msceleb"}
@@ -160,6 +163,9 @@ def doctor(*, offline: bool = False) -> Inventory:
 
     Args:
         offline: never touch a network; nothing is said of sources.
+
+    Returns:
+        A table of each kind.
 
     Example:
         >>> import tfface
