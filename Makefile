@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: evaluate setup check test test-slow test-lfw lint resolve bench wheel clean
+.PHONY: evaluate setup check test test-slow test-pythons test-lfw lint resolve bench wheel clean
 
 evaluate: setup
 	$(BIN)/python cli.py evaluate --model facenet --out out/evaluate
@@ -28,15 +28,21 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt requirements-clust
 	touch $@
 
 # While one works: lint, types, the fast unit tests.
+FAST := -m "not lfw and not slow and not cluster and not registry" tests/packaging tests/utils tests/metrics \
+    tests/augmentation tests/preprocessing tests/data tests/hub
+
 check: lint
-	$(PYTEST) -n $(WORKERS) -m "not lfw and not slow and not cluster and not registry" tests/test_house.py \
-	    tests/utils tests/metrics tests/augmentation tests/preprocessing
+	$(PYTEST) -n $(WORKERS) $(FAST) tests/test_house.py
 
 test: $(VENV)/installed-dev
 	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not lfw and not slow"
 
 test-slow: $(VENV)/installed-dev
 	$(PYTEST) -n $(WORKERS) --dist worksteal -m "slow and not lfw"
+
+# The fast tests with the newest packages of the ranges, under the other Pythons of pyproject.toml that are found.
+test-pythons: $(VENV)/installed-dev
+	$(BIN)/python tests/packaging/pythons.py
 
 # TFFACE_LFW names a folder that holds lfw-deepfunneled.tgz and pairs.txt.
 test-lfw: $(VENV)/installed-dev
@@ -61,4 +67,4 @@ bench: $(VENV)/installed-dev
 	for name in $(BENCHMARKS); do PYTHONPATH=. $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:
-	rm -rf $(VENV) out dist build
+	rm -rf $(VENV) $(VENV)-3.* out dist build
