@@ -16,16 +16,16 @@ from tfface.cli import _options
     default=",".join(PAPER),
     show_default=True,
     metavar="NAME[:STRENGTH],...",
-    help=f"Each copy passes through all of them: {describe(KINDS)}.",
+    help=f"Changes that each copy passes through: {describe(KINDS)}.",
 )
-@click.option("--copies", type=click.IntRange(1, 1000), default=1, show_default=True, help="Of each photograph.")
+@click.option("--copies", type=click.IntRange(1, 1000), default=1, show_default=True, help="Copies of each photograph.")
 @click.option("--recipe", metavar="NAME", help="Crop recipe; mtcnn-v1-margin0.20, or the data set's own, if absent.")
 @click.option(
     "--size", type=click.IntRange(16, 1024), default=160, show_default=True, help="Side of the images, in pixels."
 )
-@click.option("--people", type=click.IntRange(min=1), help="A seeded draw of so many people.")
-@click.option("--person", multiple=True, metavar="NAME", help="This person alone; repeats.")
-@click.option("--images-per-person", type=click.IntRange(min=1), help="A seeded sample of so many images a person.")
+@click.option("--people", type=click.IntRange(min=1), help="Draw so many people.")
+@click.option("--person", multiple=True, metavar="NAME", help="Take this person alone; repeats.")
+@click.option("--images-per-person", type=click.IntRange(min=1), help="Draw so many images of each person.")
 @click.option("--strict", is_flag=True, help="Stop if a photograph fails, instead of counting it.")
 @_options.manual_dir
 @_options.seed

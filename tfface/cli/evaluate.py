@@ -27,7 +27,7 @@ from tfface.cli._output import finish
     "--pairs",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Judge the pairs of this file (LFW's format, or a CSV a,b,same[,fold]) instead of a protocol's.",
+    help="Evaluate the pairs of this file (LFW's format, or a CSV a,b,same[,fold]) instead of a protocol's.",
 )
 @click.option(
     "--recipe",
@@ -51,9 +51,9 @@ from tfface.cli._output import finish
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Image or person to group: error rates by group; repeats.",
+    help="Report error rates by group; the file maps images or people to groups; repeats.",
 )
-@click.option("--images-per-person", type=click.IntRange(min=1), help="Evaluate a seeded sample of each person.")
+@click.option("--images-per-person", type=click.IntRange(min=1), help="Draw so many images of each person.")
 @click.option("--strict", is_flag=True, help="Stop if a photograph fails, instead of counting it.")
 @_options.manual_dir
 @_options.seed

@@ -17,7 +17,7 @@ from tfface.cli._output import finish
 )
 @_options.recipe
 @_options.flip
-@click.option("--threshold", type=_options.Distance(), help="In the preset's metric, instead of the preset's.")
+@click.option("--threshold", type=_options.Distance(), help="Threshold in the preset's metric, instead of its own.")
 @click.option(
     "--calibrated", is_flag=True, help="Score each pair at a threshold chosen on other people or folds, as evaluate."
 )

@@ -14,7 +14,6 @@ from tfface.data import manifest
 from tfface.data.catalogue import load_dataset
 from tfface.data.crops import Crops, crop_stream, face_boxes
 from tfface.data.dataset import FaceDataset
-from tfface.data.folder import open_manifest
 from tfface.evaluation.embeddings import report_failures
 from tfface.preprocessing.images import Recipe, decode, encode_png
 from tfface.preprocessing.images import recipe as named_recipe
@@ -47,7 +46,7 @@ class AugmentedFaces(Result):
     @property
     def dataset(self) -> FaceDataset:
         """The new data set."""
-        return open_manifest(self.folder)
+        return load_dataset(self.folder)
 
     def __str__(self) -> str:
         header, records = self.manifest.header, self.manifest.records
