@@ -18,7 +18,7 @@ from tfface.distributed.rows import RowJob, Save, fill
 from tfface.errors import ImageError, UserError
 from tfface.preprocessing import mtcnn
 from tfface.preprocessing.images import NO_FACE, Recipe, crop_photograph, crop_resize, decode, recipe
-from tfface.utils.cache import Range, Store
+from tfface.utils.cache import Fingerprinted, Range, Store
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -84,12 +84,14 @@ def crop_stream(
 
     pairs = tf.data.Dataset.zip(indices, dataset.encoded_without(start, stop, given_up))
     cropped = pairs.map(crop, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    if corruption is None:
-        return cropped
+    return cropped if corruption is None else _corrupted(cropped, dataset.keys[start:stop], corruption)
+
+
+def _corrupted(cropped: "tf.data.Dataset", keys: Sequence[str], corruption: Corruption) -> "tf.data.Dataset":
+    import tensorflow as tf
+
     change = corruption.change()
-    numbers = tf.data.Dataset.from_tensor_slices(
-        np.array([key_number(key) for key in dataset.keys[start:stop]], np.int64)
-    )
+    numbers = tf.data.Dataset.from_tensor_slices(np.array([key_number(key) for key in keys], np.int64))
     return tf.data.Dataset.zip(cropped, numbers).map(
         lambda element, number: (change(element[0], number), element[1]), tf.data.AUTOTUNE, deterministic=True
     )
@@ -192,12 +194,6 @@ def crop_pairs(
     return images[kept[0]], images[kept[1]]
 
 
-class Fingerprinted(Protocol):
-    """A model, as cache keys name it."""
-
-    def fingerprint(self) -> dict[str, Any]: ...
-
-
 def crop_fingerprint(embedder: Fingerprinted, dataset: FaceDataset, recipe: Recipe) -> dict[str, Any]:
     """Return what cache keys hold of a model's view of a data set's crops, JSON-able.
 
@@ -242,7 +238,7 @@ class _Finding(RowJob):
 
     @classmethod
     def of(cls, dataset: FaceDataset) -> "_Finding":
-        fingerprint = {"detector": mtcnn.DETECTOR, "dataset": dataset.name, "version": dataset.version}
+        fingerprint = {"detector": mtcnn.DETECTOR, **dataset.fingerprint()}
         return cls(dataset, Store("boxes", fingerprint, len(dataset.keys), shard_rows=_SHARD_ROWS))
 
     def units(self, part: Range) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from tfface.augmentation.changes import Corruption
-from tfface.data.crops import crop_stream, detect_faces, face_boxes
+from tfface.data.crops import crop_fingerprint, crop_stream, detect_faces, face_boxes
 from tfface.data.dataset import FaceDataset
 from tfface.data.folder import open_photographs
 from tfface.distributed.cluster import executor_at
@@ -22,7 +22,6 @@ from tfface.metrics.distances import unit
 from tfface.models._embedder import as_embedder
 from tfface.preprocessing.images import Recipe
 from tfface.preprocessing.images import recipe as named_recipe
-from tfface.preprocessing.mtcnn import DETECTOR
 from tfface.utils.array_file import MOST_IN_MEMORY, write_rows
 from tfface.utils.cache import Range, Store
 from tfface.utils.files import atomic_write
@@ -219,17 +218,7 @@ def _embed_once(
     mirrored: bool,
     executor: Executor,
 ) -> Store:
-    fingerprint: dict[str, Any] = {
-        "format": _FORMAT,
-        "preset": embedder.preset.name,
-        "weights_sha256": embedder.sha256,
-        "recipe": recipe.name,
-        "detector": DETECTOR if recipe.source == "mtcnn" else None,
-        "mirrored": mirrored,
-        "dataset": dataset.name,
-        "version": dataset.version,
-        **embedder.defense_record,
-    }
+    fingerprint = {"format": _FORMAT, "mirrored": mirrored, **crop_fingerprint(embedder, dataset, recipe)}
     if corruption:
         fingerprint["corruption"] = corruption.record()
     store = Store("embeddings", fingerprint, len(dataset.keys))
