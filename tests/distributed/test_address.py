@@ -45,9 +45,9 @@ def test_without_ray_one_line_says_what_to_install(monkeypatch, refused, tiny_fa
         monkeypatch.delitem(sys.modules, name)
     for command in ("evaluate", "mine", "attack"):
         line = refused(command, "--model", "student", "--dataset", tiny_faces, "--cluster", "local:2")
-        assert line == "error: --cluster needs Ray: pip install -r requirements-cluster.txt"
+        assert line == "error: --cluster needs Ray: pip install 'tfface[cluster]'"
     line = refused("embed", tiny_faces, "--model", "student", "--out", tiny_faces / "x.npz", "--cluster", "auto")
-    assert line == "error: --cluster needs Ray: pip install -r requirements-cluster.txt"
+    assert line == "error: --cluster needs Ray: pip install 'tfface[cluster]'"
 
 
 @ray_is_here

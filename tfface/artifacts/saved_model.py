@@ -6,6 +6,7 @@ all of it would change an artifact's hash with every export, so `settle` takes i
 """
 
 import functools
+import logging
 import re
 import tempfile
 from collections import defaultdict
@@ -18,7 +19,6 @@ import tensorflow as tf
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from tensorflow.core.protobuf import saved_model_pb2
-from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from tfface.artifacts.graph_decoding import decode
 from tfface.models._embedder import Embedder, Preset
@@ -27,6 +27,8 @@ from tfface.utils.files import write_json
 
 if TYPE_CHECKING:
     import keras
+
+logger = logging.getLogger(__name__)
 
 LABELS = ("different people", "same person")
 """Meanings of the verdicts 0 and 1."""
@@ -174,13 +176,28 @@ def write(embedder: Embedder, cut: Recipe, folder: Path, notes: dict[str, Any], 
 def write_requests(folder: Path, preset: Preset, photographs: list[bytes]) -> None:
     """Write `assets.extra/tf_serving_warmup_requests`: one request for each signature.
 
-    TensorFlow Serving sends them to itself before it takes calls, so that the first caller does not wait.
+    TensorFlow Serving sends them to itself before it takes calls, so that the first caller does not wait. Without the
+    package tensorflow-serving-api, which has their format, there are none.
 
     Args:
         folder: the SavedModel.
         preset: gives the input size.
         photographs: JPEG or PNG files.
     """
+    try:
+        from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+    except ImportError:
+        logger.warning("no warm-up requests are written: they need pip install 'tfface[serving]'")
+        return
+
+    def record(signature: str, inputs: dict[str, np.ndarray]) -> bytes:
+        request = predict_pb2.PredictRequest()
+        request.model_spec.signature_name = signature
+        for name, value in inputs.items():
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+        log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+        return bytes(log.SerializeToString(deterministic=True))
+
     image = np.full((1, preset.input_size, preset.input_size, 3), 0.5, np.float32)
     files = np.array(photographs, object)
     boxes = np.tile(np.array([0.25, 0.25, 0.75, 0.75], np.float32), (len(photographs), 1))
@@ -194,15 +211,7 @@ def write_requests(folder: Path, preset: Preset, photographs: list[bytes]) -> No
     path.parent.mkdir()
     with tf.io.TFRecordWriter(str(path)) as writer:
         for signature, inputs in requests.items():
-            writer.write(_log(signature, inputs).SerializeToString(deterministic=True))
-
-
-def _log(signature: str, inputs: dict[str, np.ndarray]) -> prediction_log_pb2.PredictionLog:
-    request = predict_pb2.PredictRequest()
-    request.model_spec.signature_name = signature
-    for name, value in inputs.items():
-        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
-    return prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+            writer.write(record(signature, inputs))
 
 
 def settle(folder: Path) -> None:

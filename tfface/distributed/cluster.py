@@ -88,7 +88,7 @@ def settle_ray() -> None:
     try:
         import ray
     except ImportError as error:
-        needed = "`cluster` needs Ray: pip install -r requirements-cluster.txt"
+        needed = "`cluster` needs Ray: pip install 'tfface[cluster]'"
         raise UserError(needed, parameter="cluster") from error
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     from ray._private import worker

@@ -85,7 +85,8 @@ def load(name: str, *, offline: bool = False) -> PackageEmbedder:
         from deepface.config.threshold import thresholds
         from deepface.modules import modeling
     except ImportError as error:
-        raise UserError(f"--model deepface:{name} needs the deepface package: pip install deepface") from error
+        needed = f"deepface:{name} needs the deepface package: pip install 'tfface[peers]'"
+        raise UserError(needed, parameter="embedder") from error
     if name not in names():
         raise registry.unknown("deepface model", name, names())
     if normalization not in NORMALIZATIONS:

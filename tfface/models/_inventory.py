@@ -21,11 +21,17 @@ _PACKAGES = (
     "numpy",
     "tensorflow-datasets",
     "mtcnn",
-    "keras-facenet",
-    "deepface",
     "opencv-contrib-python-headless",
     "pyarrow",
 )
+# Package to the extra of tfface that brings it.
+_OPTIONAL = {
+    "keras-facenet": "peers",
+    "deepface": "peers",
+    "tensorflow-serving-api": "serving",
+    "ray": "cluster",
+    "onnxruntime": "onnx",
+}
 
 
 @dataclass(frozen=True)
@@ -185,11 +191,11 @@ def _state(preset: Preset) -> str:
 
 def _installed() -> list[dict[str, str]]:
     rows = [{"package": "python", "version": platform.python_version()}]
-    for name in _PACKAGES:
+    for name in (*_PACKAGES, *_OPTIONAL):
         try:
             version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            version = "missing: pip install -r requirements.txt"
+            version = f"absent: pip install 'tfface[{_OPTIONAL[name]}]'" if name in _OPTIONAL else "missing"
         rows.append({"package": name, "version": version})
     wheels = {str(found.metadata["Name"]).lower() for found in importlib.metadata.distributions()}
     opencv = sorted(name for name in wheels if name.startswith("opencv"))

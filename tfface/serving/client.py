@@ -280,8 +280,11 @@ def connect(protocol: str, server: str, model: str, *, deadline: float = 30.0) -
         raise UserError(f"{server!r} is no server: give HOST:PORT, as localhost:8500", parameter="server")
     # Each only where it is wanted: REST needs none of gRPC's packages.
     if protocol == "grpc":
-        from tfface.serving.over_grpc import GrpcConnection
-
+        try:
+            from tfface.serving.over_grpc import GrpcConnection
+        except ImportError as error:
+            needed = "`protocol` grpc needs pip install 'tfface[serving]'; rest needs no more packages"
+            raise UserError(needed, parameter="protocol") from error
         return GrpcConnection(server, model, deadline=deadline)
     from tfface.serving.over_rest import RestConnection
 
