@@ -128,7 +128,7 @@ def evaluate(
         >>> import tfface
         >>> result = tfface.evaluate("student/lfw-distilled", "five_faces")  # doctest: +SKIP
         >>> round(result.auc, 3)  # doctest: +SKIP
-        0.889
+        0.916
     """
     recipes = [recipe(name) for name in dict.fromkeys(as_list(config.recipe))]
     corruptions = list(dict.fromkeys(corruption(text, config.seed) for text in as_list(config.corrupt)))
