@@ -194,7 +194,7 @@ def mine(
         >>> import tfface
         >>> mined = tfface.mine("facenet", "five_faces")  # doctest: +SKIP
         >>> mined.people[0].person  # doctest: +SKIP
-        'jerry_seinfeld'
+        'madonna'
     """
     _check_threshold(config.threshold, calibrated=config.calibrated)
     clock, asked = Clock(), named_recipe(config.recipe) if config.recipe else None

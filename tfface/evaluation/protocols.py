@@ -5,6 +5,7 @@ people is scored at the threshold that is best on the other half; of folds, each
 threshold of the others; of View 1, the test list at the training list's.
 """
 
+import abc
 import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
@@ -68,53 +69,53 @@ class ScoredPairs:
         )
 
 
-class ProtocolScores:
+class ProtocolScores(abc.ABC):
     """Scores of the pairs of a protocol, and the entries of `metrics.json` made of them."""
 
     curve: ErrorCurve
     metric: str
     excluded = 0
 
+    @abc.abstractmethod
     def moments(self, metric: str) -> Metrics:
         """Return `genuine` and `impostor`: count, mean and variance of the distance."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def errors(self, thresholds: list[float]) -> list[IdentityErrors]:
         """Return the errors by identity at thresholds on the cosine distance."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def calibrated(self) -> Metrics | None:
         """Return the accuracy at thresholds chosen on other pairs than those scored; None where that cannot be."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def histogram(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return edges, genuine counts and impostor counts of the distances."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def worst(self) -> tuple[pair_tiles.PairDistances, pair_tiles.PairDistances]:
         """Return the closest impostor pairs and the farthest genuine pairs, worst first, by image index.
 
         Of a list these are all pairs; of all pairs, `worst` of each kind.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def group_errors(self, inside: np.ndarray, threshold: float) -> IdentityErrors | None:
         """Return the errors of the pairs whose two images are both in a group; None where it has no pairs."""
-        raise NotImplementedError
 
     @property
+    @abc.abstractmethod
     def codes(self) -> np.ndarray:
         """Person of each place of `errors`, (P,) int."""
-        raise NotImplementedError
 
     @property
+    @abc.abstractmethod
     def calibration(self) -> str:
         """Pairs that a calibrated threshold is chosen on, in words."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def calibrated_parts(self) -> "list[tuple[ProtocolScores, float]]":
         """Return the pairs in parts, each with a threshold (in `metric`) chosen without it; empty for too few."""
-        raise NotImplementedError
 
     def fixed_accuracy(self, threshold: float, errors: IdentityErrors) -> Metrics:
         """Return `accuracy` and its interval at a threshold on the cosine distance."""
