@@ -150,25 +150,9 @@ boxes = click.option(
 )
 
 
-def given(name: str) -> bool:
-    """Whether an option of the command at work was given, and did not come from its default."""
-    return click.get_current_context().get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
-
-
 # Names of the commands that do not call one public function yet.
-model = click.option("--model", "model_name", default="facenet", show_default=True, metavar="NAME")
-models = click.option("--model", "model_names", multiple=True, default=("facenet",), show_default=True, metavar="NAME")
-defenses = click.option("--defense", "defense_texts", multiple=True, metavar="NAME[:k=v,...]")
 recipe_name = click.option("--recipe", "recipe_name", metavar="NAME")
-artifact_path = click.option("--artifact", "artifact_path", type=click.Path(exists=True, path_type=Path))
-boxes_file = click.option("--boxes", "boxes_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
 
 def dataset_name(default: str) -> Decorator:
     return click.option("--dataset", "dataset_name", default=default, show_default=True, metavar="NAME")
-
-
-def executor(address: str | None) -> Any:
-    from tfface.distributed.cluster import executor_at
-
-    return click.get_current_context().with_resource(executor_at(address))
