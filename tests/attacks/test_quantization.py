@@ -36,5 +36,5 @@ def test_jpeg_keeps_colours_and_loses_less_at_higher_quality():
 
 @pytest.mark.parametrize("quality", [0, 101, -5])
 def test_other_qualities_are_refused(quality):
-    with pytest.raises(UserError, match=f"^JPEG quality {quality} is outside 1 to 100$"):
+    with pytest.raises(UserError, match=f"^`jpeg` quality {quality} is outside 1 to 100$"):
         _quantization.jpeg(quality)

@@ -6,8 +6,8 @@ import cv2
 import pytest
 
 from tfface.cli._output import show
-from tfface.report.evaluation_plots import save_figure
 from tfface.report.retraining import plot_retraining, retraining_tables, title
+from tfface.utils.result import save_figure
 
 
 def rate(errors: int, images: int = 200) -> dict:

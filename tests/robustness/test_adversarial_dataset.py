@@ -13,8 +13,9 @@ from tfface.evaluation.embeddings import embed_dataset
 from tfface.metrics.distances import cosine_distance
 from tfface.preprocessing.images import recipe
 from tfface.robustness import adversarial_dataset
+from tfface.robustness.classification import HeadConfig
 from tfface.robustness.experiment import ExperimentConfig, prepare
-from tfface.robustness.trial import ImageFormat
+from tfface.robustness.trial import Context, ImageFormat
 from tfface.training.head import HeadSettings
 
 WHOLE = recipe("whole")
@@ -30,14 +31,13 @@ def run(faces, embedder, folder, *, goals=("dodging", "impersonation"), **change
             "count": 5,
             "stored": ImageFormat("8-bit"),
             "pictures": True,
-            "photographs": 8,
-            "head": HeadSettings(steps=60),
+            "head": HeadConfig(None, 8, HeadSettings(steps=60)),
             **changes,
         },
     )
-    experiment = prepare(plan, faces, embedder, WHOLE)
+    experiment = prepare(plan, Context(faces, embedder, WHOLE))
     with adversarial_dataset.claimed(folder, experiment.trials) as done:
-        made = [adversarial_dataset.TrialRun(experiment, trial, rows) for trial, rows, _ in experiment.run()]
+        made = [adversarial_dataset.TrialRun(trial, rows) for trial, rows, _ in experiment.run()]
         return made, done or adversarial_dataset.write(folder, made)
 
 
@@ -104,16 +104,14 @@ def test_two_models_have_names_of_their_own(faces, tiny_embedder, tmp_path):
     experiments = [
         prepare(
             ExperimentConfig([("fgsm", FGSM())], ["dodging"], (0.2,), threshold=0.1, count=3, pictures=True),
-            faces,
-            embedder,
-            WHOLE,
+            Context(faces, embedder, WHOLE),
         )
         for embedder in (tiny_embedder, other)
     ]
     trials = [trial for experiment in experiments for trial in experiment.trials]
     with adversarial_dataset.claimed(tmp_path / "made", trials):
         made = [
-            adversarial_dataset.TrialRun(experiment, trial, rows)
+            adversarial_dataset.TrialRun(trial, rows)
             for experiment in experiments
             for trial, rows, _ in experiment.run()
         ]

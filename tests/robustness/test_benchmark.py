@@ -11,6 +11,7 @@ from tfface.robustness.benchmark import RowConfig, benchmark_row
 from tfface.robustness.detection import DetectionConfig
 from tfface.robustness.experiment import ExperimentConfig
 from tfface.robustness.results import verdict
+from tfface.robustness.trial import Context
 
 
 def cell(knowledge, median, low, high, goal="dodging"):
@@ -85,7 +86,7 @@ def photographs(faces):
 
 def test_a_row_holds_every_cell_and_is_made_once(asked, photographs, tiny_embedder, monkeypatch):
     embedder = apply(tiny_embedder, ["resize-pad", "bit-depth"])
-    found = benchmark_row(asked, photographs, embedder, recipe("whole"))
+    found = benchmark_row(asked, Context(photographs, embedder, recipe("whole")))
     assert found["label"] == "resize-pad + bit-depth"
     assert [attack["knowledge"] for attack in found["attacks"]] == ["white box", "naive"]
     assert found["attacks"][0]["draws"] == 2 and "draws" not in found["attacks"][1]
@@ -102,12 +103,12 @@ def test_a_row_holds_every_cell_and_is_made_once(asked, photographs, tiny_embedd
         monkeypatch.setattr(benchmark, name, refuse)
     monkeypatch.setattr("tfface.robustness.detection._detect", refuse)
     monkeypatch.setattr("tfface.robustness.run.attack_batch", refuse)
-    assert benchmark_row(asked, photographs, embedder, recipe("whole")) == found
+    assert benchmark_row(asked, Context(photographs, embedder, recipe("whole"))) == found
 
 
 def test_an_undefended_row_has_no_naive_attack(asked, photographs, tiny_embedder):
     asked = dataclasses.replace(asked, check=0, detection=None)
-    found = benchmark_row(asked, photographs, tiny_embedder, recipe("whole"))
+    found = benchmark_row(asked, Context(photographs, tiny_embedder, recipe("whole")))
     assert [attack["knowledge"] for attack in found["attacks"]] == ["white box"]
     assert found["checks"] == found["detection"] == {} and found["label"] == "no defense"
     assert np.all(np.diff(found["attacks"][0]["epsilons"]) >= 0)
@@ -115,5 +116,5 @@ def test_an_undefended_row_has_no_naive_attack(asked, photographs, tiny_embedder
 
 def test_a_model_is_no_surrogate_of_itself(asked, photographs, tiny_embedder):
     asked = dataclasses.replace(asked, check=0, detection=None)
-    found = benchmark_row(asked, photographs, tiny_embedder, recipe("whole"), tiny_embedder)
+    found = benchmark_row(asked, Context(photographs, tiny_embedder, recipe("whole"), surrogate=tiny_embedder))
     assert [attack["knowledge"] for attack in found["attacks"]] == ["white box"]

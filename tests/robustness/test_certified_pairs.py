@@ -13,18 +13,19 @@ from tfface.robustness.certified_pairs import Smoothed, certify_pairs, noisy_dis
 from tfface.robustness.certify import _rows, certificates_entry, curve, default_radii, remarks
 from tfface.robustness.pairs import half_genuine
 from tfface.robustness.smoothing import Certificate, Smoothing
+from tfface.robustness.trial import Context
 
 SMOOTHING = Smoothing(sigma=0.05, samples=60, guess=10, alpha=0.05)
 
 
 @pytest.fixture
 def smoothed(tiny_faces, tiny_embedder):
-    return Smoothed(load_dataset(str(tiny_faces)), tiny_embedder, recipe("whole"), SMOOTHING)
+    return Smoothed(Context(load_dataset(str(tiny_faces)), tiny_embedder, recipe("whole")), SMOOTHING)
 
 
 @pytest.fixture
 def pairs(smoothed):
-    return half_genuine(smoothed.dataset, 10)
+    return half_genuine(smoothed.context.dataset, 10)
 
 
 def limits(pairs, value=0.2):
@@ -32,9 +33,9 @@ def limits(pairs, value=0.2):
 
 
 def test_half_of_the_pairs_are_genuine(smoothed):
-    drawn = half_genuine(smoothed.dataset, 7)
+    drawn = half_genuine(smoothed.context.dataset, 7)
     assert drawn.same.tolist() == [True] * 4 + [False] * 3
-    assert (half_genuine(smoothed.dataset, 7).first == drawn.first).all()
+    assert (half_genuine(smoothed.context.dataset, 7).first == drawn.first).all()
 
 
 def test_clear_pairs_are_certified_and_ones_at_the_edge_abstain(smoothed, pairs):
@@ -51,9 +52,9 @@ def test_clear_pairs_are_certified_and_ones_at_the_edge_abstain(smoothed, pairs)
 
 
 def _median(smoothed, one):
-    image = smoothed.crops(one.first)[0][0]
+    image = smoothed.context.crops(one.first)[0][0]
     copies = image + SMOOTHING.sigma * np.random.default_rng(9).standard_normal((500, *image.shape), np.float32)
-    return float(np.median(1 - smoothed.embedder.embed(copies) @ smoothed.embeddings.vectors[one.second[0]]))
+    return float(np.median(1 - smoothed.context.embedder.embed(copies) @ smoothed.embeddings.vectors[one.second[0]]))
 
 
 def test_a_pairs_certificate_is_its_own(smoothed, pairs):
@@ -98,12 +99,12 @@ def test_photographs_that_fail_are_not_certified(smoothed, pairs, monkeypatch):
     entry = certificates_entry(certified, SMOOTHING, [0.0], 32 * 32 * 3)
     assert entry["failed_crops"] == bad.sum()
     assert entry["certified"][0]["genuine"]["count"] == (pairs.same & ~bad).sum()
-    assert next(_rows(smoothed.dataset, certified))[5] == "failed"
+    assert next(_rows(smoothed.context, certified))[5] == "failed"
 
 
 def test_thresholds_come_from_noisy_copies_of_the_other_folds(smoothed):
     """Two folds of one genuine and one impostor pair: each takes the best threshold of the other."""
-    drawn = half_genuine(smoothed.dataset, 4)
+    drawn = half_genuine(smoothed.context.dataset, 4)
     listed = Pairs("listed", drawn.first, drawn.second, drawn.same, np.array([0, 1, 0, 1]))
     noisy = noisy_distances(smoothed, listed)
     assert np.abs(noisy - smoothed.distances(listed)).max() > 1e-3
@@ -145,11 +146,12 @@ def test_certified_accuracy():
 
 def test_people_it_was_trained_on_are_told(smoothed, pairs):
     certified = certify_pairs(smoothed, pairs, limits(pairs))
-    shown = {smoothed.dataset.identities[index] for index in np.concatenate([pairs.first, pairs.second])}
-    preset = smoothed.embedder.preset
-    assert remarks(smoothed.dataset, certified, preset) == []
+    shown = {smoothed.context.dataset.identities[index] for index in np.concatenate([pairs.first, pairs.second])}
+    preset = smoothed.context.embedder.preset
+    assert remarks(smoothed.context, certified) == []
     known = dataclasses.replace(preset, identities_seen=frozenset([min(shown), "somebody else"]))
-    (said,) = remarks(smoothed.dataset, certified, known)
+    embedder = dataclasses.replace(smoothed.context.embedder, preset=known)
+    (said,) = remarks(dataclasses.replace(smoothed.context, embedder=embedder), certified)
     assert f"trained on 1 of the {len(shown)} people of these pairs" in said
 
 
@@ -182,35 +184,33 @@ def test_what_chance_allows():
 
 
 def test_the_victim_sees_the_mean_of_fresh_copies(tiny_embedder):
-    from tfface.attacks._criteria import GOALS
-
     images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
-    victim = SmoothedVictim(tiny_embedder.model, GOALS["dodging"](), sigma=0.1, draws=200)
+    victim = SmoothedVictim(tiny_embedder.model, "dodging", sigma=0.1, draws=200)
     first, second = victim.outputs(images).numpy(), victim.outputs(images).numpy()
     assert not np.array_equal(first, second)
     victim.restart()
     np.testing.assert_array_equal(victim.outputs(images).numpy(), first)
     noise = 0.1 * np.random.default_rng(1).standard_normal((500, 32, 32, 3)).astype("float32")
     np.testing.assert_allclose(first[0], tiny_embedder.embed(images[0] + noise).mean(axis=0), atol=0.02)
-    still = SmoothedVictim(tiny_embedder.model, GOALS["dodging"](), sigma=0.0, draws=3)
+    still = SmoothedVictim(tiny_embedder.model, "dodging", sigma=0.0, draws=3)
     np.testing.assert_allclose(still.outputs(images), tiny_embedder.embed(images), atol=1e-6)
 
 
 def test_smoothing_is_of_the_first_photograph_alone(smoothed, pairs, monkeypatch):
     asked = []
     embedder = SimpleNamespace(
-        embed=lambda images: (asked.append(images), smoothed.embedder.embed(images))[1],
+        embed=lambda images: (asked.append(images), smoothed.context.embedder.embed(images))[1],
         **{
-            name: getattr(smoothed.embedder, name)
+            name: getattr(smoothed.context.embedder, name)
             for name in ("preset", "sha256", "model", "fingerprint", "defense_record", "defense")
         },
     )
     smoothed.embeddings  # noqa: B018 of the photographs as they are, before
     certify_pairs(
-        dataclasses.replace(smoothed, embedder=embedder),
+        dataclasses.replace(smoothed, context=dataclasses.replace(smoothed.context, embedder=embedder)),
         Pairs("x", *(getattr(pairs, n)[:1] for n in ("first", "second", "same", "fold"))),
         np.array([0.2]),
     )
-    clean = smoothed.crops(pairs.first[:1])[0]
+    clean = smoothed.context.crops(pairs.first[:1])[0]
     noise = np.concatenate(asked[-2:]) - clean
     assert noise.std() == pytest.approx(SMOOTHING.sigma, rel=0.03)

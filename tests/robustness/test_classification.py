@@ -8,8 +8,9 @@ import pytest
 from tfface.attacks.fgsm import FGSM
 from tfface.errors import UserError
 from tfface.preprocessing.images import recipe
-from tfface.robustness.classification import Similarity, saved_head, trained_head
+from tfface.robustness.classification import HeadConfig, Similarity, saved_head, trained_head
 from tfface.robustness.experiment import ExperimentConfig, head_subjects, prepare
+from tfface.robustness.trial import Context
 from tfface.training import head as head_module
 from tfface.training.head import Head, HeadSettings
 from tfface.training.head_data import HeadData, HeadVectors, head_data
@@ -54,9 +55,9 @@ def test_a_trained_head_is_kept(faces, tiny_embedder, monkeypatch):
 @pytest.fixture
 def experiment(faces, tiny_embedder):
     plan = ExperimentConfig(
-        [("fgsm", FGSM())], ["classify"], (0.02, 0.3), photographs=8, head=HeadSettings(steps=100), threshold=0.05
+        [("fgsm", FGSM())], ["classify"], (0.02, 0.3), head=HeadConfig(None, 8, HeadSettings(steps=100)), threshold=0.05
     )
-    return prepare(plan, faces, tiny_embedder, WHOLE)
+    return prepare(plan, Context(faces, tiny_embedder, WHOLE))
 
 
 def test_a_head_under_attack(experiment, tiny_embedder):
@@ -100,8 +101,10 @@ def test_so_many_test_photographs_of_mixed_people(faces):
 def test_a_head_from_a_file(experiment, faces, tiny_embedder, tmp_path):
     head = experiment.context.head
     head.save(tmp_path / "head.npz")
-    plan = ExperimentConfig([("fgsm", FGSM())], ["classify"], (0.02,), head_file=tmp_path / "head.npz", threshold=0.05)
-    again = prepare(plan, faces, tiny_embedder, WHOLE)
+    plan = ExperimentConfig(
+        [("fgsm", FGSM())], ["classify"], (0.02,), head=HeadConfig(tmp_path / "head.npz"), threshold=0.05
+    )
+    again = prepare(plan, Context(faces, tiny_embedder, WHOLE))
     assert again.context.head.sha256 == head.sha256
     assert sorted(again.trials[0].subjects.first) == sorted(experiment.trials[0].subjects.first)
 
@@ -132,7 +135,7 @@ def test_a_head_for_others_is_refused(experiment, faces, tiny_embedder, tmp_path
         ({"threshold": 0.2, "far": 0.1}, "give one of them"),
         ({"fold_thresholds": True}, "`goal` classify has none"),
         ({"protocol": "view2"}, "not pairs: leave out `pairs` and `protocol`"),
-        ({"goals": ["dodging"], "head_file": "x"}, "`head` is for `goal` classify"),
+        ({"goals": ["dodging"], "head": HeadConfig("x")}, "`head` is for `goal` classify"),
     ],
 )
 def test_what_cannot_be_asked_together(changes, message):

@@ -6,9 +6,11 @@ import pytest
 from tfface.attacks.fgsm import FGSM
 from tfface.metrics.distances import cosine_distance
 from tfface.preprocessing.images import recipe
+from tfface.robustness.classification import HeadConfig
 from tfface.robustness.experiment import ExperimentConfig, prepare
 from tfface.robustness.results import examples, pair_distances
 from tfface.robustness.run import EXAMPLES, run_trial
+from tfface.robustness.trial import Context
 from tfface.training.head import HeadSettings
 
 
@@ -45,9 +47,9 @@ def test_examples_of_a_search_and_of_nothing(trial):
 
 def test_examples_of_a_head(faces, tiny_embedder):
     plan = ExperimentConfig(
-        [("fgsm", FGSM())], ["classify"], (0.02, 0.3), photographs=8, head=HeadSettings(steps=100), threshold=0.05
+        [("fgsm", FGSM())], ["classify"], (0.02, 0.3), head=HeadConfig(None, 8, HeadSettings(steps=100)), threshold=0.05
     )
-    experiment = prepare(plan, faces, tiny_embedder, recipe("whole"))
+    experiment = prepare(plan, Context(faces, tiny_embedder, recipe("whole")))
     ((made, rows, _),) = experiment.run()
     found = examples(made, rows, experiment.similarity)
     assert found

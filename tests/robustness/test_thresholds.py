@@ -30,27 +30,28 @@ def distances(faces, embeddings, people) -> tuple[np.ndarray, np.ndarray]:
     return distance, same
 
 
-def test_the_presets_threshold_with_its_errors(faces, embeddings, tiny_embedder):
-    found = thresholds.fixed(tiny_embedder.preset, None, faces, lambda: embeddings)
+def test_the_presets_threshold_with_its_errors(faces, embeddings, context):
+    found = thresholds.fixed(context)
     distance, same = distances(faces, embeddings, set(faces.identities))
     assert (found.value, found.source) == (0.2, "preset: chosen for the tests")
     assert found.errors["far"] == pytest.approx((distance[~same] <= 0.2).mean(), abs=2e-3)
     assert found.errors["tar"] == pytest.approx((distance[same] <= 0.2).mean(), abs=1e-2)
     assert (found.errors["genuine"], found.errors["impostor"]) == (same.sum(), (~same).sum())
-    given = thresholds.fixed(tiny_embedder.preset, 0.05, faces, lambda: embeddings)
+    given = thresholds.fixed(context, 0.05)
     assert (given.value, given.source) == (0.05, "given")
     assert given.errors["tar"] < found.errors["tar"] or given.errors["far"] < found.errors["far"]
 
 
-def test_of_a_large_data_set_nothing_is_measured(faces, tiny_embedder, monkeypatch):
+def test_of_a_large_data_set_nothing_is_measured(context, monkeypatch):
     monkeypatch.setattr(thresholds, "MOST_MEASURED", 3)
-    found = thresholds.fixed(tiny_embedder.preset, None, faces, lambda: pytest.fail("embedded"))
+    monkeypatch.setattr(type(context), "embeddings", lambda *_: pytest.fail("embedded"))
+    found = thresholds.fixed(context)
     assert found.record()["threshold_errors"] is None
 
 
-def test_a_far_is_measured_on_people_who_are_not_attacked(faces, embeddings, tiny_embedder):
+def test_a_far_is_measured_on_people_who_are_not_attacked(faces, embeddings, context):
     attacked = np.array([0, 1, 8])  # of person 0 and person 1
-    found = thresholds.at_far(tiny_embedder.preset, 0.01, attacked, faces, lambda: embeddings)
+    found = thresholds.at_far(context, 0.01, attacked)
     free = {f"person {number}" for number in range(2, 8)}
     distance, same = distances(faces, embeddings, free)
     allowed = int(0.01 * (~same).sum())
@@ -62,21 +63,21 @@ def test_a_far_is_measured_on_people_who_are_not_attacked(faces, embeddings, tin
     assert found.source == "FAR 0.01 on all pairs of 6 people who are in no attacked pair"
 
 
-def test_a_far_that_too_few_pairs_can_tell(faces, embeddings, tiny_embedder):
+def test_a_far_that_too_few_pairs_can_tell(faces, embeddings, context):
     with pytest.raises(UserError, match=r"`far` 1e-05: .* impostor pairs cannot tell a FAR of 1e-05.*`count`"):
-        thresholds.at_far(tiny_embedder.preset, 1e-5, np.array([0]), faces, lambda: embeddings)
+        thresholds.at_far(context, 1e-5, np.array([0]))
     everyone = np.arange(len(faces))
     with pytest.raises(UserError, match=r"`far` 0.1: all pairs of 0 people .* are too few"):
-        thresholds.at_far(tiny_embedder.preset, 0.1, everyone, faces, lambda: embeddings)
+        thresholds.at_far(context, 0.1, everyone)
 
 
-def test_each_folds_threshold_is_of_the_others(faces, embeddings, tiny_embedder):
+def test_each_folds_threshold_is_of_the_others(faces, embeddings, context):
     random = np.random.default_rng(0)
     first, second = random.integers(0, 56, (2, 120))
     same = np.array([faces.identities[one] == faces.identities[two] for one, two in zip(first, second, strict=True)])
     second[:30], same[:30] = first[:30] // 8 * 8, True
     pairs = Pairs("view2", first, second, same, np.arange(120) % 3)
-    found = thresholds.by_fold(tiny_embedder.preset, pairs, lambda: embeddings)
+    found = thresholds.by_fold(context, pairs)
     distance = cosine_distance(embeddings.vectors[first], embeddings.vectors[second])
     expected = kfold(distance, same, pairs.fold).thresholds
     assert list(found.by_fold.values()) == expected

@@ -10,11 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfface.attacks._criteria import Criterion
+from tfface.attacks._criteria import GOALS, Criterion
 from tfface.errors import UserError
-
-DRAWS = 10
-"""Draws whose mean a gradient through a model that draws at random is."""
 
 
 class Victim:
@@ -24,7 +21,7 @@ class Victim:
 
     Attributes:
         model: an embedder, or a head on one that gives logits; images (N, H, W, 3) in [0, 1] in.
-        goal: the criterion of attacks on it.
+        goal: the criterion of attacks on it, or its name.
         input_shape: (H, W, C) of its images.
         drawn: for a model that draws at random: the same with the draw as a second input, int32 (N,).
         draws: gradients are averaged over so many draws.
@@ -34,7 +31,7 @@ class Victim:
     differentiable = True
 
     def __init__(
-        self, model: keras.Model, goal: Criterion, *, drawn: keras.Model | None = None, draws: int = 1
+        self, model: keras.Model, goal: Criterion | str, *, drawn: keras.Model | None = None, draws: int = 1
     ) -> None:
         """
         Args:
@@ -44,7 +41,7 @@ class Victim:
             draws: as above.
         """
         self.model = model
-        self.goal = goal
+        self.goal = GOALS[goal]() if isinstance(goal, str) else goal
         self.drawn = drawn
         self.draws = draws
         self.input_shape = tuple(model.input_shape[1:])
@@ -132,19 +129,19 @@ class QueriedVictim(Victim):
     def __init__(
         self,
         function: Callable[[np.ndarray], Any],
-        goal: Criterion,
+        goal: Criterion | str,
         input_shape: tuple[int, ...],
         name: str = "function",
     ) -> None:
         """
         Args:
             function: as above.
-            goal: the criterion of attacks on it.
+            goal: the criterion of attacks on it, or its name.
             input_shape: (H, W, C) of its images.
             name: for messages.
         """
         self.function = function
-        self.goal = goal
+        self.goal = GOALS[goal]() if isinstance(goal, str) else goal
         self.input_shape = tuple(input_shape)
         self._name = name
         self._compiled = {}
@@ -190,7 +187,7 @@ def as_victim(embedder: Any, goal: Criterion, images: np.ndarray) -> Victim:
         return _known(embedder, goal, None, 1)
     if isinstance(getattr(embedder, "model", None), keras.Model):
         drawn = embedder.drawn_model if getattr(embedder, "random", False) else None
-        return _known(embedder.model, goal, drawn, DRAWS if drawn is not None else 1)
+        return _known(embedder.model, goal, drawn, 1 if drawn is None else embedder.draws)
     function = getattr(embedder, "embed", embedder)
     if not callable(function):
         raise UserError(

@@ -322,15 +322,18 @@ def _job(options: dict[str, Any]) -> "DistillationJob":
 def _withstands(job: "DistillationJob", embedder: "Embedder", beside: "Embedder | None") -> dict[str, Any]:
     """What a hardened student, and another beside it, withstand on held-out people; nothing of an ordinary one."""
     from tfface.robustness.heldout import attack_heldout, certify_heldout
+    from tfface.robustness.trial import Context
 
     hardening, seed = job.settings.hardening, job.settings.seed
     if hardening is None:
         return {}
     if not hardening.adversarial:
-        found = certify_heldout(job.dataset, embedder, job.recipe, job.split, sigma=hardening.sigma, seed=seed)
+        found = certify_heldout(Context(job.dataset, embedder, job.recipe, seed=seed), job.split, sigma=hardening.sigma)
         return {"certified": found}
     models = [embedder, beside] if beside else [embedder]
-    return {"withstands": [attack_heldout(job.dataset, one, job.recipe, job.split, seed=seed) for one in models]}
+    return {
+        "withstands": [attack_heldout(Context(job.dataset, one, job.recipe, seed=seed), job.split) for one in models]
+    }
 
 
 def _backend() -> str:

@@ -4,7 +4,7 @@ import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tfface.models._embedder import Embedder
 from tfface.utils.sequences import as_list
@@ -27,10 +27,12 @@ class DefendedEmbedder(Embedder):
     Attributes:
         stack: the defenses.
         undefended: the embedder without them.
+        draws: draws whose mean an attack's gradient is, where a defense draws at random.
     """
 
     stack: "tuple[Defense, ...]" = ()
     undefended: Embedder | None = None
+    draws: ClassVar[int] = DRAWS
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Another process makes the defenses anew from their texts: layers are not sent.

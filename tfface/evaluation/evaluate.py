@@ -59,7 +59,7 @@ class Comparison(Result):
         )
 
     def save_files(self, folder: Path) -> list[str]:
-        from tfface.report.evaluation_plots import save_figure
+        from tfface.utils.result import save_figure
 
         save_figure(self.plot(), folder / "roc.png")
         written = ["roc.png"]

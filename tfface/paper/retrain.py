@@ -65,7 +65,7 @@ class Retraining(Result):
         return plot_retraining(self.metrics)
 
     def save_files(self, folder: Path) -> list[str]:
-        from tfface.report.evaluation_plots import save_figure
+        from tfface.utils.result import save_figure
 
         save_figure(self.plot(), folder / "retraining.png")
         self.new_head.save(folder / "head.npz")

@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import matplotlib
@@ -11,8 +10,6 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
-
-from tfface.utils.files import atomic_write
 
 
 class Curve(Protocol):
@@ -99,10 +96,3 @@ def plot_histogram(
     axes.set_title(textwrap.fill(title, 80, break_on_hyphens=False), fontsize="medium")
     axes.legend()
     return figure
-
-
-def save_figure(figure: plt.Figure, target: Path) -> None:
-    """Write a figure as a PNG file, and close it."""
-    with atomic_write(target) as temporary:
-        figure.savefig(temporary, dpi=120)
-    plt.close(figure)

@@ -10,7 +10,6 @@ import numpy as np
 
 from tfface.data import manifest
 from tfface.metrics.distances import from_cosine
-from tfface.robustness.experiment import Experiment
 from tfface.robustness.results import finite, pair_distances
 from tfface.robustness.trial import Trial, TrialResults, TrialStore
 from tfface.utils.files import atomic_write, digest_of
@@ -21,11 +20,17 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class TrialRun:
-    """A trial with its results, and the experiment it is part of."""
+    """A trial with its results.
 
-    experiment: Experiment
+    Attributes:
+        trial: the attack.
+        rows: its results.
+        similarity: for the goal `classify`, the `Similarity` to training photographs.
+    """
+
     trial: Trial
     rows: TrialResults
+    similarity: Any = None
 
 
 def header(trials: Sequence[Trial]) -> Record:

@@ -7,29 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfface.data.catalogue import load_dataset
-from tfface.data.dataset import FaceDataset
-from tfface.defenses._stack import DRAWS, DefendedEmbedder, apply
 from tfface.distributed.cluster import executor_at
 from tfface.errors import UserError
-from tfface.models._embedder import Embedder, as_embedder
-from tfface.preprocessing.images import recipe
 from tfface.report.attack_tables import attack_tables, check_table, figure_title
 from tfface.robustness import adversarial_dataset
 from tfface.robustness.adversarial_dataset import TrialRun
+from tfface.robustness.classification import HeadConfig
 from tfface.robustness.experiment import Experiment, ExperimentConfig, attack_grid, check_goals, prepare
 from tfface.robustness.results import examples
 from tfface.robustness.run import check_trial
-from tfface.robustness.trial import ImageFormat, Trial
+from tfface.robustness.trial import DRAWS, Context, ImageFormat, Model, Source, Trial, load_contexts
 from tfface.utils.configured import configured
-from tfface.utils.result import Clock, Result, Table, one_or_many, run_record
+from tfface.utils.result import Clock, Result, Table, one_or_many, run_record, save_figure
 from tfface.utils.sequences import as_list
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from tfface.attacks._attack import Attack
-    from tfface.training.head import Head
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +99,7 @@ class AttackConfig:
     defense: str | Sequence[str] = ()
     knowledge: str = "both"
     draws: int | None = None
-    surrogate: str | Embedder | None = None
+    surrogate: Model | None = None
     head: str | Path | None = None
     check: bool = False
     save: str | Path | None = None
@@ -147,7 +142,7 @@ class AttackConfig:
             # A saved photograph is an 8-bit file: it is judged as one.
             stored=ImageFormat.of(quantize=self.quantize or self.save is not None, quality=self.jpeg),
             pictures=self.save is not None,
-            head_file=self.head,
+            head=HeadConfig(self.head),
             seed=self.seed,
             draws=self.draws or DRAWS,
         )
@@ -197,12 +192,11 @@ class AttackResults(Result):
 
     def save_files(self, folder: Path) -> list[str]:
         from tfface.report import attack_plots
-        from tfface.report.evaluation_plots import save_figure
 
         written = []
         for number, (run, entry) in enumerate(zip(self.runs, self.entries, strict=True), start=1):
             suffix = "" if len(self.runs) == 1 else f"-{number}-{run.trial.label}"
-            found = examples(run.trial, run.rows, run.experiment.similarity)
+            found = examples(run.trial, run.rows, run.similarity)
             if found:
                 figure = attack_plots.plot_figure_1(figure_title(entry), found)
                 save_figure(figure, folder / f"figure1{suffix}.png")
@@ -218,7 +212,7 @@ class AttackResults(Result):
             written.append(name)
         return written
 
-    def heads(self) -> "dict[str, Head]":
+    def heads(self) -> dict[str, Any]:
         """Return the classifiers under attack by their files, for `head`."""
         found = {
             run.trial.context.embedder.preset.name: run.trial.context.head
@@ -232,8 +226,8 @@ class AttackResults(Result):
 
 @configured(AttackConfig)
 def attack(
-    embedder: str | Embedder | Sequence[str | Embedder] = "facenet",
-    dataset: str | Path | FaceDataset = "five_faces",
+    embedder: Model | Sequence[Model] = "facenet",
+    dataset: Source = "five_faces",
     *,
     config: AttackConfig,
 ) -> AttackResults:
@@ -260,16 +254,19 @@ def attack(
     """
     clock = Clock()
     plan = config.experiment()
-    embedders = [apply(as_embedder(one, offline=config.offline), as_list(config.defense)) for one in as_list(embedder)]
-    surrogate = as_embedder(config.surrogate, offline=config.offline) if config.surrogate else None
-    faces = load_dataset(dataset, manual_dir=config.manual_dir, offline=config.offline)
+    contexts = load_contexts(
+        as_list(embedder),
+        dataset,
+        recipe_name=config.recipe,
+        defenses=as_list(config.defense),
+        surrogate=config.surrogate,
+        manual_dir=config.manual_dir,
+        offline=config.offline,
+    )
     folder = Path(config.save) if config.save is not None else None
     with executor_at(config.cluster) as executor:
         plan = dataclasses.replace(plan, executor=executor)
-        experiments = []
-        for model in embedders:
-            chosen = recipe(config.recipe or faces.own_recipe or model.preset.recipe)
-            experiments += [prepare(plan, faces, model, chosen, seen) for seen in _seen(config, model, surrogate)]
+        experiments = [prepare(plan, seen) for context in contexts for seen in _seen(config, context)]
         trials = [trial for experiment in experiments for trial in experiment.trials]
         with adversarial_dataset.claimed(folder, trials) as done:
             found = list(_run(experiments, check=config.check, clock=clock))
@@ -291,15 +288,16 @@ def _run(experiments: Sequence[Experiment], *, check: bool, clock: Clock) -> Ite
         for trial, rows, entry in experiment.run():
             record = run_record("attack", context.embedder, context.recipe.name, context.dataset, context.seed, clock)
             own = checks.get(_checked(trial))
-            yield TrialRun(experiment, trial, rows), {**record, **entry, **({"check": own} if own else {})}
+            yield TrialRun(trial, rows, experiment.similarity), {**record, **entry, **({"check": own} if own else {})}
 
 
-def _seen(config: AttackConfig, embedder: Embedder, surrogate: Embedder | None) -> list[Embedder | None]:
-    """Return the models that attacks see in turn: itself (None), the undefended one, or a surrogate."""
-    if surrogate or not isinstance(embedder, DefendedEmbedder):
-        return [surrogate]
-    known: dict[str, list[Embedder | None]] = {"adaptive": [None], "naive": [embedder.undefended]}
-    return known.get(config.knowledge, [None, embedder.undefended])
+def _seen(config: AttackConfig, context: Context) -> list[Context]:
+    """Return the contexts of attackers in turn: of one who knows a defense, and of one who does not."""
+    naive = context.unaware()
+    if naive is None or context.surrogate:
+        return [context]
+    known = {"adaptive": [context], "naive": [naive]}
+    return known.get(config.knowledge, [context, naive])
 
 
 def _checked(trial: Trial) -> tuple[str, ...]:

@@ -12,25 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfface.data.catalogue import load_dataset
-from tfface.data.dataset import FaceDataset
-from tfface.defenses._stack import DRAWS, DefendedEmbedder, apply
 from tfface.errors import UserError
-from tfface.evaluation.embeddings import embed_dataset
 from tfface.evaluation.scoring import check_protocol, evaluate_embeddings
-from tfface.models._embedder import Embedder, as_embedder
-from tfface.preprocessing.images import Recipe, recipe
 from tfface.report.page_runs import read_runs
 from tfface.report.robustness_tables import benchmark_tables
-from tfface.robustness.detection import DetectionConfig, cached_record, detect
+from tfface.robustness.detection import DetectionConfig, detect
 from tfface.robustness.experiment import Experiment, ExperimentConfig, attack_grid, prepare
 from tfface.robustness.pairs import ALL_PAIRS, GENUINE_GOAL
 from tfface.robustness.results import verdict
 from tfface.robustness.run import RESTARTS, STEPS, check_trial
-from tfface.robustness.trial import Trial
+from tfface.robustness.trial import DRAWS, Context, Model, Source, Trial, load_contexts
 from tfface.utils import registry
+from tfface.utils.cache import cached
 from tfface.utils.configured import configured
-from tfface.utils.result import Clock, Result, Table, median_milliseconds, one_or_many, run_record
+from tfface.utils.result import Clock, Result, Table, median_milliseconds, one_or_many, run_record, save_figure
 from tfface.utils.sequences import as_list
 
 if TYPE_CHECKING:
@@ -84,7 +79,7 @@ class BenchmarkConfig:
     queries: int | None = None
     draws: int | None = None
     count: int = 100
-    surrogate: str | Embedder | None = None
+    surrogate: Model | None = None
     check: int = 16
     check_steps: int = STEPS
     detect: bool = True
@@ -172,7 +167,6 @@ class BenchmarkResults(Result):
 
     def save_files(self, folder: Path) -> list[str]:
         from tfface.report import robustness_plots as plots
-        from tfface.report.evaluation_plots import save_figure
 
         written = []
         for metrics in self.entries:
@@ -188,8 +182,8 @@ class BenchmarkResults(Result):
 
 @configured(BenchmarkConfig)
 def benchmark_robustness(
-    embedder: str | Embedder | Sequence[str | Embedder] = "facenet",
-    dataset: str | Path | FaceDataset = "lfw",
+    embedder: Model | Sequence[Model] = "facenet",
+    dataset: Source = "lfw",
     *,
     config: BenchmarkConfig,
 ) -> BenchmarkResults:
@@ -220,42 +214,43 @@ def benchmark_robustness(
     """
     clock, rows = Clock(), config.rows()
     certificates = _certificates(as_list(config.certified))
-    models = [as_embedder(one, offline=config.offline) for one in as_list(embedder)]
-    defended = [[apply(model, stack) for stack in config.stacks()] for model in models]
-    surrogate = as_embedder(config.surrogate, offline=config.offline) if config.surrogate else None
-    faces = load_dataset(dataset, manual_dir=config.manual_dir, offline=config.offline)
-    check_protocol(faces, config.protocol)
+    contexts = load_contexts(
+        as_list(embedder),
+        dataset,
+        recipe_name=config.recipe,
+        surrogate=config.surrogate,
+        manual_dir=config.manual_dir,
+        offline=config.offline,
+        seed=config.seed,
+    )
+    defended = [[context.behind(stack) for stack in config.stacks()] for context in contexts]
+    check_protocol(contexts[0].dataset, config.protocol)
     entries = []
-    for model, embedders in zip(models, defended, strict=True):
-        chosen = recipe(config.recipe or faces.own_recipe or model.preset.recipe)
-        found = [benchmark_row(rows, faces, one, chosen, surrogate) for one in embedders]
-        _add_speed(found, embedders)
-        for one, entry in zip(embedders, found, strict=True):
+    for context, row_contexts in zip(contexts, defended, strict=True):
+        found = [benchmark_row(rows, one) for one in row_contexts]
+        _add_speed(found, row_contexts)
+        for one, entry in zip(row_contexts, found, strict=True):
             entry["certified"] = _certified(one, certificates)
             entry["verdict"] = verdict(entry, found[0])
-        record = run_record("benchmark-robustness", model, chosen.name, faces, config.seed, clock)
-        entries.append({**record, **_facts(rows, surrogate), "rows": found})
+        model, name = context.embedder, context.recipe.name
+        record = run_record("benchmark-robustness", model, name, context.dataset, config.seed, clock)
+        entries.append({**record, **_facts(rows, context), "rows": found})
     return BenchmarkResults(entries)
 
 
-def benchmark_row(
-    config: RowConfig, dataset: FaceDataset, embedder: Embedder, recipe: Recipe, surrogate: Embedder | None = None
-) -> Metrics:
+def benchmark_row(config: RowConfig, context: Context) -> Metrics:
     """Measure one model behind one stack of defenses, all but its speed.
 
     Args:
         config: attacks, checks and detection.
-        dataset: data set of the pairs.
-        embedder: the model, defended or not.
-        recipe: crop recipe.
-        surrogate: another model, for attacks that transfer; None for none.
+        context: the model, defended or not, the data set, and another model for attacks that transfer.
     """
-    stack = embedder.stack if isinstance(embedder, DefendedEmbedder) else ()
-    label = " + ".join(defense.short for defense in stack) or "no defense"
+    embedder = context.embedder
+    label = " + ".join(defense.short for defense in context.stack) or "no defense"
     logger.warning(f"{embedder.preset.name}, {label}")
     plan = config.experiment
     found = evaluate_embeddings(
-        dataset, embed_dataset(dataset, embedder, recipe), embedder.preset, protocol=plan.protocol, seed=plan.seed
+        context.dataset, context.embeddings(), embedder.preset, protocol=plan.protocol, seed=plan.seed
     ).metrics
     calibrated = found["calibrated"] or found["fixed"]
     # A defense's effect on distances is not held against it: each row has its own threshold.
@@ -263,8 +258,8 @@ def benchmark_row(
     plan = dataclasses.replace(plan, epsilons=(), **own)
     attacks: list[Metrics] = []
     direct: Experiment | None = None
-    for seen in _seen(embedder, surrogate):
-        experiment = prepare(plan, dataset, embedder, recipe, seen)
+    for seen in _seen(context):
+        experiment = prepare(plan, seen)
         direct = direct or experiment
         attacks += [_attack(trial, rows.epsilon[rows.attacked, 0], entry) for trial, rows, entry in experiment.run()]
     assert direct is not None, "every model is attacked directly"
@@ -284,8 +279,8 @@ def benchmark_row(
     }
 
 
-def _facts(config: RowConfig, surrogate: Embedder | None) -> Metrics:
-    experiment = config.experiment
+def _facts(config: RowConfig, context: Context) -> Metrics:
+    experiment, surrogate = config.experiment, context.surrogate
     return {
         "protocol": experiment.protocol,
         "count": experiment.count,
@@ -297,11 +292,11 @@ def _facts(config: RowConfig, surrogate: Embedder | None) -> Metrics:
     }
 
 
-def _add_speed(rows: Sequence[Metrics], embedders: Sequence[Embedder]) -> None:
+def _add_speed(rows: Sequence[Metrics], contexts: Sequence[Context]) -> None:
     """Add the milliseconds of one image, measured by turns."""
-    size = embedders[0].preset.input_size
+    size = contexts[0].embedder.preset.input_size
     times = median_milliseconds(
-        [embedder.embed for embedder in embedders],
+        [context.embedder.embed for context in contexts],
         lambda turn: np.random.default_rng(turn).random((1, size, size, 3), np.float32),
         rounds=15,
     )
@@ -325,24 +320,26 @@ def _certificates(folders: Sequence[str | Path]) -> list[Metrics]:
     return [run.metrics for run in found]
 
 
-def _certified(embedder: Embedder, certificates: Sequence[Metrics]) -> Metrics | None:
+def _certified(context: Context, certificates: Sequence[Metrics]) -> Metrics | None:
     """Return the certificate of a row: of the same weights, for the noise in front of them."""
-    stack = embedder.stack if isinstance(embedder, DefendedEmbedder) else ()
-    sigma = [getattr(defense, "sigma", None) for defense in stack]
+    sigma = [getattr(defense, "sigma", None) for defense in context.stack]
     for found in certificates:
-        if found["weights_sha256"] == embedder.sha256 and sigma == [found["smoothing"]["sigma"]]:
+        if found["weights_sha256"] == context.embedder.sha256 and sigma == [found["smoothing"]["sigma"]]:
             entry = next((entry for entry in found["certified"] if entry["radius"] > 0), found["certified"][0])
             return {"radius": entry["radius"], "accuracy": entry["accuracy"]}
     return None
 
 
-def _seen(embedder: Embedder, surrogate: Embedder | None) -> Iterator[Embedder | None]:
-    """Yield the models that attacks see in turn: itself (None), the undefended one, another model."""
-    yield None
-    if isinstance(embedder, DefendedEmbedder):
-        yield embedder.undefended
-    if surrogate is not None and surrogate.sha256 != embedder.sha256:
-        yield surrogate
+def _seen(context: Context) -> Iterator[Context]:
+    """Yield the contexts of attackers in turn: they see the model itself, the undefended one, another model."""
+    surrogate = context.surrogate
+    direct = dataclasses.replace(context, surrogate=None)
+    yield direct
+    naive = direct.unaware()
+    if naive is not None:
+        yield naive
+    if surrogate is not None and surrogate.sha256 != context.embedder.sha256:
+        yield context
 
 
 def _attack(trial: Trial, epsilons: np.ndarray, entry: Metrics) -> Metrics:
@@ -358,7 +355,7 @@ def _attack(trial: Trial, epsilons: np.ndarray, entry: Metrics) -> Metrics:
 def _check(trial: Trial, config: RowConfig) -> Metrics:
     settings = {"count": config.check, "steps": config.check_steps, "restarts": RESTARTS}
     fingerprint = {"format": _FORMAT, "trial": trial.fingerprint(), **settings}
-    return cached_record("checks", fingerprint, lambda: check_trial(trial, **settings))
+    return cached("checks", fingerprint, lambda: check_trial(trial, **settings))
 
 
 def _detection(trial: Trial, config: RowConfig) -> Metrics:

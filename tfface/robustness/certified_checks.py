@@ -6,7 +6,8 @@ over fresh noise, so it knows the smoothing. The attacked photograph is judged b
 neither the certificate nor the attack has seen.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +16,13 @@ import pyarrow as pa
 import tensorflow as tf
 from scipy import stats
 
-from tfface.attacks import _norms
 from tfface.attacks._attack import into_budget
-from tfface.attacks._criteria import GOALS, Criterion
 from tfface.attacks._victim import Batch, Victim
 from tfface.attacks.pgd import PGD
 from tfface.errors import UserError
 from tfface.robustness.certified_pairs import Certified, Smoothed
 from tfface.robustness.smoothing import fresh_votes, prediction
-from tfface.utils.cache import Store
-from tfface.utils.files import digest_of
-from tfface.utils.progress import progress
+from tfface.utils.cache import Store, digest_of
 
 if TYPE_CHECKING:
     import keras
@@ -48,13 +45,11 @@ class SmoothedVictim(Victim):
     it was asked since `restart`.
     """
 
-    def __init__(
-        self, model: "keras.Model", goal: Criterion, *, sigma: float, draws: int = DRAWS, seed: int = 0
-    ) -> None:
+    def __init__(self, model: "keras.Model", goal: str, *, sigma: float, draws: int = DRAWS, seed: int = 0) -> None:
         """
         Args:
             model: (N, H, W, C) to (N, D).
-            goal: the criterion; on pairs.
+            goal: `dodging` or `impersonation`.
             sigma: standard deviation of the noise.
             draws: noisy copies of each image.
             seed: random seed of the noise.
@@ -163,27 +158,18 @@ def _check(
     }
     store = Store("certificate-checks", fingerprint, len(rows), shard_rows=_SHARD_ROWS)
 
-    def compute(missing: Sequence[tuple[int, int]], save: Callable[[tuple[int, int], pa.Table], None]) -> None:
-        victims = {
-            goal: SmoothedVictim(
-                smoothed.embedder.model, GOALS[goal](), sigma=smoothing.sigma, draws=draws, seed=smoothing.seed
-            )
-            for goal in ("dodging", "impersonation")
-        }
+    victims = functools.cache(
+        lambda goal: SmoothedVictim(
+            smoothed.context.embedder.model, goal, sigma=smoothing.sigma, draws=draws, seed=smoothing.seed
+        )
+    )
 
-        def shards() -> Iterator[int]:
-            for start, stop in missing:
-                own = rows[start:stop]
-                attacked = _attacked(smoothed, certified, own, factor, attack, victims)
-                save((start, stop), pa.table({"votes": _votes(smoothed, certified, own, attacked)}))
-                yield start
+    def compute(start: int, stop: int) -> pa.Table:
+        own = rows[start:stop]
+        attacked = _attacked(smoothed, certified, own, factor, attack, victims)
+        return pa.table({"votes": _votes(smoothed, certified, own, attacked)})
 
-        total = len(store.ranges())
-        label = f"attacking certificates at {factor:g} times their radius"
-        for _ in progress(shards(), total=total, done=total - len(missing), label=label, unit="batches"):
-            pass
-
-    store.fill(compute)
+    store.compute_missing(compute, label=f"attacking certificates at {factor:g} times their radius")
     votes = store.read()["votes"].to_pylist()
     found = [prediction(one, smoothing.samples, smoothing.alpha) for one in votes]
     answers = certified.answers[rows] == 1
@@ -198,24 +184,25 @@ def _attacked(
     rows: np.ndarray,
     factor: float,
     attack: PGD,
-    victims: dict[str, SmoothedVictim],
+    victims: Callable[[str], SmoothedVictim],
 ) -> np.ndarray:
     """Return (B, H, W, C) photographs after the attack on their certified answers, inside factor times the radius."""
     pairs = certified.pairs
-    images, _ = smoothed.crops(pairs.first[rows])
+    images, _ = smoothed.context.crops(pairs.first[rows])
     references = smoothed.embeddings.vectors[pairs.second[rows]]
     targets = np.concatenate([references, certified.limits[rows, None]], axis=1).astype(np.float32)
     size = np.sqrt(images[0].size)
     epsilon = np.minimum(factor * certified.radii[rows] / size * _INSIDE, 1.0).astype(np.float32)
     keys = np.array(smoothed.keys(pairs))[rows]
     changed = images.copy()
-    for goal, victim in victims.items():
+    for goal in ("dodging", "impersonation"):
         # What was certified the same is driven apart, what was certified different together.
         own = np.flatnonzero((certified.answers[rows] == 1) == (goal == "dodging"))
         if len(own):
+            victim = victims(goal)
             victim.restart()
             batch = Batch(images[own], targets[own], epsilon[own], keys[own], smoothed.smoothing.seed)
-            changed[own] = into_budget(attack.perturb(victim, batch), images[own], epsilon[own], _norms.NORMS[1])
+            changed[own] = into_budget(attack.perturb(victim, batch), images[own], epsilon[own], attack.norm)
     return changed
 
 

@@ -5,7 +5,6 @@ embedding is at most a threshold. Noise goes to the photograph alone: its certif
 against changes of the photograph, which is what an attacker at the door can bring.
 """
 
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,20 +12,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tfface.data.crops import Crops, crop_fingerprint
-from tfface.data.dataset import FaceDataset, Pairs
-from tfface.errors import UserError
-from tfface.evaluation.embeddings import Embeddings, embed_dataset
-from tfface.metrics.distances import cosine_distance, from_cosine
-from tfface.metrics.roc import kfold
-from tfface.models._embedder import Embedder
-from tfface.preprocessing.images import Recipe
-from tfface.robustness.pairs import Threshold
+from tfface.data.dataset import Pairs
+from tfface.metrics.distances import cosine_distance
+from tfface.robustness.pairs import Threshold, best_by_fold
 from tfface.robustness.smoothing import Certificate, Smoothing, Verdict, Votes, certificate, count_votes, noisy
-from tfface.robustness.trial import pair_keys
-from tfface.utils.cache import Store
-from tfface.utils.files import digest_of
-from tfface.utils.progress import progress
+from tfface.robustness.trial import Context, pair_keys
+from tfface.utils.cache import Store, digest_of
 
 _SHARD_ROWS = 8
 """Pairs that a killed run loses at most; each asks the model a thousand times."""
@@ -40,30 +31,21 @@ class Smoothed:
     """A model with smoothed verdicts on the pairs of a data set.
 
     Attributes:
-        dataset: data set of the photographs.
-        embedder: the base model.
-        recipe: crop recipe.
+        context: the base model and the data set.
         smoothing: the noise and the confidence.
     """
 
-    dataset: FaceDataset
-    embedder: Embedder
-    recipe: Recipe
+    context: Context
     smoothing: Smoothing
 
     @cached_property
-    def embeddings(self) -> Embeddings:
+    def embeddings(self) -> Any:
         """Return those of the photographs as they are: the references."""
-        return embed_dataset(self.dataset, self.embedder, self.recipe)
-
-    @cached_property
-    def crops(self) -> Crops:
-        """Return the data set's crops by index."""
-        return Crops(self.dataset, self.recipe, self.embedder.preset.input_size)
+        return self.context.embeddings()
 
     def keys(self, pairs: Pairs) -> list[int]:
         """Return the seed of each pair's noise, whatever else is certified."""
-        return pair_keys(self.dataset, pairs.first, pairs.second).tolist()
+        return pair_keys(self.context.dataset, pairs.first, pairs.second).tolist()
 
     def usable(self, pairs: Pairs) -> np.ndarray:
         """Return (P,) bool: both photographs could be cropped."""
@@ -83,13 +65,13 @@ class Smoothed:
         """
 
         def same(copies: np.ndarray) -> np.ndarray:
-            return 1.0 - self.embedder.embed(copies) @ reference <= limit
+            return 1.0 - self.context.embedder.embed(copies) @ reference <= limit
 
         return same
 
     def record(self) -> dict[str, Any]:
         """Return all that certificates depend on but for pairs and thresholds, JSON-able."""
-        return {"format": _FORMAT, **crop_fingerprint(self.embedder, self.dataset, self.recipe)}
+        return {"format": _FORMAT, **self.context.fingerprint()}
 
 
 def noisy_distances(smoothed: Smoothed, pairs: Pairs) -> np.ndarray:
@@ -108,28 +90,20 @@ def noisy_distances(smoothed: Smoothed, pairs: Pairs) -> np.ndarray:
     keys, usable = smoothed.keys(pairs), smoothed.usable(pairs)
 
     def copies(rows: range) -> np.ndarray:
-        images, _ = smoothed.crops(pairs.first[rows])
+        images, _ = smoothed.context.crops(pairs.first[rows])
         seeds = ([smoothing.seed, keys[row], 3] for row in rows)
         drawn = zip(images, map(np.random.default_rng, seeds), strict=True)
         return np.concatenate([noisy(image, smoothing.sigma, 1, random) for image, random in drawn])
 
-    def compute(missing: Sequence[tuple[int, int]], save: Callable[[tuple[int, int], pa.Table], None]) -> None:
-        def batches() -> Iterator[int]:
-            for start, stop in missing:
-                found = []
-                for at in range(start, stop, _BATCH):
-                    rows = range(at, min(at + _BATCH, stop))
-                    references = smoothed.embeddings.vectors[pairs.second[rows]]
-                    found.append(cosine_distance(smoothed.embedder.embed(copies(rows)), references))
-                    yield from rows
-                distance = np.where(usable[start:stop], np.concatenate(found), np.nan)
-                save((start, stop), pa.table({"distance": distance}))
+    def compute(start: int, stop: int) -> pa.Table:
+        found = []
+        for at in range(start, stop, _BATCH):
+            rows = range(at, min(at + _BATCH, stop))
+            references = smoothed.embeddings.vectors[pairs.second[rows]]
+            found.append(cosine_distance(smoothed.context.embedder.embed(copies(rows)), references))
+        return pa.table({"distance": np.where(usable[start:stop], np.concatenate(found), np.nan)})
 
-        done = len(pairs) - sum(stop - start for start, stop in missing)
-        for _ in progress(batches(), total=len(pairs), done=done, label="embedding noisy copies"):
-            pass
-
-    store.fill(compute)
+    store.compute_missing(compute, label="embedding noisy copies")
     return store.read()["distance"].to_numpy()
 
 
@@ -188,26 +162,14 @@ def certify_pairs(smoothed: Smoothed, pairs: Pairs, limits: np.ndarray) -> Certi
         if not usable[row]:
             return Votes(0, 0)
         reference = smoothed.embeddings.vectors[pairs.second[row]]
-        image = smoothed.crops(pairs.first[row : row + 1])[0][0]
+        image = smoothed.context.crops(pairs.first[row : row + 1])[0][0]
         return count_votes(smoothed.verdict(reference, limits[row]), image, smoothing, key=keys[row])
 
-    def compute(missing: Sequence[tuple[int, int]], save: Callable[[tuple[int, int], pa.Table], None]) -> None:
-        def rows() -> Iterator[int]:
-            for start, stop in missing:
-                found = []
-                for row in range(start, stop):
-                    found.append(votes(row))
-                    yield row
-                save(
-                    (start, stop), pa.table({"guess": [v.guess for v in found], "samples": [v.samples for v in found]})
-                )
+    def compute(start: int, stop: int) -> pa.Table:
+        found = [votes(row) for row in range(start, stop)]
+        return pa.table({"guess": [one.guess for one in found], "samples": [one.samples for one in found]})
 
-        done = len(pairs) - sum(stop - start for start, stop in missing)
-        label = f"certifying pairs of {smoothed.embedder.preset.name}"
-        for _ in progress(rows(), total=len(pairs), done=done, label=label, unit="pairs"):
-            pass
-
-    store.fill(compute)
+    store.compute_missing(compute, label=f"certifying pairs of {smoothed.context.embedder.preset.name}")
     table = store.read()
     counted = zip(table["guess"].to_pylist(), table["samples"].to_pylist(), usable.tolist(), strict=True)
     nothing = Certificate(None, 0.0, 0.0)
@@ -227,19 +189,6 @@ def smoothed_threshold(smoothed: Smoothed, pairs: Pairs) -> Threshold:
     Raises:
         UserError: the list has fewer than two folds.
     """
-    if len(np.unique(pairs.fold)) < 2:
-        raise UserError(
-            f"{pairs.name} has one fold only, and `fold_thresholds` takes each fold's from the others",
-            parameter="fold_thresholds",
-        )
-    metric = smoothed.embedder.preset.metric
-    cosine = noisy_distances(smoothed, pairs)
-    usable = np.isfinite(cosine)
-    folds = kfold(from_cosine(cosine[usable], metric), pairs.same[usable], pairs.fold[usable])
-    numbers = np.unique(pairs.fold[usable]).tolist()
-    return Threshold(
-        folds.threshold,
-        metric,
-        f"each fold of {pairs.name} from the others, one noisy copy of each photograph (mean)",
-        dict(zip(map(int, numbers), folds.thresholds, strict=True)),
-    )
+    metric = smoothed.context.embedder.preset.metric
+    source = f"each fold of {pairs.name} from the others, one noisy copy of each photograph (mean)"
+    return best_by_fold(pairs, noisy_distances(smoothed, pairs), metric, source)

@@ -12,21 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfface.data.catalogue import load_dataset
-from tfface.data.dataset import FaceDataset, Pairs
-from tfface.data.pairs import read_pairs_file
 from tfface.errors import UserError
 from tfface.metrics.intervals import Estimate, mean_of, wilson
-from tfface.models._embedder import Embedder, Preset, as_embedder
-from tfface.preprocessing.images import recipe
 from tfface.report.certificates import certificate_tables
 from tfface.robustness.certified_checks import DRAWS, STEPS, check_certificates
 from tfface.robustness.certified_pairs import Certified, Smoothed, certify_pairs, smoothed_threshold
-from tfface.robustness.pairs import ALL_PAIRS, Threshold, half_genuine
+from tfface.robustness.pairs import Threshold, half_genuine, listed_pairs, own
 from tfface.robustness.smoothing import ALPHA, GUESS, SAMPLES, Smoothing
+from tfface.robustness.trial import Context, Model, Source, load_contexts
 from tfface.utils.configured import configured
 from tfface.utils.files import write_csv
-from tfface.utils.result import Clock, Result, Table, run_record
+from tfface.utils.result import Clock, Result, Table, run_record, save_figure
 from tfface.utils.sequences import as_list
 
 if TYPE_CHECKING:
@@ -86,12 +82,12 @@ class Certification(Result):
     Attributes:
         metrics: as `metrics.json` holds them.
         certified: the certificate of every pair.
-        dataset: data set of the pairs.
+        context: the model and the data set.
     """
 
     metrics: Metrics
     certified: Certified
-    dataset: FaceDataset
+    context: Context
 
     @property
     def accuracy(self) -> dict[float, float | None]:
@@ -119,17 +115,13 @@ class Certification(Result):
         return plot_certificates(title, radii, curves)
 
     def save_files(self, folder: Path) -> list[str]:
-        from tfface.report.evaluation_plots import save_figure
-
         save_figure(self.plot(), folder / "certified.png")
-        write_csv(folder / "certificates.csv", _COLUMNS, _rows(self.dataset, self.certified))
+        write_csv(folder / "certificates.csv", _COLUMNS, _rows(self.context, self.certified))
         return ["certified.png", "certificates.csv"]
 
 
 @configured(CertificationConfig)
-def certify(
-    embedder: str | Embedder = "facenet", dataset: str | Path | FaceDataset = "lfw", *, config: CertificationConfig
-) -> Certification:
+def certify(embedder: Model = "facenet", dataset: Source = "lfw", *, config: CertificationConfig) -> Certification:
     """Certify verdicts on pairs by randomized smoothing: within a radius no change of the photograph turns them.
 
     One photograph of a pair may be changed, the reference is fixed. The smoothed verdict is the one that the model
@@ -158,42 +150,33 @@ def certify(
     smoothing = Smoothing(
         sigma=config.sigma, samples=config.samples, guess=config.guess, alpha=config.alpha, seed=config.seed
     )
-    model = as_embedder(embedder, offline=config.offline)
-    faces = load_dataset(dataset, manual_dir=config.manual_dir, offline=config.offline)
-    chosen = recipe(config.recipe or faces.own_recipe or model.preset.recipe)
-    smoothed = Smoothed(faces, model, chosen, smoothing)
-    pairs, listed = _pairs(config, faces)
+    (context,) = load_contexts(
+        [embedder], dataset, recipe_name=config.recipe, manual_dir=config.manual_dir, offline=config.offline
+    )
+    if config.count < 2:
+        raise UserError(f"`count` is {config.count}: give at least 2 pairs, half of them genuine", parameter="count")
+    smoothed = Smoothed(context, smoothing)
+    listed = listed_pairs(context.dataset, config.protocol, config.pairs)
+    pairs = half_genuine(context.dataset, config.count, protocol=config.protocol, listed=listed, seed=config.seed)
     threshold = _threshold(config, smoothed, listed)
     certified = certify_pairs(smoothed, pairs, threshold.cosine(pairs.fold))
-    radii = as_list(config.radii) or default_radii(smoothing)
+    radii, model = as_list(config.radii) or default_radii(smoothing), context.embedder
     checks = check_certificates(smoothed, certified, config.check) if config.check else []
     metrics = {
-        **run_record("certify", model, chosen.name, faces, smoothing.seed, clock),
+        **run_record("certify", model, context.recipe.name, context.dataset, smoothing.seed, clock),
         "subjects": pairs.name,
         **threshold.record(),
         **certificates_entry(certified, smoothing, radii, 3 * model.preset.input_size**2),
         "check": {"steps": STEPS, "draws": DRAWS, "results": [one.record() for one in checks]} if checks else None,
-        "remarks": remarks(faces, certified, model.preset),
+        "remarks": remarks(context, certified),
     }
-    return Certification({**metrics, "seconds": clock.seconds}, certified, faces)
+    return Certification({**metrics, "seconds": clock.seconds}, certified, context)
 
 
-def _pairs(config: CertificationConfig, dataset: FaceDataset) -> tuple[Pairs, Pairs | None]:
-    """Return the pairs to certify, and the whole list that they were drawn from, if there is one."""
-    if config.count < 2:
-        raise UserError(f"`count` is {config.count}: give at least 2 pairs, half of them genuine", parameter="count")
-    listed = read_pairs_file(config.pairs, dataset) if config.pairs else None
-    if listed is None and config.protocol != ALL_PAIRS:
-        listed = dataset.pairs(config.protocol)
-    return half_genuine(dataset, config.count, protocol=config.protocol, listed=listed, seed=config.seed), listed
-
-
-def _threshold(config: CertificationConfig, smoothed: Smoothed, listed: Pairs | None) -> Threshold:
-    preset, given = smoothed.embedder.preset, config.threshold
+def _threshold(config: CertificationConfig, smoothed: Smoothed, listed: Any) -> Threshold:
     if not config.fold_thresholds:
-        source = f"preset: {preset.threshold_source}" if given is None else "given"
-        return Threshold(preset.threshold if given is None else given, preset.metric, source)
-    if given is not None:
+        return own(smoothed.context, config.threshold)
+    if config.threshold is not None:
         raise UserError("`threshold` and `fold_thresholds` each choose the threshold: give one of them")
     if listed is None:
         raise UserError("`fold_thresholds` needs pairs in folds: give `protocol` view2, or `pairs` with folds")
@@ -238,10 +221,11 @@ def certificates_entry(certified: Certified, smoothing: Smoothing, radii: Sequen
     }
 
 
-def remarks(dataset: FaceDataset, certified: Certified, preset: Preset) -> list[str]:
+def remarks(context: Context, certified: Certified) -> list[str]:
     """Return the remarks that a reader needs to read the numbers rightly."""
     shown = np.unique(np.concatenate([certified.pairs.first, certified.pairs.second]))
-    people = {dataset.identities[index] for index in shown}
+    preset = context.embedder.preset
+    people = {context.dataset.identities[index] for index in shown}
     seen = len(people & preset.identities_seen)
     if not seen:
         return []
@@ -253,14 +237,14 @@ _COLUMNS = ("photograph", "reference", "same", "distance", "threshold", "answer"
 """Of `certificates.csv`; distances and thresholds are cosine."""
 
 
-def _rows(dataset: FaceDataset, certified: Certified) -> Iterator[tuple[Any, ...]]:
+def _rows(context: Context, certified: Certified) -> Iterator[tuple[Any, ...]]:
     """Yield one line a pair; its answer is same, different, abstains, or failed where cropping failed."""
     names = {True: "same", False: "different", None: "abstains"}
     pairs = certified.pairs
     for row, one in enumerate(certified.certificates):
         yield (
-            dataset.keys[pairs.first[row]],
-            dataset.keys[pairs.second[row]],
+            context.dataset.keys[pairs.first[row]],
+            context.dataset.keys[pairs.second[row]],
             int(pairs.same[row]),
             f"{certified.distances[row]:.6f}",
             f"{certified.limits[row]:.6f}",

@@ -5,7 +5,7 @@ another person still passes the similarity test. It is compared, by the base emb
 person's training photographs; the claim holds as far as they still match.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from tfface.metrics.intervals import wilson
 from tfface.models._embedder import Embedder
 from tfface.preprocessing.images import Recipe
 from tfface.training.head import Head, HeadSettings, kept_head
-from tfface.training.head_data import HeadData, HeadVectors, embed_head_data
+from tfface.training.head_data import PHOTOGRAPHS, HeadData, HeadVectors, embed_head_data, head_data
 
 Metrics = dict[str, Any]
 _FORMAT = 1
@@ -73,6 +73,45 @@ def saved_head(path: Path, dataset: FaceDataset, embedder: Embedder, recipe: Rec
             parameter="head",
         )
     return head, HeadData.of(facts, dataset)
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """Configuration of the heads of an experiment.
+
+    Attributes:
+        file: a saved head; one is trained if None.
+        photographs: of each of its people, training and test, at most.
+        settings: of the training.
+    """
+
+    file: str | Path | None = None
+    photographs: int = PHOTOGRAPHS
+    settings: HeadSettings = field(default_factory=HeadSettings)
+
+    def heads(
+        self, dataset: FaceDataset, embedder: Embedder, recipe: Recipe, surrogate: Embedder | None, seed: int
+    ) -> tuple[Head, Head | None, HeadData, HeadVectors]:
+        """Return the heads on a model and on its surrogate, their data, and its embeddings by the model.
+
+        Args:
+            dataset: data set of the photographs.
+            embedder: the model under attack.
+            recipe: crop recipe.
+            surrogate: model that attacks see instead; None for none.
+            seed: random seed.
+
+        Raises:
+            UserError: the data set has too few photographs, or the saved head does not fit.
+        """
+        if self.file is not None:
+            head, data = saved_head(Path(self.file), dataset, embedder, recipe)
+            vectors = embed_head_data(dataset, embedder, recipe, data)
+        else:
+            data = head_data(dataset, photographs=self.photographs, seed=seed)
+            head, vectors = trained_head(dataset, embedder, recipe, data, self.settings)
+        other = trained_head(dataset, surrogate, recipe, data, self.settings)[0] if surrogate else None
+        return head, other, data, vectors
 
 
 @dataclass(frozen=True, eq=False)

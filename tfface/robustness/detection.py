@@ -2,19 +2,18 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError
 from tfface.metrics.intervals import wilson
 from tfface.metrics.roc import ErrorCurve
 from tfface.robustness.run import Inputs
 from tfface.robustness.trial import BATCH, Trial
-from tfface.utils.files import cache_dir, digest_of, lock, read_json, write_json
+from tfface.utils.cache import cached
 from tfface.utils.progress import progress
 
 if TYPE_CHECKING:
@@ -44,22 +43,6 @@ class DetectionConfig:
     weight: float = 1.0
 
 
-def cached_record(kind: str, fingerprint: Metrics, compute: Callable[[], Metrics]) -> Metrics:
-    """Return the record that `compute` gave before for the same fingerprint, else compute and store it.
-
-    Args:
-        kind: folder of the cache.
-        fingerprint: all that the result depends on, JSON-able.
-        compute: makes it, JSON-able.
-    """
-    path = cache_dir(kind) / f"{digest_of(fingerprint)}.json"
-    with lock(path):
-        if not path.exists():
-            write_json(path, compute())
-    found: Metrics = read_json(path)
-    return found
-
-
 def detect(trial: Trial, config: DetectionConfig) -> Metrics:
     """Attack a trial's pairs at its one epsilon, unaware of the detector and then against it; cached.
 
@@ -72,21 +55,20 @@ def detect(trial: Trial, config: DetectionConfig) -> Metrics:
     """
     assert len(trial.epsilons) == 1 and trial.subjects.limits is not None, "pairs at one epsilon"
     fingerprint = {"format": _FORMAT, "trial": trial.fingerprint(), "watch": dataclasses.asdict(config)}
-    return cached_record("detection", fingerprint, lambda: _detect(trial, config))
+    return cached("detection", fingerprint, lambda: _detect(trial, config))
 
 
 def _detect(trial: Trial, config: DetectionConfig) -> Metrics:
-    from tfface.attacks._criteria import GOALS
     from tfface.attacks._victim import Victim
     from tfface.defenses._detection import VIEWS, Detector, Evading
 
     context, goal = trial.context, trial.subjects.goal
     detector = Detector(context.embedder, config.views or VIEWS)
-    others = _others(context.dataset, trial, config.photographs, context.seed)
+    others = _others(trial, config.photographs)
     logger.warning(f"{trial.label}: detector set on {len(others)} clean photographs")
     clean = np.concatenate([detector.scores(images) for images in _crops(trial, others)])
     limit = float(np.quantile(clean, 1 - config.false_positives, method="higher"))
-    knowing = Victim(detector.model, Evading(GOALS[goal](), limit, weight=config.weight))
+    knowing = Victim(detector.model, Evading(context.victim(goal).goal, limit, weight=config.weight))
     made = {"unaware": context.victim(goal), "adaptive": knowing}
     found = {name: _attacked(trial, detector, victim, name) for name, victim in made.items()}
     return {
@@ -102,10 +84,10 @@ def _detect(trial: Trial, config: DetectionConfig) -> Metrics:
     }
 
 
-def _others(dataset: FaceDataset, trial: Trial, count: int, seed: int) -> np.ndarray:
+def _others(trial: Trial, count: int) -> np.ndarray:
     """Draw photographs of people in no attacked pair."""
+    subjects, dataset = trial.subjects, trial.context.dataset
     people = np.array(dataset.identities)
-    subjects = trial.subjects
     assert subjects.second is not None, "pairs"
     shown = np.unique(people[np.concatenate([subjects.first, subjects.second])])
     free = np.flatnonzero(~np.isin(people, shown))
@@ -115,7 +97,7 @@ def _others(dataset: FaceDataset, trial: Trial, count: int, seed: int) -> np.nda
             "on: attack fewer pairs (`count`), or take a larger data set",
             parameter="count",
         )
-    return np.sort(np.random.default_rng(seed).choice(free, min(count, len(free)), replace=False))
+    return np.sort(np.random.default_rng(trial.context.seed).choice(free, min(count, len(free)), replace=False))
 
 
 def _crops(trial: Trial, indices: np.ndarray) -> Iterator[np.ndarray]:

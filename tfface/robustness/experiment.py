@@ -10,23 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfface.data.dataset import FaceDataset, Pairs
-from tfface.data.pairs import read_pairs_file
-from tfface.defenses._stack import DRAWS
 from tfface.distributed.executor import LOCAL, Executor
 from tfface.errors import UserError
-from tfface.evaluation.embeddings import Embeddings, embed_dataset
-from tfface.metrics.intervals import wilson
-from tfface.models._embedder import Embedder
-from tfface.preprocessing.images import Recipe
 from tfface.robustness import pairs as attacked_pairs
-from tfface.robustness.classification import Similarity, saved_head, trained_head
-from tfface.robustness.pairs import ALL_PAIRS, GENUINE_GOAL, Threshold, choose_pairs
-from tfface.robustness.results import Metrics, trial_entry
+from tfface.robustness.classification import HeadConfig, Similarity
+from tfface.robustness.pairs import ALL_PAIRS, GENUINE_GOAL, Threshold, choose_pairs, listed_pairs
+from tfface.robustness.results import Metrics, classified_entry, trial_entry
 from tfface.robustness.run import run_trial
-from tfface.robustness.trial import Context, ImageFormat, Subjects, Trial, TrialResults
-from tfface.training.head import HeadSettings
-from tfface.training.head_data import PHOTOGRAPHS, HeadData, embed_head_data, head_data
+from tfface.robustness.trial import DRAWS, Context, ImageFormat, Subjects, Trial, TrialResults
 from tfface.utils import registry
 
 if TYPE_CHECKING:
@@ -54,9 +45,7 @@ class ExperimentConfig:
         fold_thresholds: each fold's threshold is the best on the others, instead.
         stored: format of adversarial images when they are judged.
         pictures: store every adversarial image.
-        head_file: a saved head for the goal `classify`; one is trained if None.
-        photographs: of each of its people, training and test, at most.
-        head: training of the head.
+        head: of the goal `classify`.
         seed: random seed.
         draws: draws of a random model whose mean a gradient is.
         executor: of embedding and attacks.
@@ -73,9 +62,7 @@ class ExperimentConfig:
     fold_thresholds: bool = False
     stored: ImageFormat = field(default_factory=ImageFormat)
     pictures: bool = False
-    head_file: str | Path | None = None
-    photographs: int = PHOTOGRAPHS
-    head: HeadSettings = field(default_factory=HeadSettings)
+    head: HeadConfig = field(default_factory=HeadConfig)
     seed: int = 0
     draws: int = DRAWS
     executor: Executor = LOCAL
@@ -105,93 +92,49 @@ class Experiment:
             rows = run_trial(trial, executor=self.executor)
             entry = {**self.threshold.record(), **trial_entry(trial, rows)}
             if trial.subjects.goal == "classify":
-                entry |= self._classified(trial, rows, entry)
+                entry |= classified_entry(trial, rows, self.similarity, entry.get("results", [entry]))
             yield trial, rows, entry
 
-    def _classified(self, trial: Trial, rows: TrialResults, entry: Metrics) -> Metrics:
-        """Return the head's facts, and what the similarity test says of the photographs that fool it."""
-        head, similarity = self.context.head, self.similarity
-        assert head is not None and similarity is not None, "this goal has both"
-        subjects = trial.subjects.first
-        for place, result in enumerate(entry.get("results", [entry])):
-            chosen = rows.attacked & rows.success[:, place]
-            assert rows.vectors is not None, "this goal stores embeddings"
-            result["similarity"] = similarity.entry(subjects[chosen], rows.vectors[chosen, place])
-        attacked = subjects[rows.attacked]
-        cropped, wrong = int(rows.cropped.sum()), int(rows.already_wrong.sum())
-        rate = wilson(wrong, cropped) if cropped else None
-        return {
-            "head": {
-                "people": list(head.people),
-                "sha256": head.sha256,
-                "settings": head.facts.get("settings"),
-                "train": len(similarity.data.train),
-                "copies": len(similarity.data.copies),
-                "test": len(similarity.data.test),
-            },
-            "clean": {
-                "error_rate": rate.value if rate else None,
-                "ci95": rate.ci95 if rate else None,
-                "similarity": similarity.entry(attacked, similarity.clean_vectors(attacked)),
-            },
-        }
 
-
-def prepare(
-    config: ExperimentConfig,
-    dataset: FaceDataset,
-    embedder: Embedder,
-    recipe: Recipe,
-    surrogate: Embedder | None = None,
-) -> Experiment:
+def prepare(config: ExperimentConfig, context: Context) -> Experiment:
     """Choose pairs and thresholds and train heads, before anything is attacked.
 
     Args:
         config: attacks, goals, pairs and threshold.
-        dataset: data set whose photographs are attacked.
-        embedder: the model under attack.
-        recipe: crop recipe.
-        surrogate: model that attacks see instead.
+        context: the model, its surrogate and the data set; the configuration's format, seed and draws are set in it.
 
     Raises:
         UserError: a goal has nothing to attack, a threshold cannot be had, or a head does not fit.
     """
-    listed = None if config.pairs_file is None else read_pairs_file(config.pairs_file, dataset)
+    context = dataclasses.replace(context, stored=config.stored, seed=config.seed, draws=config.draws)
+    dataset, seed = context.dataset, config.seed
+    # A protocol's list is read by each draw: only a file is read here.
+    listed = None if config.pairs_file is None else listed_pairs(dataset, config.protocol, config.pairs_file)
+    count = config.count or DEFAULT_COUNT
     pairs = {
-        goal: choose_pairs(
-            dataset,
-            goal,
-            protocol=config.protocol,
-            listed=listed,
-            count=config.count or DEFAULT_COUNT,
-            seed=config.seed,
-        )
+        goal: choose_pairs(dataset, goal, protocol=config.protocol, listed=listed, count=count, seed=seed)
         for goal in config.goals
         if goal in GENUINE_GOAL
     }
-    heads: dict[str, Any] = {}
-    data: HeadData | None = None
-    if "classify" in config.goals:
-        heads, data, vectors = _heads(config, dataset, embedder, recipe, surrogate)
-    embeddings = functools.cache(lambda: embed_dataset(dataset, embedder, recipe, executor=config.executor))
     attacked = [np.concatenate([found.first, found.second]) for found in pairs.values()]
-    attacked += [np.concatenate([data.train, data.test])] if data else []
-    threshold = _threshold(config, listed, dataset, embedder, np.concatenate(attacked), embeddings)
-    shared = {"surrogate": surrogate, "draws": config.draws, **heads}
-    context = Context(dataset, embedder, recipe, config.stored, config.seed, **shared)
-    similarity = Similarity(dataset, data, vectors, threshold.value, threshold.metric) if data else None
-    subjects = []
-    for goal in config.goals:
-        if goal == "classify":
-            assert data is not None, "made above"
-            subjects.append(head_subjects(dataset, data, config.count, config.seed))
-        else:
-            subjects.append(Subjects.of_pairs(goal, pairs[goal], threshold.cosine(pairs[goal].fold)))
+    subjects, similar = {}, None
+    if "classify" in config.goals:
+        head, other, data, vectors = config.head.heads(
+            dataset, context.embedder, context.recipe, context.surrogate, seed
+        )
+        context = dataclasses.replace(context, head=head, surrogate_head=other)
+        subjects["classify"] = head_subjects(dataset, data, config.count, seed)
+        attacked.append(np.concatenate([data.train, data.test]))
+        similar = functools.partial(Similarity, dataset, data, vectors)
+    threshold = _threshold(config, context, listed, np.concatenate(attacked))
+    for goal, found in pairs.items():
+        subjects[goal] = Subjects.of_pairs(goal, found, threshold.cosine(found.fold))
     trials = [
-        Trial(context, one, name, attack, config.epsilons, config.pictures)
-        for one in subjects
+        Trial(context, subjects[goal], name, attack, config.epsilons, config.pictures)
+        for goal in config.goals
         for name, attack in config.attacks
     ]
+    similarity = similar(threshold.value, threshold.metric) if similar else None
     return Experiment(context, threshold, trials, similarity, config.executor)
 
 
@@ -213,7 +156,7 @@ def check_goals(config: ExperimentConfig) -> None:
         raise UserError(
             "`goal` classify attacks a head's test photographs, not pairs: leave out `pairs` and `protocol`"
         )
-    if config.head_file is not None and "classify" not in config.goals:
+    if config.head.file is not None and "classify" not in config.goals:
         raise UserError("`head` is for `goal` classify: leave it out, or give that goal", parameter="head")
 
 
@@ -283,44 +226,20 @@ def _takers(parameter: str) -> str:
     return f"`{parameter}` is of {', '.join(takers)}"
 
 
-def head_subjects(dataset: FaceDataset, data: HeadData, count: int | None, seed: int) -> Subjects:
+def head_subjects(dataset: Any, data: Any, count: int | None, seed: int) -> Subjects:
     """Return the test photographs of a head, or so many of them, in a seeded order that mixes the people."""
     test = np.random.default_rng(seed).permutation(data.test)[:count]
     name = f"test photographs of {len(data.people)} people"
     return Subjects("classify", name, test, labels=data.labels(dataset, test))
 
 
-def _heads(
-    config: ExperimentConfig, dataset: FaceDataset, embedder: Embedder, recipe: Recipe, surrogate: Embedder | None
-) -> tuple[dict[str, Any], HeadData, Any]:
-    """Return the heads of a context, the data that they were trained on, and its embeddings by the attacked model."""
-    if config.head_file is not None:
-        head, data = saved_head(Path(config.head_file), dataset, embedder, recipe)
-        vectors = embed_head_data(dataset, embedder, recipe, data)
-    else:
-        data = head_data(dataset, photographs=config.photographs, seed=config.seed)
-        head, vectors = trained_head(dataset, embedder, recipe, data, config.head)
-    heads: dict[str, Any] = {"head": head}
-    if surrogate is not None:
-        heads["surrogate_head"] = trained_head(dataset, surrogate, recipe, data, config.head)[0]
-    return heads, data, vectors
-
-
-def _threshold(
-    config: ExperimentConfig,
-    listed: Pairs | None,
-    dataset: FaceDataset,
-    embedder: Embedder,
-    attacked: np.ndarray,
-    embeddings: Callable[[], Embeddings],
-) -> Threshold:
-    preset = embedder.preset
+def _threshold(config: ExperimentConfig, context: Context, listed: Any, attacked: np.ndarray) -> Threshold:
+    executor = config.executor
     if config.far is not None:
-        return attacked_pairs.at_far(
-            preset, config.far, attacked, dataset, embeddings, seed=config.seed, executor=config.executor
-        )
-    if config.fold_thresholds:
-        if listed is None and config.protocol == ALL_PAIRS:
-            raise UserError("`fold_thresholds` needs pairs in folds: give `protocol` view2, or `pairs` with folds")
-        return attacked_pairs.by_fold(preset, listed or dataset.pairs(config.protocol), embeddings)
-    return attacked_pairs.fixed(preset, config.threshold, dataset, embeddings, seed=config.seed)
+        return attacked_pairs.at_far(context, config.far, attacked, executor=executor)
+    if not config.fold_thresholds:
+        return attacked_pairs.fixed(context, config.threshold, executor=executor)
+    listed = listed or listed_pairs(context.dataset, config.protocol, None)
+    if listed is None:
+        raise UserError("`fold_thresholds` needs pairs in folds: give `protocol` view2, or `pairs` with folds")
+    return attacked_pairs.by_fold(context, listed, executor=executor)

@@ -4,20 +4,21 @@ A success rate means nothing without its threshold: a lax one is beaten by imper
 one by dodging. So every threshold says where it comes from, and how often it errs.
 """
 
-from collections.abc import Callable
+import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfface.data.dataset import ALL_PAIRS, FaceDataset, Pairs, sample_all_pairs
+from tfface.data.pairs import read_pairs_file
 from tfface.distributed.executor import LOCAL, Executor
 from tfface.errors import UserError
-from tfface.evaluation.embeddings import Embeddings
 from tfface.metrics.all_pairs import all_pairs
 from tfface.metrics.distances import cosine_distance, from_cosine, to_cosine
 from tfface.metrics.roc import ErrorCurve, kfold
-from tfface.models._embedder import Preset
+from tfface.robustness.trial import Context
 
 MOST_MEASURED = 20_000
 """Photographs of a data set up to which the errors of any threshold are measured on all of its pairs."""
@@ -64,6 +65,22 @@ def choose_pairs(
             parameter="goal",
         )
     return found
+
+
+def listed_pairs(dataset: FaceDataset, protocol: str, file: str | Path | None) -> Pairs | None:
+    """Return the list that pairs are drawn from; None for all pairs.
+
+    Args:
+        dataset: data set of the pairs.
+        protocol: `all-pairs`, or a pair list that the data set publishes.
+        file: a pairs file instead.
+
+    Raises:
+        UserError: there is no such list.
+    """
+    if file is not None:
+        return read_pairs_file(file, dataset)
+    return None if protocol == ALL_PAIRS else dataset.pairs(protocol)
 
 
 def half_genuine(
@@ -124,59 +141,46 @@ class Threshold:
         }
 
 
-def fixed(
-    preset: Preset, value: float | None, dataset: FaceDataset, embeddings: Callable[[], Embeddings], *, seed: int = 0
-) -> Threshold:
+def own(context: Context, value: float | None = None) -> Threshold:
+    """Return the preset's threshold, or one given by hand in its metric, without its errors."""
+    preset = context.embedder.preset
+    source = f"preset: {preset.threshold_source}" if value is None else "given"
+    return Threshold(preset.threshold if value is None else value, preset.metric, source)
+
+
+def fixed(context: Context, value: float | None = None, *, executor: Executor = LOCAL) -> Threshold:
     """Return the preset's threshold, or one given by hand, with its errors on all pairs of a data set.
 
     Args:
-        preset: whose metric and threshold.
+        context: the model, and the data set on which errors are measured, unless it is too large.
         value: given by hand, in the preset's metric; None for the preset's.
-        dataset: on which its errors are measured, unless it is too large.
-        embeddings: gives those of the data set; called when needed.
-        seed: random seed.
+        executor: of the embedding.
     """
-    source = f"preset: {preset.threshold_source}" if value is None else "given"
-    value = preset.threshold if value is None else value
-    errors: dict[str, Any] = {}
-    if len(dataset) <= MOST_MEASURED:
-        found = embeddings()
-        curve = _curve(found, dataset, found.ok, preset.metric, seed)
-        if curve is not None:
-            errors = _errors(curve, value, "all pairs of the data set")
-    return Threshold(value, preset.metric, source, errors=errors)
+    threshold = own(context, value)
+    if len(context.dataset) > MOST_MEASURED:
+        return threshold
+    curve = _curve(context, np.ones(len(context.dataset), bool), executor)
+    errors = {} if curve is None else _errors(curve, threshold.value, "all pairs of the data set")
+    return dataclasses.replace(threshold, errors=errors)
 
 
-def at_far(
-    preset: Preset,
-    far: float,
-    attacked: np.ndarray,
-    dataset: FaceDataset,
-    embeddings: Callable[[], Embeddings],
-    *,
-    seed: int = 0,
-    executor: Executor = LOCAL,
-) -> Threshold:
+def at_far(context: Context, far: float, attacked: np.ndarray, *, executor: Executor = LOCAL) -> Threshold:
     """Find the highest threshold whose false accept rate is at most `far`, on people of whom no photograph is attacked.
 
     Args:
-        preset: whose metric.
+        context: the model, and the data set whose pairs of other people it is measured on.
         far: false accept rate, in (0, 1).
         attacked: indices of all photographs in attacked pairs.
-        dataset: whose pairs of other people it is measured on.
-        embeddings: gives those of the data set; called when needed.
-        seed: random seed.
-        executor: of the scoring.
+        executor: of embedding and scoring.
 
     Raises:
         UserError: those people make too few impostor pairs to tell such a rate.
     """
-    people = np.array(dataset.identities)
+    people = np.array(context.dataset.identities)
     free = ~np.isin(people, np.unique(people[attacked]))
     where = f"all pairs of {len(set(people[free].tolist()))} people who are in no attacked pair"
     advice = "give a higher one, attack fewer pairs (`count`), or take a larger data set"
-    found = embeddings()
-    curve = _curve(found, dataset, found.ok & free, preset.metric, seed, executor)
+    curve = _curve(context, free, executor)
     if curve is None:
         raise UserError(f"`far` {far:g}: {where} are too few to tell: {advice}", parameter="far")
     try:
@@ -184,48 +188,67 @@ def at_far(
     except UserError as error:
         reason = str(error).split(":")[0]
         raise UserError(f"`far` {far:g}: {reason} ({where}): {advice}", parameter="far") from error
-    return Threshold(value, preset.metric, f"FAR {far:g} on {where}", errors=_errors(curve, value, where))
+    metric = context.embedder.preset.metric
+    return Threshold(value, metric, f"FAR {far:g} on {where}", errors=_errors(curve, value, where))
 
 
-def by_fold(preset: Preset, pairs: Pairs, embeddings: Callable[[], Embeddings]) -> Threshold:
+def by_fold(context: Context, pairs: Pairs, *, executor: Executor = LOCAL) -> Threshold:
     """Choose for each fold of a list the threshold that is best on the others, as View 2 is judged.
 
     Args:
-        preset: whose metric.
+        context: the model and the data set.
         pairs: the whole list, genuine and impostor pairs.
-        embeddings: gives those of the data set; called when needed.
+        executor: of the embedding.
 
     Raises:
         UserError: the list has fewer than two folds, or one without pairs of a kind.
     """
-    found = embeddings()
-    kept = found.ok[pairs.first] & found.ok[pairs.second]
-    first, second, same, fold = (part[kept] for part in (pairs.first, pairs.second, pairs.same, pairs.fold))
-    distance = from_cosine(cosine_distance(found.vectors[first], found.vectors[second]), preset.metric)
-    folds = kfold(distance, same, fold)
-    numbers = np.unique(fold).tolist()
-    curve = ErrorCurve.from_scores(distance, same)
+    found = context.embeddings(executor)
+    cosine = cosine_distance(found.vectors[pairs.first], found.vectors[pairs.second])
+    cosine = np.where(found.ok[pairs.first] & found.ok[pairs.second], cosine, np.nan)
+    metric = context.embedder.preset.metric
+    threshold = best_by_fold(pairs, cosine, metric, f"each fold of {pairs.name} from the others (mean)")
+    usable = np.isfinite(cosine)
+    curve = ErrorCurve.from_scores(from_cosine(cosine[usable], metric), pairs.same[usable])
     where = f"all folds of {pairs.name}, at the mean threshold"
-    return Threshold(
-        folds.threshold,
-        preset.metric,
-        f"each fold of {pairs.name} from the others (mean)",
-        dict(zip(map(int, numbers), folds.thresholds, strict=True)),
-        _errors(curve, folds.threshold, where),
-    )
+    return dataclasses.replace(threshold, errors=_errors(curve, threshold.value, where))
 
 
-def _curve(
-    embeddings: Embeddings, dataset: FaceDataset, chosen: np.ndarray, metric: str, seed: int, executor: Executor = LOCAL
-) -> ErrorCurve | None:
+def best_by_fold(pairs: Pairs, cosine: np.ndarray, metric: str, source: str) -> Threshold:
+    """Choose for each fold the threshold that is best on the other folds.
+
+    Args:
+        pairs: the whole list.
+        cosine: (P,) cosine distances; NaN where a photograph could not be cropped.
+        metric: of the threshold.
+        source: of the threshold, in words.
+
+    Raises:
+        UserError: the list has fewer than two folds.
+    """
+    if len(np.unique(pairs.fold)) < 2:
+        raise UserError(
+            f"{pairs.name} has one fold only, and `fold_thresholds` takes each fold's from the others",
+            parameter="fold_thresholds",
+        )
+    usable = np.isfinite(cosine)
+    fold = pairs.fold[usable]
+    folds = kfold(from_cosine(cosine[usable], metric), pairs.same[usable], fold)
+    numbers = map(int, np.unique(fold).tolist())
+    return Threshold(folds.threshold, metric, source, dict(zip(numbers, folds.thresholds, strict=True)))
+
+
+def _curve(context: Context, chosen: np.ndarray, executor: Executor) -> ErrorCurve | None:
     """Count errors over all pairs of the chosen photographs; None where they make no pairs of a kind."""
-    people = np.unique(np.array(dataset.identities)[chosen], return_inverse=True)[1]
+    found = context.embeddings(executor)
+    chosen = chosen & found.ok
+    people = np.unique(np.array(context.dataset.identities)[chosen], return_inverse=True)[1]
     sizes = np.bincount(people)
     if len(sizes) < 2 or sizes.max() < 2:
         return None
     images = np.flatnonzero(chosen)
-    scores = all_pairs(embeddings.vectors, people, images=images, seed=seed, executor=executor)
-    return ErrorCurve.from_region(scores.total, metric)
+    scores = all_pairs(found.vectors, people, images=images, seed=context.seed, executor=executor)
+    return ErrorCurve.from_region(scores.total, context.embedder.preset.metric)
 
 
 def _errors(curve: ErrorCurve, value: float, where: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ attack that fails has an infinite distance, and rates and medians are over all a
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,6 @@ import numpy as np
 from tfface.metrics.distances import from_cosine
 from tfface.metrics.intervals import bootstrap_median, wilson
 from tfface.report.attack_tables import Example, ExampleAnswer
-from tfface.robustness.classification import Similarity
 from tfface.robustness.trial import Trial, TrialResults, TrialStore
 
 Metrics = dict[str, Any]
@@ -102,13 +101,47 @@ def pair_distances(trial: Trial, margins: np.ndarray) -> np.ndarray:
     return from_cosine(np.clip(cosine, 0, 2), trial.context.embedder.preset.metric)
 
 
-def examples(trial: Trial, rows: TrialResults, similarity: Similarity | None = None) -> list[Example]:
+def classified_entry(trial: Trial, rows: TrialResults, similarity: Any, results: Sequence[Metrics]) -> Metrics:
+    """Return the head's facts, and add to each result what the similarity test says of photographs that fool it.
+
+    Args:
+        trial: on a head's test photographs.
+        rows: its results.
+        similarity: the `Similarity` to training photographs.
+        results: entries of the trial, one an epsilon; each gets `similarity`.
+    """
+    head, subjects = trial.context.head, trial.subjects.first
+    assert head is not None and rows.vectors is not None, "this goal has a head and stores embeddings"
+    for place, result in enumerate(results):
+        chosen = rows.attacked & rows.success[:, place]
+        result["similarity"] = similarity.entry(subjects[chosen], rows.vectors[chosen, place])
+    attacked = subjects[rows.attacked]
+    cropped, wrong = int(rows.cropped.sum()), int(rows.already_wrong.sum())
+    rate = wilson(wrong, cropped) if cropped else None
+    return {
+        "head": {
+            "people": list(head.people),
+            "sha256": head.sha256,
+            "settings": head.facts.get("settings"),
+            "train": len(similarity.data.train),
+            "copies": len(similarity.data.copies),
+            "test": len(similarity.data.test),
+        },
+        "clean": {
+            "error_rate": rate.value if rate else None,
+            "ci95": rate.ci95 if rate else None,
+            "similarity": similarity.entry(attacked, similarity.clean_vectors(attacked)),
+        },
+    }
+
+
+def examples(trial: Trial, rows: TrialResults, similarity: Any = None) -> list[Example]:
     """Return the examples that a trial stored, those that succeed first: the paper's Figure 1.
 
     Args:
         trial: the attack.
         rows: its results.
-        similarity: for the goal `classify`, whose photographs are compared with training photographs.
+        similarity: for the goal `classify`, the `Similarity` to training photographs.
     """
     stored = next(TrialStore(trial).tables(["noise"]))["noise"].to_pylist() if len(trial.subjects) else []
     numbers = np.array([number for number, changes in enumerate(stored) if changes], int)
@@ -163,7 +196,7 @@ def _pair_answers(trial: Trial, rows: TrialResults, number: int) -> tuple:
     return limit, ExampleAnswer(float(pair_distances(trial, rows.clean)[number]), genuine), *answers
 
 
-def _head_answers(trial: Trial, rows: TrialResults, number: int, compared: int, similarity: Similarity) -> tuple:
+def _head_answers(trial: Trial, rows: TrialResults, number: int, compared: int, similarity: Any) -> tuple:
     """Return the same for a head: the person it sees, and the distance to a training photograph."""
     head = trial.context.head
     assert head is not None and rows.vectors is not None, "this goal has a head and keeps embeddings"

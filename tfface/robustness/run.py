@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from tfface.data.crops import detect_faces
 from tfface.distributed.executor import LOCAL, Executor
 from tfface.distributed.rows import RowJob, Save, fill
 from tfface.errors import UserError
 from tfface.preprocessing.images import encode_png
 from tfface.robustness.trial import BATCH, Trial, TrialResults, TrialStore
-from tfface.utils.cache import Range
 
 if TYPE_CHECKING:
     from tfface.attacks._attack import Attack
-    from tfface.attacks._victim import Victim
 
 EXAMPLES = 4
 """Attacked subjects of the first batch whose changes are stored as they are, for a picture; successes come first."""
@@ -188,7 +185,7 @@ _Found = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """Epsilon, images, success, margin and change, one a subject."""
 
 
-def _attacked(trial: Trial, attack: "Attack", victim: "Victim", inputs: Inputs, targets: np.ndarray) -> list[_Found]:
+def _attacked(trial: Trial, attack: "Attack", victim: Any, inputs: Inputs, targets: np.ndarray) -> list[_Found]:
     """Attack at each of the trial's epsilons, or search for the smallest."""
     from tfface.attacks import _norms
     from tfface.attacks._attack import run
@@ -226,14 +223,14 @@ class _Attacking(RowJob):
 
     longest = 1
 
-    def units(self, part: Range) -> int:
+    def units(self, part: tuple[int, int]) -> int:
         return 1
 
     def prepare(self) -> None:
         self.trial.context.dataset.check_at_hand()
         self.trial.context.victim(self.trial.subjects.goal)
 
-    def compute(self, parts: Sequence[Range], given_up: Mapping[int, str], save: Save) -> Iterator[int]:
+    def compute(self, parts: Sequence[tuple[int, int]], given_up: Mapping[int, str], save: Save) -> Iterator[int]:
         for start, stop in parts:
             batch = attack_batch(self.trial, np.arange(start, stop), given_up)
             examples = EXAMPLES if start == 0 else 0
@@ -250,8 +247,7 @@ def run_trial(trial: Trial, *, executor: Executor = LOCAL) -> TrialResults:
     """
     store = TrialStore(trial)
     if store.missing():
-        if trial.context.recipe.source == "mtcnn":
-            detect_faces(trial.context.dataset, executor=executor)
+        trial.context.detect_faces(executor)
         label = f"{trial.label} on {trial.context.embedder.preset.name}"
         fill(_Attacking(trial, store), label=label, unit="batches", executor=executor)
     return store.results()
@@ -282,7 +278,7 @@ def check_trial(trial: Trial, *, count: int = CHECKED, steps: int = STEPS, resta
         )
     victim, through = context.victim(goal), context
     if context.knowledge == "adaptive" and goal != "classify":
-        through = context.unaware()
+        through = context.unaware() or context
     return check_gradients(
         victim,
         usable.images,

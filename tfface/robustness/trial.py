@@ -2,22 +2,26 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from tfface.attacks._quantization import ImageFormat
 from tfface.augmentation.changes import key_number
-from tfface.data.crops import Crops, crop_fingerprint
+from tfface.data.catalogue import load_dataset
+from tfface.data.crops import Crops, crop_fingerprint, detect_faces
 from tfface.data.dataset import FaceDataset, Pairs
-from tfface.defenses._stack import DRAWS, DefendedEmbedder
-from tfface.models._embedder import Embedder
-from tfface.preprocessing.images import Recipe
-from tfface.utils.cache import Store
+from tfface.defenses._stack import DRAWS, DefendedEmbedder, apply
+from tfface.distributed.executor import LOCAL, Executor
+from tfface.evaluation.embeddings import Embeddings, embed_dataset
+from tfface.models._embedder import Embedder, as_embedder
+from tfface.preprocessing.images import Recipe, recipe
+from tfface.utils.cache import Store, digest_of
 from tfface.utils.configured import fields_of
-from tfface.utils.files import digest_of
 
 if TYPE_CHECKING:
     from tfface.attacks._attack import Attack
@@ -33,37 +37,10 @@ _COLUMNS = ["failed", "clean", "epsilon", "success", "margin", "change", "vector
 """Of the cache, all but pictures."""
 
 
-@dataclass(frozen=True)
-class ImageFormat:
-    """Format in which an adversarial image is stored before it is judged.
-
-    Attributes:
-        name: `float` as the attack made it, `8-bit` as a PNG file holds it, or `JPEG quality ...`.
-        quality: of the JPEG encoder; 0 for none.
-    """
-
-    name: str = "float"
-    quality: int = 0
-
-    @classmethod
-    def of(cls, *, quantize: bool, quality: int | None) -> "ImageFormat":
-        """Return 8-bit PNG or JPEG; a JPEG file is 8-bit already."""
-        if quality is not None:
-            return cls(f"JPEG quality {quality}", quality)
-        return cls("8-bit") if quantize else cls()
-
-    @property
-    def judge(self) -> Callable[[np.ndarray], np.ndarray] | None:
-        """Return the function from images to what the file holds of them; None: they stay as they are."""
-        from tfface.attacks import _quantization
-
-        if self.quality:
-            return _quantization.jpeg(self.quality)
-        return None if self.name == "float" else _quantization.quantized
-
-    def seen(self, images: np.ndarray) -> np.ndarray:
-        """Return images as the file holds them."""
-        return images if self.judge is None else self.judge(images)
+Model = str | Embedder
+"""A model, its name or its file."""
+Source = str | Path | FaceDataset
+"""A data set, its name, or a folder with one subfolder per person."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +62,7 @@ class Context:
     dataset: FaceDataset
     embedder: Embedder
     recipe: Recipe
-    stored: ImageFormat
+    stored: ImageFormat = ImageFormat()  # noqa: RUF009 it is frozen
     seed: int = 0
     head: "Head | None" = None
     surrogate: Embedder | None = None
@@ -114,10 +91,29 @@ class Context:
         """Tell if the attacker's gradients are means over draws."""
         return isinstance(self.embedder, DefendedEmbedder) and self.embedder.random and self.surrogate is None
 
-    def unaware(self) -> "Context":
-        """Return the same with attacks that see the model without its defenses. For pairs."""
-        assert isinstance(self.embedder, DefendedEmbedder), "there is a defense to be unaware of"
+    @property
+    def stack(self) -> tuple[Any, ...]:
+        """Return the defenses in front of the model, the first of which sees the image first."""
+        return self.embedder.stack if isinstance(self.embedder, DefendedEmbedder) else ()
+
+    def behind(self, defenses: Sequence[str]) -> "Context":
+        """Return the same with defenses in front of the model."""
+        return dataclasses.replace(self, embedder=apply(self.embedder, defenses))
+
+    def unaware(self) -> "Context | None":
+        """Return the same with attacks that see the model without its defenses; None where it has none."""
+        if not isinstance(self.embedder, DefendedEmbedder):
+            return None
         return dataclasses.replace(self, surrogate=self.embedder.undefended)
+
+    def embeddings(self, executor: Executor = LOCAL) -> Embeddings:
+        """Return the embeddings of the data set, computed by `executor` if they are not cached."""
+        return embed_dataset(self.dataset, self.embedder, self.recipe, executor=executor)
+
+    def detect_faces(self, executor: Executor) -> None:
+        """Find the faces of the data set, where its recipe cuts out faces."""
+        if self.recipe.source == "mtcnn":
+            detect_faces(self.dataset, executor=executor)
 
     @functools.cached_property
     def crops(self) -> Crops:
@@ -135,7 +131,6 @@ class Context:
         return self._victims[goal, surrogate]
 
     def _victim(self, goal: str, surrogate: bool) -> "Victim":
-        from tfface.attacks._criteria import GOALS
         from tfface.attacks._transfer import resized
         from tfface.attacks._victim import QueriedVictim, Victim
         from tfface.training.head import with_head
@@ -144,7 +139,7 @@ class Context:
         if model is None:  # known by its answers alone, as an artifact is
             preset = self.embedder.preset
             shape = (preset.input_size, preset.input_size, 3)
-            return QueriedVictim(self.embedder.embed, GOALS[goal](), shape, preset.name)
+            return QueriedVictim(self.embedder.embed, goal, shape, preset.name)
         if surrogate:
             assert self.surrogate is not None, "called only where there is one"
             model = resized(self.surrogate.model, self.embedder.model.input_shape[1:3])
@@ -154,7 +149,7 @@ class Context:
         if goal == "classify":
             assert head is not None, "this goal has a head"
             model, drawn = with_head(model, head), drawn and with_head(drawn, head)
-        return Victim(model, GOALS[goal](), drawn=drawn, draws=self.draws)
+        return Victim(model, goal, drawn=drawn, draws=self.draws)
 
     def aimed(
         self, attack: "Attack", goal: str, given: np.ndarray, limits: np.ndarray | None, keys: np.ndarray
@@ -175,16 +170,52 @@ class Context:
         seen = self.victim(goal, surrogate=True)
         return Transfer(inner=attack, surrogate=seen, surrogate_targets=seen.targets(given, limits), keys=keys)
 
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what cache keys hold of the model and its crops of the data set, JSON-able."""
+        return crop_fingerprint(self.embedder, self.dataset, self.recipe)
+
     def record(self) -> dict[str, Any]:
-        """Return all of it that decides a result, JSON-able."""
+        """Return all of it that decides an attack's result, JSON-able."""
         surrogate = self.surrogate
         return {
-            **crop_fingerprint(self.embedder, self.dataset, self.recipe),
+            **self.fingerprint(),
             "judged": self.stored.name,
             "surrogate": None if surrogate is None else [surrogate.preset.name, surrogate.sha256],
             "seed": self.seed,
             **({"draws": self.draws} if self.averages else {}),
         }
+
+
+def load_contexts(
+    models: Sequence[Model],
+    dataset: Source,
+    *,
+    recipe_name: str | None,
+    defenses: Sequence[str] = (),
+    surrogate: Model | None = None,
+    manual_dir: str | Path | None = None,
+    offline: bool = False,
+    **shared: Any,
+) -> list[Context]:
+    """Load models and a data set; return a context for each model.
+
+    Args:
+        models: under attack.
+        dataset: data set.
+        recipe_name: crop recipe; the data set's own, or the preset's, if None.
+        defenses: in front of each model.
+        surrogate: model that attacks see instead.
+        manual_dir: folder of data set archives at hand.
+        offline: never touch a network.
+        **shared: further fields of every context.
+    """
+    embedders = [apply(as_embedder(one, offline=offline), defenses) for one in models]
+    other = as_embedder(surrogate, offline=offline) if surrogate else None
+    faces = load_dataset(dataset, manual_dir=manual_dir, offline=offline)
+    return [
+        Context(faces, one, recipe(recipe_name or faces.own_recipe or one.preset.recipe), surrogate=other, **shared)
+        for one in embedders
+    ]
 
 
 @dataclass(frozen=True, eq=False)

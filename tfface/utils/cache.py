@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from tfface.errors import UserError
 from tfface.utils.files import atomic_write, cache_dir, digest_of, lock, read_json, sha256_of, write_json
+from tfface.utils.progress import progress
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +123,22 @@ class Store:
                 compute(missing, self.save)
         finally:
             guard.release()
+
+    def compute_missing(self, compute: Callable[[int, int], pa.Table], *, label: str, unit: str = "batches") -> None:
+        """Compute the missing shards one after the other, with progress.
+
+        Args:
+            compute: makes the rows from `start` to before `stop`.
+            label: title of the progress, as a gerund.
+            unit: plural of a shard.
+        """
+
+        def fill(missing: Sequence[Range], save: Callable[[Range, pa.Table], None]) -> None:
+            total = len(self.ranges())
+            for part in progress(missing, total=total, done=total - len(missing), label=label, unit=unit):
+                save(part, compute(*part))
+
+        self.fill(fill)
 
     def read(self, start: int = 0, stop: int | None = None) -> pa.Table:
         """Return the rows, in order.

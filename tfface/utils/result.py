@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tfface import __version__
-from tfface.utils.files import write_json
+from tfface.utils.files import atomic_write, write_json
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,15 @@ class Result(abc.ABC):
 
     def _repr_html_(self) -> str:
         return "".join(table.to_html() for table in self.tables())
+
+
+def save_figure(figure: Any, target: Path) -> None:
+    """Write a matplotlib figure as a PNG file, and close it."""
+    import matplotlib.pyplot as plt
+
+    with atomic_write(target) as temporary:
+        figure.savefig(temporary, dpi=120)
+    plt.close(figure)
 
 
 @dataclass
