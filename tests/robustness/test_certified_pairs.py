@@ -9,9 +9,15 @@ from tfface.errors import UserError
 from tfface.preprocessing.images import recipe
 from tfface.robustness import certified_pairs as module
 from tfface.robustness.certified_checks import CertificateCheck, SmoothedVictim, check_certificates
-from tfface.robustness.certified_pairs import Smoothed, certify_pairs, noisy_distances, smoothed_threshold
-from tfface.robustness.certify import _rows, certificates_entry, curve, default_radii, remarks
-from tfface.robustness.pairs import half_genuine
+from tfface.robustness.certified_pairs import (
+    Smoothed,
+    certificates_entry,
+    certify_pairs,
+    default_radii,
+    noisy_distances,
+)
+from tfface.robustness.certify import _rows, curve, remarks
+from tfface.robustness.pairs import by_noisy_fold, half_genuine
 from tfface.robustness.smoothing import Certificate, Smoothing
 from tfface.robustness.trial import Context
 
@@ -108,13 +114,13 @@ def test_thresholds_come_from_noisy_copies_of_the_other_folds(smoothed):
     listed = Pairs("listed", drawn.first, drawn.second, drawn.same, np.array([0, 1, 0, 1]))
     noisy = noisy_distances(smoothed, listed)
     assert np.abs(noisy - smoothed.distances(listed)).max() > 1e-3
-    threshold = smoothed_threshold(smoothed, listed)
+    threshold = by_noisy_fold(smoothed.context, listed, noisy)
     for fold, other in ((0, 1), (1, 0)):
         genuine, impostor = (noisy[(listed.fold == other) & (listed.same == same)] for same in (True, False))
         if genuine < impostor:
             assert genuine <= threshold.by_fold[fold] < impostor
     with pytest.raises(UserError, match="has one fold only"):
-        smoothed_threshold(smoothed, drawn)
+        by_noisy_fold(smoothed.context, drawn, noisy)
 
 
 def made_up(same, certificates, usable=None):

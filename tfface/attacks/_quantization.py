@@ -58,6 +58,7 @@ class ImageFormat:
     def of(cls, *, quantize: bool, quality: int | None) -> "ImageFormat":
         """Return 8-bit PNG or JPEG; a JPEG file is 8-bit already."""
         if quality is not None:
+            jpeg(quality)  # refuses what is out of range
             return cls(f"JPEG quality {quality}", quality)
         return cls("8-bit") if quantize else cls()
 

@@ -12,8 +12,14 @@ from tfface.errors import UserError
 from tfface.report.attack_tables import attack_tables, check_table, figure_title
 from tfface.robustness import adversarial_dataset
 from tfface.robustness.adversarial_dataset import TrialRun
-from tfface.robustness.classification import HeadConfig
-from tfface.robustness.experiment import Experiment, ExperimentConfig, attack_grid, check_goals, prepare
+from tfface.robustness.experiment import (
+    Experiment,
+    ExperimentConfig,
+    HeadConfig,
+    attack_grid,
+    check_goals,
+    prepare,
+)
 from tfface.robustness.results import examples
 from tfface.robustness.run import check_trial
 from tfface.robustness.trial import DRAWS, Context, ImageFormat, Model, Source, Trial, load_contexts

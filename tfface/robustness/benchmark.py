@@ -17,12 +17,17 @@ from tfface.evaluation.scoring import check_protocol, evaluate_embeddings
 from tfface.report.page_runs import read_runs
 from tfface.report.robustness_tables import benchmark_tables
 from tfface.robustness.detection import DetectionConfig, detect
-from tfface.robustness.experiment import Experiment, ExperimentConfig, attack_grid, prepare
-from tfface.robustness.pairs import ALL_PAIRS, GENUINE_GOAL
+from tfface.robustness.experiment import (
+    ALL_PAIRS,
+    GENUINE_GOAL,
+    Experiment,
+    ExperimentConfig,
+    attack_grid,
+    prepare,
+)
 from tfface.robustness.results import verdict
 from tfface.robustness.run import RESTARTS, STEPS, check_trial
 from tfface.robustness.trial import DRAWS, Context, Model, Source, Trial, load_contexts
-from tfface.utils import registry
 from tfface.utils.cache import cached
 from tfface.utils.configured import configured
 from tfface.utils.result import Clock, Result, Table, median_milliseconds, one_or_many, run_record, save_figure
@@ -107,7 +112,7 @@ class BenchmarkConfig:
         )
         for goal in experiment.goals:
             if goal not in GENUINE_GOAL:
-                raise registry.unknown("goal", goal, list(GENUINE_GOAL))
+                raise UserError(f"`goal` is {goal!r}: give {' or '.join(GENUINE_GOAL)}", parameter="goal")
         return RowConfig(
             experiment, self.epsilon, self.check, self.check_steps, DetectionConfig() if self.detect else None
         )

@@ -5,6 +5,8 @@ embedding is at most a threshold. Noise goes to the photograph alone: its certif
 against changes of the photograph, which is what an attacker at the door can bring.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,11 +16,16 @@ import pyarrow as pa
 
 from tfface.data.dataset import Pairs
 from tfface.metrics.distances import cosine_distance
-from tfface.robustness.pairs import Threshold, best_by_fold
+from tfface.metrics.intervals import Estimate, mean_of, wilson
 from tfface.robustness.smoothing import Certificate, Smoothing, Verdict, Votes, certificate, count_votes, noisy
 from tfface.robustness.trial import Context, pair_keys
 from tfface.utils.cache import Store, digest_of
 
+Metrics = dict[str, Any]
+
+SHARES = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0)
+"""Default radii of the table, in sigma."""
+KINDS = {"genuine": True, "impostor": False}
 _SHARD_ROWS = 8
 """Pairs that a killed run loses at most; each asks the model a thousand times."""
 _NOISY_SHARD = 512
@@ -177,18 +184,63 @@ def certify_pairs(smoothed: Smoothed, pairs: Pairs, limits: np.ndarray) -> Certi
     return Certified(pairs, limits, usable, smoothed.distances(pairs), certificates)
 
 
-def smoothed_threshold(smoothed: Smoothed, pairs: Pairs) -> Threshold:
-    """Choose for each fold the threshold that is best on the others, for photographs under one draw of the noise.
+def default_radii(smoothing: Smoothing) -> tuple[float, ...]:
+    """Return multiples of sigma, up to what so many samples can prove."""
+    return tuple(share * smoothing.sigma for share in SHARES if share * smoothing.sigma <= smoothing.largest)
 
-    Not on photographs as they are: noise drives pairs apart, and the verdict on noisy copies is smoothed.
+
+def certificates_entry(certified: Certified, smoothing: Smoothing, radii: Sequence[float], values: int) -> Metrics:
+    """Return the entries of `metrics.json` about certificates.
 
     Args:
-        smoothed: the model, the data and the noise.
-        pairs: the whole list, genuine and impostor pairs.
-
-    Raises:
-        UserError: the list has fewer than two folds.
+        certified: pairs with their certificates.
+        smoothing: as they were made.
+        radii: L2, on the scale of [0, 1], to give the certified accuracy at.
+        values: of an image, H * W * C.
     """
-    metric = smoothed.context.embedder.preset.metric
-    source = f"each fold of {pairs.name} from the others, one noisy copy of each photograph (mean)"
-    return best_by_fold(pairs, noisy_distances(smoothed, pairs), metric, source)
+    usable, same = certified.usable, certified.pairs.same
+    plain = certified.distances <= certified.limits
+    return {
+        "smoothing": smoothing.record(),
+        "largest_radius": smoothing.largest,
+        "count": len(certified.pairs),
+        "failed_crops": int((~usable).sum()),
+        "abstained": int((usable & (certified.answers < 0)).sum()),
+        "without_noise": _shares(usable & (plain == same), usable, same),
+        "certified": [
+            {
+                "radius": float(reach),
+                **in_levels(reach, values),
+                **_shares(certified.correct & (certified.radii >= reach), usable, same),
+            }
+            for reach in radii
+        ],
+        "median_radius": {
+            kind: _median(certified.radii[usable & certified.correct & (same == wanted)])
+            for kind, wanted in KINDS.items()
+        },
+    }
+
+
+def in_levels(reach: float, values: int) -> Metrics:
+    """Return an L2 radius as the root mean square change of a value, in grey levels."""
+    return {"rms255": float(255 * reach / math.sqrt(values))}
+
+
+def _shares(right: np.ndarray, usable: np.ndarray, same: np.ndarray) -> Metrics:
+    """Return the shares of the usable pairs that are right: genuine, impostor, and their mean."""
+    found: Metrics = {}
+    known: list[Estimate] = []
+    for kind, wanted in KINDS.items():
+        chosen = usable & (same == wanted)
+        if chosen.any():
+            known.append(wilson(int(right[chosen].sum()), int(chosen.sum())))
+            found[kind] = {"count": int(chosen.sum()), "value": known[-1].value, "ci95": known[-1].ci95}
+        else:
+            found[kind] = None
+    both = mean_of(known) if known else None
+    return {**found, "accuracy": {"value": both.value, "ci95": both.ci95} if both else None}
+
+
+def _median(radii: np.ndarray) -> float | None:
+    return float(np.median(radii)) if len(radii) else None

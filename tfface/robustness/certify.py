@@ -4,7 +4,6 @@ A pair counts at a radius where its certified answer is right and its certificat
 Abstentions and wrong answers count against it, at every radius.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfface.errors import UserError
-from tfface.metrics.intervals import Estimate, mean_of, wilson
 from tfface.report.certificates import certificate_tables
 from tfface.robustness.certified_checks import DRAWS, STEPS, check_certificates
-from tfface.robustness.certified_pairs import Certified, Smoothed, certify_pairs, smoothed_threshold
-from tfface.robustness.pairs import Threshold, half_genuine, listed_pairs, own
+from tfface.robustness.certified_pairs import (
+    KINDS,
+    Certified,
+    Smoothed,
+    certificates_entry,
+    certify_pairs,
+    default_radii,
+    noisy_distances,
+)
+from tfface.robustness.pairs import Threshold, by_noisy_fold, half_genuine, listed_pairs, own
 from tfface.robustness.smoothing import ALPHA, GUESS, SAMPLES, Smoothing
 from tfface.robustness.trial import Context, Model, Source, load_contexts
 from tfface.utils.configured import configured
@@ -30,9 +36,6 @@ if TYPE_CHECKING:
 
 Metrics = dict[str, Any]
 
-SHARES = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0)
-"""Default radii of the table, in sigma."""
-_KINDS = {"genuine": True, "impostor": False}
 _POINTS = 400
 
 
@@ -111,7 +114,7 @@ class Certification(Result):
             f"{metrics['preset']} on {metrics['subjects']} of {metrics['dataset']}, "
             f"sigma {metrics['smoothing']['sigma']:g}"
         )
-        curves = {kind: curve(self.certified, wanted, radii) for kind, wanted in _KINDS.items()}
+        curves = {kind: curve(self.certified, wanted, radii) for kind, wanted in KINDS.items()}
         return plot_certificates(title, radii, curves)
 
     def save_files(self, folder: Path) -> list[str]:
@@ -180,45 +183,7 @@ def _threshold(config: CertificationConfig, smoothed: Smoothed, listed: Any) -> 
         raise UserError("`threshold` and `fold_thresholds` each choose the threshold: give one of them")
     if listed is None:
         raise UserError("`fold_thresholds` needs pairs in folds: give `protocol` view2, or `pairs` with folds")
-    return smoothed_threshold(smoothed, listed)
-
-
-def default_radii(smoothing: Smoothing) -> tuple[float, ...]:
-    """Return multiples of sigma, up to what so many samples can prove."""
-    return tuple(share * smoothing.sigma for share in SHARES if share * smoothing.sigma <= smoothing.largest)
-
-
-def certificates_entry(certified: Certified, smoothing: Smoothing, radii: Sequence[float], values: int) -> Metrics:
-    """Return the entries of `metrics.json` about certificates.
-
-    Args:
-        certified: pairs with their certificates.
-        smoothing: as they were made.
-        radii: L2, on the scale of [0, 1], to give the certified accuracy at.
-        values: of an image, H * W * C.
-    """
-    usable, same = certified.usable, certified.pairs.same
-    plain = certified.distances <= certified.limits
-    return {
-        "smoothing": smoothing.record(),
-        "largest_radius": smoothing.largest,
-        "count": len(certified.pairs),
-        "failed_crops": int((~usable).sum()),
-        "abstained": int((usable & (certified.answers < 0)).sum()),
-        "without_noise": _shares(usable & (plain == same), usable, same),
-        "certified": [
-            {
-                "radius": float(reach),
-                **in_levels(reach, values),
-                **_shares(certified.correct & (certified.radii >= reach), usable, same),
-            }
-            for reach in radii
-        ],
-        "median_radius": {
-            kind: _median(certified.radii[usable & certified.correct & (same == wanted)])
-            for kind, wanted in _KINDS.items()
-        },
-    }
+    return by_noisy_fold(smoothed.context, listed, noisy_distances(smoothed, listed))
 
 
 def remarks(context: Context, certified: Certified) -> list[str]:
@@ -254,11 +219,6 @@ def _rows(context: Context, certified: Certified) -> Iterator[tuple[Any, ...]]:
         )
 
 
-def in_levels(reach: float, values: int) -> Metrics:
-    """Return an L2 radius as the root mean square change of a value, in grey levels."""
-    return {"rms255": float(255 * reach / math.sqrt(values))}
-
-
 def curve(certified: Certified, wanted: bool, radii: np.ndarray) -> np.ndarray:
     """Return (R,) certified accuracy of genuine or impostor pairs at each radius; NaN where there are none."""
     chosen = certified.usable & (certified.pairs.same == wanted)
@@ -266,22 +226,3 @@ def curve(certified: Certified, wanted: bool, radii: np.ndarray) -> np.ndarray:
         return np.full(len(radii), np.nan)
     reach = np.where(certified.correct, certified.radii, -1.0)[chosen]
     return (reach[None] >= radii[:, None]).mean(axis=1)
-
-
-def _shares(right: np.ndarray, usable: np.ndarray, same: np.ndarray) -> Metrics:
-    """Return the shares of the usable pairs that are right: genuine, impostor, and their mean."""
-    found: Metrics = {}
-    known: list[Estimate] = []
-    for kind, wanted in _KINDS.items():
-        chosen = usable & (same == wanted)
-        if chosen.any():
-            known.append(wilson(int(right[chosen].sum()), int(chosen.sum())))
-            found[kind] = {"count": int(chosen.sum()), "value": known[-1].value, "ci95": known[-1].ci95}
-        else:
-            found[kind] = None
-    both = mean_of(known) if known else None
-    return {**found, "accuracy": {"value": both.value, "ci95": both.ci95} if both else None}
-
-
-def _median(radii: np.ndarray) -> float | None:
-    return float(np.median(radii)) if len(radii) else None

@@ -3,9 +3,14 @@
 import dataclasses
 from typing import Any
 
-from tfface.robustness.certified_pairs import Smoothed, certify_pairs, smoothed_threshold
-from tfface.robustness.certify import certificates_entry, default_radii
-from tfface.robustness.pairs import GENUINE_GOAL, by_fold, choose_pairs, half_genuine, own
+from tfface.robustness.certified_pairs import (
+    Smoothed,
+    certificates_entry,
+    certify_pairs,
+    default_radii,
+    noisy_distances,
+)
+from tfface.robustness.pairs import GENUINE_GOAL, by_fold, by_noisy_fold, choose_pairs, half_genuine, own
 from tfface.robustness.results import trial_entry
 from tfface.robustness.run import run_trial
 from tfface.robustness.smoothing import Smoothing
@@ -63,7 +68,7 @@ def certify_heldout(context: Context, split: Split, *, sigma: float, count: int 
     pairs = split.heldout_pairs
     context = _narrowed(context, split)
     smoothed = Smoothed(context, Smoothing(sigma=sigma, seed=context.seed))
-    threshold = own(context) if pairs is None else smoothed_threshold(smoothed, pairs)
+    threshold = own(context) if pairs is None else by_noisy_fold(context, pairs, noisy_distances(smoothed, pairs))
     chosen = half_genuine(context.dataset, count or CERTIFIED, listed=pairs, seed=context.seed)
     certified = certify_pairs(smoothed, chosen, threshold.cosine(chosen.fold))
     radii = default_radii(smoothed.smoothing)

@@ -214,6 +214,23 @@ def by_fold(context: Context, pairs: Pairs, *, executor: Executor = LOCAL) -> Th
     return dataclasses.replace(threshold, errors=_errors(curve, threshold.value, where))
 
 
+def by_noisy_fold(context: Context, pairs: Pairs, cosine: np.ndarray) -> Threshold:
+    """Choose for each fold the threshold that is best on the others, for photographs under one draw of noise.
+
+    Not on photographs as they are: noise drives pairs apart, and the verdict on noisy copies is smoothed.
+
+    Args:
+        context: the model and the data set.
+        pairs: the whole list, genuine and impostor pairs.
+        cosine: (P,) distances of noisy copies; NaN where a photograph could not be cropped.
+
+    Raises:
+        UserError: the list has fewer than two folds.
+    """
+    source = f"each fold of {pairs.name} from the others, one noisy copy of each photograph (mean)"
+    return best_by_fold(pairs, cosine, context.embedder.preset.metric, source)
+
+
 def best_by_fold(pairs: Pairs, cosine: np.ndarray, metric: str, source: str) -> Threshold:
     """Choose for each fold the threshold that is best on the other folds.
 
