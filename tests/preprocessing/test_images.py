@@ -50,7 +50,7 @@ def undecoded(monkeypatch):
     def refuse(*arguments):
         raise AssertionError("decoded")
 
-    monkeypatch.setattr(images.cv2, "imdecode", refuse)
+    monkeypatch.setattr("cv2.imdecode", refuse)
     monkeypatch.setattr(Image.Image, "load", refuse)
 
 

@@ -6,6 +6,7 @@ filter that crops and scales in a single step, as `tf.image.resize(antialias=Tru
 """
 
 import csv
+import functools
 import io
 import re
 import struct
@@ -14,11 +15,10 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
-from PIL import Image as PillowImage
 
 from tfface.errors import ImageError, UserError
 from tfface.preprocessing import mtcnn
@@ -35,11 +35,26 @@ _PNG_CHUNK = struct.Struct(">I4s")  # the length of a chunk's content and its ki
 RECIPES = ("whole", "center-140", "mtcnn-v1-margin0.20", "given-margin0.30")
 """Examples of each kind; the number in a name is a parameter of it."""
 
-# A bad image is ours to report, and how large one may be is ours to say. Set once and for all, since
-# photographs are read in many threads.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-warnings.filterwarnings("ignore", module=r"PIL\.")
-PillowImage.MAX_IMAGE_PIXELS = None
+
+@functools.cache
+def _opencv() -> ModuleType:
+    """Import OpenCV when a photograph is decoded: readers of crops do without it."""
+    import cv2
+
+    # A bad image is ours to report. Set once and for all, since photographs are read in many threads.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    return cv2
+
+
+@functools.cache
+def _pillow() -> ModuleType:
+    from PIL import Image
+
+    # How large an image may be is ours to say, as above.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    Image.MAX_IMAGE_PIXELS = None
+    return Image
+
 
 NO_FACE = "no face found in it"
 Crop = tuple[np.ndarray, np.ndarray]
@@ -59,7 +74,7 @@ def read_size(data: bytes) -> tuple[int, int]:
     if not data:
         raise ImageError("is empty (0 bytes)")
     try:
-        with PillowImage.open(io.BytesIO(data)) as header:
+        with _pillow().open(io.BytesIO(data)) as header:
             width, height = header.size
     except Exception as error:  # Pillow's parsers raise what they please on broken headers
         raise ImageError("is no image that can be read") from error
@@ -82,6 +97,7 @@ def decode(data: bytes) -> np.ndarray:
     read_size(data)
     if data.startswith(_PNG) and not _is_whole_png(data):
         raise ImageError("is cut short or damaged")
+    cv2 = _opencv()
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
@@ -108,6 +124,7 @@ def _is_whole_png(data: bytes) -> bool:
 
 def encode_png(pixels: np.ndarray) -> bytes:
     """Encode uint8 RGB (H, W, 3) as a PNG file's bytes."""
+    cv2 = _opencv()
     _, data = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
     return data.tobytes()
 

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 if TYPE_CHECKING:
@@ -96,6 +95,8 @@ def _scale_down(pixels: np.ndarray) -> tuple[np.ndarray, float]:
     scale = min(1.0, MAX_SIDE / max(height, width))
     if scale < 1:
         size = (max(round(width * scale), 1), max(round(height * scale), 1))
+        import cv2
+
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     return pixels, scale
 
