@@ -18,13 +18,12 @@ import numpy as np
 from tfface.errors import UserError
 from tfface.metrics.distances import unit
 from tfface.models._embedder import Embedder, Preset
+from tfface.preprocessing.images import Recipe, recipe
 from tfface.utils.files import read_json, sha256_of
 from tfface.utils.tensorflow_logs import held_stderr
 
 if TYPE_CHECKING:
     import keras
-
-    from tfface.preprocessing.images import Recipe
 
 FORMAT = 1
 SIGNATURE = "embed"
@@ -209,14 +208,12 @@ def open_reader(path: Path) -> Artifact:
     return artifact
 
 
-def fixed_recipe(name: str | None, preset: Preset) -> "Recipe":
+def fixed_recipe(name: str | None, preset: Preset) -> Recipe:
     """Return the recipe that an artifact crops with: the one named, else the preset's, else `center-140`.
 
     Raises:
         UserError: the recipe takes faces, which no artifact looks for.
     """
-    from tfface.preprocessing.images import recipe  # with OpenCV, which running an artifact does without
-
     own = recipe(preset.recipe)
     chosen = recipe(name) if name else own if own.source == "image" else recipe("center-140")
     if chosen.source != "image":
@@ -227,7 +224,7 @@ def fixed_recipe(name: str | None, preset: Preset) -> "Recipe":
     return chosen
 
 
-def reader_recipe(artifact: Artifact, name: str | None, *, boxed: bool) -> "Recipe":
+def reader_recipe(artifact: Artifact, name: str | None, *, boxed: bool) -> Recipe:
     """Return the crop recipe for photographs that go through an artifact here, where no detector runs.
 
     Args:
@@ -238,8 +235,6 @@ def reader_recipe(artifact: Artifact, name: str | None, *, boxed: bool) -> "Reci
     Raises:
         UserError: the recipe needs faces and there are none, or has no use for them.
     """
-    from tfface.preprocessing.images import recipe  # with OpenCV, which running an artifact does without
-
     if not boxed:
         chosen = recipe(name or artifact.recipe)
         if chosen.source != "image":

@@ -66,10 +66,10 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     found: list[Path] = []
     for folder in folders:
         if not folder.is_dir():
-            raise UserError(f"{folder} is not a folder: give the --out folder of a command")
+            raise UserError(f"{folder} is not a folder: give the output folder of a command")
         below = sorted(folder.rglob("metrics.json"), key=lambda path: natural_key(path.as_posix()))
         if not below:
-            raise UserError(f"{folder} holds no metrics.json: give the --out folder of a command")
+            raise UserError(f"{folder} holds no metrics.json: give the output folder of a command")
         found += below
     files = list({path.resolve(): path for path in found}.values())
     labels = _labels([path.parent for path in files])
