@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tfface.errors import UserError
-from tfface.utils.cache import Store, cached, fingerprint
+from tfface.utils.cache import Store, cached
 from tfface.utils.files import lock, read_json
 
 ROOT = Path(__file__).parents[2]
@@ -226,7 +226,7 @@ def test_kill_9_in_the_middle_and_the_same_command_again(tmp_path):
     code = """
         import time
         import pyarrow as pa
-        from tfface.utils.cache import Store, cached, fingerprint
+        from tfface.utils.cache import Store, cached
         def compute(missing, save):
             for start, stop in missing:
                 save((start, stop), pa.table({"square": [number**2 for number in range(start, stop)]}))
@@ -250,17 +250,6 @@ def test_kill_9_in_the_middle_and_the_same_command_again(tmp_path):
     assert fill(make_store()) == [(8, 10)]
     assert {name: (store.folder / name).stat().st_mtime_ns for name in kept} == kept
     assert store.read()["square"].to_pylist() == SQUARES
-
-
-class Model:
-    def fingerprint(self):
-        return {"weights": "abc"}
-
-
-def test_a_fingerprint_joins_parts_and_facts():
-    assert fingerprint(Model(), format=1, seed=0) == {"weights": "abc", "format": 1, "seed": 0}
-    with pytest.raises(ValueError, match="stated twice: weights"):
-        fingerprint(Model(), weights="def")
 
 
 def test_a_small_result_is_computed_once():

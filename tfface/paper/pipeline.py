@@ -309,7 +309,6 @@ def _distill(choices: Choices) -> Stage:
         "dataset": choices.dataset,
         "name": choices.distilled,
         "release": True,
-        "out": Place("distill"),
     }
     return _stage(choices, "distill", "distill", arguments, [choices.model])
 

@@ -35,27 +35,6 @@ class Fingerprinted(Protocol):
     def fingerprint(self) -> dict[str, Any]: ...
 
 
-def fingerprint(*parts: Fingerprinted, **facts: Any) -> dict[str, Any]:
-    """Join all that a cached computation depends on.
-
-    Args:
-        parts: the model, the data set and the like.
-        facts: JSON-able; format, recipe, seed and the like.
-
-    Returns:
-        JSON-able; its digest names the entry of the cache.
-
-    Raises:
-        ValueError: two of them state one fact.
-    """
-    found: dict[str, Any] = {}
-    for part in [*(part.fingerprint() for part in parts), facts]:
-        if twice := found.keys() & part.keys():
-            raise ValueError(f"stated twice: {', '.join(sorted(twice))}")
-        found |= part
-    return found
-
-
 def cached(kind: str, fingerprint: dict[str, Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Return the cached result of a computation too small for a store of rows, computed first if absent.
 
