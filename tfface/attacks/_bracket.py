@@ -39,11 +39,11 @@ class Bracket:
 
     @property
     def done(self) -> bool:
-        """Closed, or failed even at 1."""
+        """Tell if it is closed, or failed even at 1."""
         return self.low >= 1 if math.isinf(self.high) else self.high - self.low <= self.tolerance
 
     def probe(self) -> float:
-        """The epsilon to try next; only while not done."""
+        """Return the epsilon to try next; only while not done."""
         if math.isinf(self.high):
             return min(1.0, max(START, 2 * self.low))
         middle = (self.low + self.high) / 2
@@ -59,7 +59,7 @@ class Bracket:
         return min(max(guess, middle - slack), middle + slack)
 
     def tell(self, epsilon: float, *, success: bool, margin: float, reach: float) -> None:
-        """What the trial of an epsilon gave.
+        """Take in the result of a trial.
 
         Args:
             epsilon: as `probe` gave it.
@@ -82,7 +82,7 @@ class Bracket:
         self._side = success
 
     def _crossing(self, middle: float) -> float:
-        """Where the margin should be zero; the middle if nothing tells.
+        """Estimate where the margin is zero; the middle if nothing tells.
 
         The image that succeeded is the far end of one line. An attack that stopped early would have done
         better, so that line crosses too far out; the line through the last two failures may know better.

@@ -1,4 +1,4 @@
-"""Is an attack's failure the model's strength, or does the model only hide its gradient?
+"""Checks that tell a strong model from one that only hides its gradient.
 
 The signs of a masked gradient are those of Athalye et al. 2018 (https://arxiv.org/abs/1802.00420) and
 Carlini et al. 2019 (https://arxiv.org/abs/1902.06705): a larger budget helps no more, an unlimited
@@ -33,7 +33,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What the checks found.
+    """Results of gradient checks.
 
     Attributes:
         rows: one a check.
@@ -45,11 +45,11 @@ class CheckReport:
 
     @property
     def masked(self) -> bool:
-        """The model seems to mask its gradients: its robustness against gradient attacks says nothing."""
+        """Tell if the model seems to mask its gradients: then its robustness against gradient attacks says nothing."""
         return any(row.passed is False for row in self.rows)
 
     def record(self) -> dict[str, Any]:
-        """JSON-able."""
+        """Return it, JSON-able."""
         return {
             "masks_gradients": self.masked,
             "attacked": self.attacked,
@@ -72,7 +72,7 @@ def check_gradients(
     keys: np.ndarray | None = None,
     batch_size: int = 32,
 ) -> CheckReport:
-    """Checks a model with PGD, on those images that do not reach the goal unchanged.
+    """Check a model with PGD, on those images that do not reach the goal unchanged.
 
     - The success rate grows with epsilon: none lies below the 95% interval (Wilson) of a rate at a smaller one.
     - At epsilon 1, where every image is in reach, PGD succeeds on all.
@@ -80,17 +80,17 @@ def check_gradients(
     - FGSM's rates are reported; it is not monotone, so they judge nothing.
 
     Args:
-        victim: the model and the goal.
+        victim: the model and the criterion.
         images: clean, (N, H, W, 3) float32 in [0, 1].
-        targets: the goal's, from `victim.targets`.
+        targets: the criterion's, from `victim.targets`.
         norm: of the change.
         epsilons: budgets to compare at; 1 is tried besides.
         steps: of PGD.
         restarts: of PGD.
         queries: of Square; absent, as many as PGD may take steps.
         transfer: an attack from a surrogate of the same norm (`tfface.attacks._transfer`).
-        seed: of everything drawn at random.
-        keys: (N,) whole numbers that name the images; their places if absent.
+        seed: random seed.
+        keys: (N,) integers that name the images; their places if absent.
         batch_size: images at a time.
 
     Raises:
@@ -115,7 +115,7 @@ def check_gradients(
 
 
 def _batches(victim: Victim, whole: Batch, size: int) -> list[Batch]:
-    """Those that do not reach the goal unchanged, a few at a time."""
+    """Return those that do not reach the goal unchanged, a few at a time."""
     parts = (whole.of(slice(start, start + size)) for start in range(0, len(whole), size))
     won = [victim.assess(part.images, part.targets)[0] for part in parts]
     rows = np.flatnonzero(~np.concatenate([*won, np.zeros(0, bool)]))
@@ -125,7 +125,7 @@ def _batches(victim: Victim, whole: Batch, size: int) -> list[Batch]:
 
 
 def _counter(victim: Victim, batches: Sequence[Batch]) -> Callable[[Attack, float], int]:
-    """A function that counts the images which fall to an attack at an epsilon."""
+    """Return a function that counts the images which fall to an attack at an epsilon."""
 
     def count(attack: Attack, epsilon: float) -> int:
         outcomes = (run_batch(attack, victim, batch.at(epsilon)) for batch in batches)

@@ -151,7 +151,7 @@ def _own_distances(
 def _by_runs(
     attack: Attack, victim: Victim, batch: Batch, judge: Judge | None, tolerance: float, batch_size: int
 ) -> Iterator[Success]:
-    """The search by whole runs of the attack, each image of a batch at its own epsilon."""
+    """Search by whole runs of the attack, each image of a batch at its own epsilon."""
     waiting = iter(range(len(batch)))
     searches: dict[int, Bracket] = {}
     while True:

@@ -17,7 +17,7 @@ NORMS = ("linf", "l2")
 
 
 def checked(norm: str, valid: Sequence[str] = NORMS) -> str:
-    """The norm, if it is one of the valid.
+    """Return the norm, if it is one of the valid.
 
     Raises:
         UserError: it is not.
@@ -28,7 +28,7 @@ def checked(norm: str, valid: Sequence[str] = NORMS) -> str:
 
 
 def length(epsilon: float | np.ndarray, shape: Sequence[int]) -> float | np.ndarray:
-    """The plain L2 length of a change whose root mean square is epsilon.
+    """Return the plain L2 length of a change whose root mean square is epsilon.
 
     Args:
         epsilon: root mean square of a change.
@@ -38,13 +38,13 @@ def length(epsilon: float | np.ndarray, shape: Sequence[int]) -> float | np.ndar
 
 
 def distance(images: np.ndarray, clean: np.ndarray, norm: str) -> np.ndarray:
-    """How far images (N, ...) are from the clean ones, (N,) float64 in the unit of epsilon."""
+    """Return the distance of images (N, ...) from the clean ones, (N,) float64 in the unit of epsilon."""
     change = (images.astype(np.float64) - clean).reshape(len(images), -1)
     return np.abs(change).max(axis=1) if checked(norm) == "linf" else np.sqrt(np.square(change).mean(axis=1))
 
 
 def steepest(gradient: tf.Tensor, norm: str) -> tf.Tensor:
-    """The direction (N, H, W, C) of length 1 in the norm's unit that ascends most; zero where the gradient is."""
+    """Return the direction (N, H, W, C) of length 1 in the norm that ascends most; zero where the gradient is."""
     if checked(norm) == "linf":
         return tf.sign(gradient)
     # Divided by the largest value first: the squares of very small gradients would vanish.
@@ -53,7 +53,7 @@ def steepest(gradient: tf.Tensor, norm: str) -> tf.Tensor:
 
 
 def project(images: tf.Tensor, clean: tf.Tensor, epsilon: tf.Tensor, norm: str) -> tf.Tensor:
-    """The nearest images to these that are within epsilon of the clean ones.
+    """Return the nearest images to these that are within epsilon of the clean ones.
 
     Args:
         images: (N, H, W, C).
@@ -69,7 +69,7 @@ def project(images: tf.Tensor, clean: tf.Tensor, epsilon: tf.Tensor, norm: str) 
 
 
 def random_change(shape: Sequence[int], norm: str, *, seed: int, key: int, restart: int) -> np.ndarray:
-    """A change (H, W, C) drawn uniformly from the norm's ball of epsilon 1.
+    """Draw a change (H, W, C) uniformly from the norm's ball of epsilon 1.
 
     It depends on (seed, key, restart) alone, so whatever else is in a batch leaves no trace.
     """

@@ -59,7 +59,7 @@ class _Place:
     done: bool = False
 
     def hopeless(self, steps: int) -> bool:
-        """The margin would stay below zero in the steps left, rose it `CAUTION` times as fast as it does.
+        """Tell if the margin would stay below zero in the steps left, rose it `CAUTION` times as fast as it does.
 
         As it does: as at the best of the last three steps, and ever faster if the last was the fastest.
         """
@@ -85,7 +85,7 @@ class Stepwise:
     batch_size: int
 
     def successes(self) -> Iterator[tuple[int, float, np.ndarray]]:
-        """(row, an epsilon smaller than those before, the image found at it), as they come."""
+        """Yield (row, an epsilon smaller than those before, the image found at it), as they come."""
         waiting = iter(range(len(self.batch)))
         places: list[_Place] = []
         while True:
@@ -102,7 +102,7 @@ class Stepwise:
         return _Place(row, clean, self.batch.targets[row], clean, nothing, nothing)
 
     def _round(self, places: Sequence[_Place]) -> Iterator[tuple[int, float, np.ndarray]]:
-        """Looks at new images, takes a step in every trial, judges what came out, begins new trials."""
+        """Look at new images, take a step in every trial, judge the results, begin new trials."""
         fresh = [place for place in places if place.bracket is None]
         ended = [place for place in places if place.bracket and place.step == self.attack.steps]
         climbing = [place for place in places if place.bracket and place.step < self.attack.steps]
@@ -122,7 +122,7 @@ class Stepwise:
         self._begin([place for place in idle if not place.done])
 
     def _climb(self, fresh: Sequence[_Place], climbing: Sequence[_Place]) -> Iterator[tuple[_Place, np.ndarray]]:
-        """One gradient for new images and trials alike; yields the images that seem to have succeeded."""
+        """Take one gradient for new images and trials alike; yield the images that seem to have succeeded."""
         both = [*fresh, *climbing]
         if not both:
             return
@@ -150,7 +150,7 @@ class Stepwise:
         return judged(self.victim, final, clean, _stack(places, "target"), self.attack.norm, self.judge)
 
     def _tell(self, place: _Place, image: np.ndarray, outcome: Outcome, index: int) -> list[_Place]:
-        """Takes in a judgement; the place, if it now waits for a trial."""
+        """Take in a judgement; return the place, if it now waits for a trial."""
         success, margin = bool(outcome.success[index]), float(outcome.margin[index])
         if place.bracket is None:
             place.bracket = Bracket(self.tolerance, margin)
@@ -161,7 +161,7 @@ class Stepwise:
         return self._ended(place, success=success, margin=margin, reach=float(outcome.distance[index]))
 
     def _ended(self, place: _Place, *, success: bool, margin: float, reach: float = 0.0) -> list[_Place]:
-        """Goes on to the next attempt or the next epsilon."""
+        """Go on to the next attempt or the next epsilon."""
         place.restart += 1
         if place.bracket and (success or place.restart == self.attack.attempts):
             place.bracket.tell(place.epsilon, success=success, margin=margin, reach=reach)
@@ -170,7 +170,7 @@ class Stepwise:
         return [place]
 
     def _begin(self, places: Sequence[_Place]) -> None:
-        """Starts a trial in each place."""
+        """Start a trial in each place."""
         if not places:
             return
         for place in places:

@@ -49,7 +49,7 @@ class Victim:
 
     @property
     def name(self) -> str:
-        """The model's name, for records."""
+        """Return the model's name, for records."""
         return str(self.model.name)
 
     def outputs(self, images: np.ndarray | tf.Tensor) -> tf.Tensor:

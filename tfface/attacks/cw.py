@@ -30,7 +30,7 @@ class CarliniWagner(Attack):
         searches: values of c tried on an image.
         initial_constant: the first c.
         learning_rate: of Adam.
-        confidence: the margin that is asked for.
+        confidence: margin of a success.
     """
 
     title = "C&W"
@@ -51,7 +51,7 @@ class CarliniWagner(Attack):
             raise UserError(f"C&W needs at least one step and one search, not {self.steps} and {self.searches}")
 
     def perturb(self, victim: Victim, batch: Batch) -> np.ndarray:
-        """The nearest images that succeed; clean where none does."""
+        """Return the nearest images that succeed; clean where none does."""
         best, count = batch.images.copy(), len(batch)
         nearest = np.full(count, np.inf)
         constant = np.full(count, self.initial_constant)
@@ -66,7 +66,7 @@ class CarliniWagner(Attack):
     def _search(
         self, victim: Victim, batch: Batch, constant: np.ndarray, best: np.ndarray, nearest: np.ndarray
     ) -> np.ndarray:
-        """Adam for one c an image; writes nearer images into `best` and `nearest`. (N,) bool: c is large enough."""
+        """Run Adam for one c an image; write nearer images into `best`, return (N,) bool: c is large enough."""
         images, targets = batch.images, batch.targets
         step = victim.compiled(("step", self), _Step(victim, self))
         round_length = max(1, self.steps // _ROUNDS)
@@ -77,7 +77,7 @@ class CarliniWagner(Attack):
         before = np.full(len(images), np.inf)
         for number in range(self.steps):
             if number % round_length == 0:
-                # Only what the last round kept tells of c: the first steps of Adam overshoot.
+                # Only the last round counts for c: the first steps of Adam overshoot.
                 succeeded[rows] = False
             inputs = (images[rows], targets[rows], constant[rows].astype(np.float32))
             *state, changed, success, squares, loss = (

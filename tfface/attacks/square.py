@@ -42,7 +42,7 @@ class Square(Attack):
             raise UserError(f"a share of {self.share} of the pixels is outside (0, 1]")
 
     def perturb(self, victim: Victim, batch: Batch) -> np.ndarray:
-        """The best image found; an image that has succeeded asks no more."""
+        """Return the best image found; an image that has succeeded is queried no more."""
         randoms = [np.random.default_rng([batch.seed, key, batch.restart]) for key in batch.keys.tolist()]
         images, targets, epsilon = batch.images, batch.targets, batch.epsilon
         start, change = (_stripes, _square) if self.norm == "linf" else (_tiles, _move_mass)
@@ -63,21 +63,21 @@ class Square(Attack):
         return current
 
     def side(self, query: int, size: tuple[int, ...]) -> int:
-        """The side of the square that a query changes, in pixels of an image (H, W)."""
+        """Return the side of the square that a query changes, in pixels of an image (H, W)."""
         share = self.share or (0.05 if self.norm == "linf" else 0.1)
         halvings = sum(query * 10_000 > at * self.queries for at in _HALVED_AT)
         return min(max(1, round(math.sqrt(share / 2**halvings * math.prod(size)))), min(size) - 1)
 
 
 def _stripes(clean: np.ndarray, epsilon: float, random: np.random.Generator) -> np.ndarray:
-    """Every column of every channel one epsilon up or down."""
+    """Move every column of every channel one epsilon up or down."""
     return (clean + epsilon * _signs(random, (1, *clean.shape[1:]))).clip(0, 1)
 
 
 def _square(
     current: np.ndarray, clean: np.ndarray, epsilon: float, side: int, random: np.random.Generator
 ) -> np.ndarray:
-    """One square, each channel of it one epsilon up or down from the clean image."""
+    """Move one square, each channel of it one epsilon up or down from the clean image."""
     window = _window(clean.shape, side, random)
     changed = current.copy()
     changed[window] = (clean[window] + epsilon * _signs(random, (1, 1, clean.shape[2]))).clip(0, 1)
@@ -85,7 +85,7 @@ def _square(
 
 
 def _tiles(clean: np.ndarray, epsilon: float, random: np.random.Generator) -> np.ndarray:
-    """A grid of pointed tiles of random signs, of length epsilon in all."""
+    """Add a grid of pointed tiles of random signs, of length epsilon in all."""
     height, width, channels = clean.shape
     side = max(1, min(height, width) // _TILES)
     change = np.zeros_like(clean)
@@ -100,7 +100,7 @@ def _tiles(clean: np.ndarray, epsilon: float, random: np.random.Generator) -> np
 def _move_mass(
     current: np.ndarray, clean: np.ndarray, epsilon: float, side: int, random: np.random.Generator
 ) -> np.ndarray:
-    """Takes the change out of one window and puts its length, pointed, into another.
+    """Take the change out of one window and put its length, pointed, into another.
 
     Algorithm 3 of the paper; what is left of the budget is shared out among the channels.
     """
@@ -129,20 +129,20 @@ def _signs(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _unit(change: np.ndarray) -> np.ndarray:
-    """Each channel (h, w, C) scaled to length 1; zero stays zero."""
+    """Return each channel (h, w, C) scaled to length 1; zero stays zero."""
     size = np.linalg.norm(change, axis=(0, 1), keepdims=True)
     return np.divide(change, size, out=np.zeros_like(change), where=size > 0)
 
 
 def _pointed(side: int, random: np.random.Generator) -> np.ndarray:
-    """A square (side, side) of two halves, one a peak and one a trough (the paper's equation 2)."""
+    """Return a square (side, side) of two halves, one a peak and one a trough (the paper's equation 2)."""
     half = side // 2
     both = np.concatenate([_peak(side, half), -_peak(side, side - half)], axis=1)
     return both if random.random() < 0.5 else both.T
 
 
 def _peak(height: int, width: int) -> np.ndarray:
-    """Nested squares around the middle of (height, width), the k-th adding 1/k^2 to all it holds."""
+    """Return nested squares around the middle of (height, width), the k-th adding 1/k^2 to all it holds."""
     rows, columns = (np.abs(np.arange(length) - length // 2) for length in (height, width))
     number = np.arange(1, max(height, width) // 2 + 2)
     held = np.cumsum(1.0 / np.square(number)[::-1])[::-1]

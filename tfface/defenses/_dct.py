@@ -36,7 +36,7 @@ _TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0
 
 
 def table(quality: int, *, chrominance: bool = False) -> np.ndarray:
-    """The steps that coefficients are rounded to, float32 (8, 8), as libjpeg scales the standard's.
+    """Return the steps that coefficients are rounded to, float32 (8, 8), as libjpeg scales the standard's.
 
     Args:
         quality: 1 to 100.
@@ -48,7 +48,7 @@ def table(quality: int, *, chrominance: bool = False) -> np.ndarray:
 
 
 def compressed(images: Any, quality: int) -> Any:
-    """What JPEG leaves of images.
+    """Compress images as JPEG does.
 
     Args:
         images: (N, H, W, 3) in [0, 1].
@@ -68,7 +68,7 @@ def compressed(images: Any, quality: int) -> Any:
 
 
 def _padded(images: Any) -> Any:
-    """The last row and column repeated up to whole blocks of both light and halved colour."""
+    """Repeat the last row and column up to whole blocks of both light and halved colour."""
     for axis in (1, 2):
         missing = -images.shape[axis] % (2 * _BLOCK)
         if missing:
@@ -78,12 +78,12 @@ def _padded(images: Any) -> Any:
 
 
 def _slope(values: Any) -> Any:
-    """Of x to round(x) + (x - round(x))^3, and a little more."""
+    """Return the slope of x to round(x) + (x - round(x))^3, and a little more."""
     return 3.0 * ops.square(values - ops.round(values)) + _LEAST_SLOPE
 
 
 def _blocks(planes: Any, steps: np.ndarray) -> Any:
-    """Each 8x8 block of (N, H, W, C) transformed, rounded to multiples of the steps and transformed back."""
+    """Transform each 8x8 block of (N, H, W, C), round to multiples of the steps and transform back."""
     height, width = planes.shape[1:3]
     down, across = _transform(height), _transform(width)
     steps = np.tile(steps, (height // _BLOCK, width // _BLOCK))
@@ -94,7 +94,7 @@ def _blocks(planes: Any, steps: np.ndarray) -> Any:
 
 
 def _transform(length: int) -> np.ndarray:
-    """The orthonormal cosine transform of every 8 values in a row, float32 (length, length)."""
+    """Return the orthonormal cosine transform of every 8 values in a row, float32 (length, length)."""
     order, place = np.arange(_BLOCK)[:, None], np.arange(_BLOCK)[None]
     waves = np.cos(np.pi * (2 * place + 1) * order / (2 * _BLOCK)) * np.sqrt(2 / _BLOCK)
     waves[0] /= np.sqrt(2)

@@ -1,4 +1,4 @@
-"""What every defense is: a layer that changes images before the network sees them.
+"""Base of all defenses: a layer that changes images before the network sees them.
 
 Its forward pass is always the real thing. Its gradient is what an attacker who knows the defense would
 use (Athalye et al. 2018, https://arxiv.org/abs/1802.00420): where the operation has none, that of a
@@ -56,16 +56,16 @@ class Defense(keras.layers.Layer):
 
     @property
     def label(self) -> str:
-        """Its name on the command line, which is that of its file."""
+        """Return its name, which is that of its file."""
         return type(self).__module__.rpartition(".")[2].replace("_", "-")
 
     def settings(self) -> dict[str, float]:
-        """Its options as they are."""
+        """Return its options as they are."""
         return {name: getattr(self, name) for name in self.options}
 
     @property
     def short(self) -> str:
-        """Its name with those options alone that are not the defaults; `parse` takes it as well."""
+        """Return its name with those options alone that are not the defaults; `parse` takes it as well."""
         given = {name: value for name, value in self.settings().items() if value != self.options[name].default}
         parts = ",".join(f"{name}={value:.6g}" for name, value in given.items())
         return f"{self.label}:{parts}" if parts else self.label
@@ -79,7 +79,7 @@ class Defense(keras.layers.Layer):
         return self
 
     def record(self) -> dict[str, Any]:
-        """What a result says of it, JSON-able."""
+        """Return what a result says of it, JSON-able."""
         return {
             "name": self.label,
             "options": self.settings(),
@@ -89,7 +89,7 @@ class Defense(keras.layers.Layer):
         }
 
     def call(self, images: Any, draws: Any = None) -> Any:
-        """The images as the network is to see them.
+        """Return the images as the network is to see them.
 
         Args:
             images: (N, H, W, C) in [0, 1].
@@ -128,7 +128,7 @@ class MeanDirection(UnitNorm):
 def straight_through(
     operation: Callable[[Any], Any], slope: Callable[[Any], Any] | None = None
 ) -> Callable[[Any], Any]:
-    """The operation forward; backward as if it were nothing (BPDA with the identity), or had a slope.
+    """Apply the operation forward; backward as if it were nothing (BPDA with the identity), or had a slope.
 
     Args:
         operation: on each value by itself.
@@ -148,7 +148,7 @@ def straight_through(
 
 
 def parse(text: str) -> Defense:
-    """The defense `NAME` or `NAME:option=number,option=number`.
+    """Make the defense `NAME` or `NAME:option=number,option=number`.
 
     Raises:
         UserError: no such defense or option, or a number out of range; lists what there is.

@@ -1,4 +1,4 @@
-"""Telling attacked images from clean ones: does the model agree with itself when the image is squeezed?
+"""Detection of attacked images: a model agrees with itself when a clean image is squeezed.
 
 Feature squeezing (Xu et al. 2018, https://arxiv.org/abs/1704.01155), for embeddings: the score of an
 image is the largest cosine distance between its embedding and those of its squeezed views. An attack
@@ -95,14 +95,14 @@ class Detector:
 
     @functools.cached_property
     def model(self) -> keras.Model:
-        """(N, H, W, 3) to (N, (1 + V) * D): an image's embedding, then those of its views."""
+        """Return a model from (N, H, W, 3) to (N, (1 + V) * D): an image's embedding, then those of its views."""
         network = self.embedder.model
         inputs = keras.Input(network.input_shape[1:], name="image")
         vectors = network(Squeezed(self.views)(inputs))
         return keras.Model(inputs, Joined(1 + len(self.views))(vectors), name="squeezed")
 
     def scores(self, images: np.ndarray) -> np.ndarray:
-        """(N,) float32 from 0 to 2: the larger, the less like a clean image."""
+        """Return (N,) float32 scores from 0 to 2: the larger, the less like a clean image."""
         return self._compiled(tf.convert_to_tensor(images)).numpy()
 
     @functools.cached_property
@@ -115,7 +115,7 @@ class Detector:
 
 
 def disagreements(outputs: tf.Tensor, size: int) -> tf.Tensor:
-    """(N, V) cosine distances of each view's embedding to the image's.
+    """Return (N, V) cosine distances of each view's embedding to the image's.
 
     Args:
         outputs: (N, (1 + V) * D), as `Detector.model` gives them.
@@ -126,7 +126,7 @@ def disagreements(outputs: tf.Tensor, size: int) -> tf.Tensor:
 
 
 class Evading(Criterion):
-    """Another goal, reached without being detected: what an attacker who knows the detector wants.
+    """Another goal, reached without being detected, for an attacker who knows the detector.
 
     Outputs are a `Detector.model`'s. The loss is the goal's margin, up to a little above zero, less the views' mean
     distance to the image's embedding: once the goal is reached, all effort goes into pulling the views to it.
@@ -160,7 +160,7 @@ class Evading(Criterion):
         return reached - self.weight * tf.reduce_mean(apart, axis=1)
 
     def margin(self, outputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-        """The lesser of the goal's and of what the score lies below its limit."""
+        """Return the lesser of the goal's and of what the score lies below its limit."""
         own, apart = self._parts(outputs, targets)
         return tf.minimum(self.goal.margin(own, targets), self.limit - tf.reduce_max(apart, axis=1))
 
@@ -170,6 +170,6 @@ class Evading(Criterion):
 
     @staticmethod
     def _parts(outputs: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The image's own embedding (N, D), and each view's distance to it (N, V)."""
+        """Return the image's own embedding (N, D), and each view's distance to it (N, V)."""
         size = targets.shape[-1] - 1
         return outputs[:, :size], disagreements(outputs, size)

@@ -17,7 +17,7 @@ _DRAW = 0x85EBCA6B
 
 
 def image_seeds(images: Any, seed: int, draws: Any = None) -> Any:
-    """A number for each image, of its 8-bit values, a seed and which draw it is.
+    """Return a number for each image, of its 8-bit values, a seed and which draw it is.
 
     Args:
         images: (N, H, W, C) in [0, 1].
@@ -40,12 +40,12 @@ def image_seeds(images: Any, seed: int, draws: Any = None) -> Any:
 
 
 def uniform(seeds: Any, count: int) -> Any:
-    """Numbers drawn evenly from [0, 1): float32 (N, count) from seeds uint32 (N,)."""
+    """Draw numbers evenly from [0, 1): float32 (N, count) from seeds uint32 (N,)."""
     return ops.cast(ops.right_shift(_bits(seeds, count), np.uint32(8)), "float32") * (2.0**-24)
 
 
 def normal(seeds: Any, count: int) -> Any:
-    """Standard normal numbers: float32 (N, count) from seeds uint32 (N,), by Box and Muller's transform.
+    """Draw standard normal numbers: float32 (N, count) from seeds uint32 (N,), by Box and Muller's transform.
 
     Of 32 random bits 16 make a radius and 16 an angle: no number exceeds 4.9, which one of a million would.
     """
@@ -58,18 +58,18 @@ def normal(seeds: Any, count: int) -> Any:
 
 
 def _fraction(bits: Any) -> Any:
-    """16 bits to the middle of their step in (0, 1)."""
+    """Map 16 bits to the middle of their step in (0, 1)."""
     return (ops.cast(bits, "float32") + 0.5) * (2.0**-16)
 
 
 def _bits(seeds: Any, count: int) -> Any:
-    """uint32 (N, count), each of its seed and its place."""
+    """Return uint32 (N, count), each of its seed and its place."""
     places = _mixed(np.arange(1, count + 1, dtype=np.uint32) * np.uint32(_GOLDEN))
     return _mixed(ops.bitwise_xor(ops.expand_dims(seeds, 1), places[None]))
 
 
 def _mixed(values: Any) -> Any:
-    """Each bit of the result hangs on all bits: Wellons's lowbias32 (https://nullprogram.com/blog/2018/07/31/)."""
+    """Mix bits so that each bit of the result depends on all: Wellons's lowbias32 (https://nullprogram.com/blog/2018/07/31/)."""
     shift, xor = (
         (np.right_shift, np.bitwise_xor) if isinstance(values, np.ndarray) else (ops.right_shift, ops.bitwise_xor)
     )

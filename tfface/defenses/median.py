@@ -34,7 +34,7 @@ class Median(Defense):
 
 
 def _smoothed(padded: Any, window: int) -> Any:
-    """Medians of all windows; backward each goes to the values it equals, in equal shares.
+    """Take medians of all windows; backward each goes to the values it equals, in equal shares.
 
     Through the minima and maxima themselves the gradient would be the same at many times the cost.
     """
@@ -61,7 +61,7 @@ def _smoothed(padded: Any, window: int) -> Any:
 
 
 def _ranked(values: list[Any], rank: int) -> Any:
-    """The value of a rank, counted from 0, in each place: minima and maxima alone, on whole images at once."""
+    """Return the value of a rank, counted from 0, in each place: minima and maxima alone, on whole images at once."""
     values = list(values)
     for first, second, low, high in _selection(len(values), rank):
         one, other = values[first], values[second]
@@ -73,18 +73,18 @@ def _ranked(values: list[Any], rank: int) -> Any:
 
 
 def _selection(count: int, rank: int) -> list[tuple[int, int, bool, bool]]:
-    """The exchanges (first, second, is the smaller wanted, the larger) of a sorting network that reach one rank."""
-    wanted, kept = {rank}, []
+    """List the exchanges (first, second, is the smaller wanted, the larger) of a sorting network for one rank."""
+    wanted, found = {rank}, []
     for first, second in reversed(list(_merge_exchange(count))):
         low, high = first in wanted, second in wanted
         if low or high:
-            kept.append((first, second, low, high))
+            found.append((first, second, low, high))
             wanted |= {first, second}
-    return kept[::-1]
+    return found[::-1]
 
 
 def _merge_exchange(count: int) -> Iterator[tuple[int, int]]:
-    """The pairs that Batcher's merge exchange compares, in order (Knuth, volume 3, algorithm 5.2.2M)."""
+    """Return the pairs that Batcher's merge exchange compares, in order (Knuth, volume 3, algorithm 5.2.2M)."""
     top = 1 << max(count - 1, 1).bit_length() - 1
     size = top
     while size:

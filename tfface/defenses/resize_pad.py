@@ -41,7 +41,7 @@ class ResizePad(Defense):
         return ops.einsum("npw,nowc->nopc", columns, ops.einsum("noh,nhwc->nowc", rows, images))
 
     def place(self, images: Any, draws: Any = None) -> tuple[Any, Any, Any]:
-        """What is drawn for images (N, S, S, C): the side and the upper left corner, float32 (N,) whole numbers."""
+        """Draw for images (N, S, S, C) the side and the upper left corner, float32 (N,) whole numbers."""
         size = images.shape[1]
         least = max(1, round(self.smallest * size))
         numbers = uniform(image_seeds(images, self.seed, draws), 3)
@@ -51,7 +51,7 @@ class ResizePad(Defense):
 
 
 def _scaling(size: int, side: Any, start: Any) -> Any:
-    """The matrix (N, size, size) that scales an axis to `side` places from `start` on, by linear interpolation."""
+    """Return the matrix (N, size, size) that scales an axis linearly to `side` places from `start` on."""
     side, start = (ops.reshape(value, (-1, 1)) for value in (side, start))
     within = np.arange(size, dtype=np.float32)[None] - start
     source = ops.clip((within + 0.5) * (size / side) - 0.5, 0.0, size - 1.0)

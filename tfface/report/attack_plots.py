@@ -169,7 +169,7 @@ def _distribution(axes: plt.Axes, label: str, epsilons: np.ndarray) -> None:
 
 
 def _legend(axes: plt.Axes) -> None:
-    """Below the panel: curves may run anywhere in it."""
+    """Put the legend below the panel: curves may run anywhere in it."""
     if axes.get_legend_handles_labels()[1]:
         axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
 

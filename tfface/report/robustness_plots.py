@@ -113,13 +113,13 @@ def plot_detection(metrics: Metrics) -> plt.Figure:
 
 
 def _right(metrics: Metrics) -> float:
-    """A little beyond the largest epsilon that was enough for a pair."""
+    """Return an epsilon a little beyond the largest epsilon that was enough for a pair."""
     found = [epsilon for row in metrics["rows"] for attack in row["attacks"] for epsilon in attack["epsilons"][-1:]]
     return min(_FURTHEST, 1.5 * max(found, default=_FURTHEST))
 
 
 def _curve(axes: plt.Axes, attack: Metrics, label: str, colour: Any) -> None:
-    """The share of attacked pairs that an epsilon is enough for; what failed is in no epsilon's share."""
+    """Draw the share of attacked pairs that an epsilon is enough for; what failed is in no epsilon's share."""
     found: Sequence[float] = attack["epsilons"]
     share = np.arange(1, len(found) + 1) / attack["attacked"]
     values = np.maximum(np.concatenate([found[:1], found, [_FURTHEST]]), 1e-5)

@@ -134,7 +134,7 @@ def _median(attack: Metrics | None) -> str:
 
 
 def _aucs(row: Metrics) -> str:
-    """By goal, unaware and adaptive."""
+    """Write the AUCs by goal, unaware and adaptive."""
     pairs = [
         ", ".join(
             "-" if found[knows]["auc"] is None else f"{found[knows]['auc']:.3f}" for knows in ("unaware", "adaptive")
@@ -145,7 +145,7 @@ def _aucs(row: Metrics) -> str:
 
 
 def _verdict(found: Metrics) -> str:
-    """The status, and what the white box's median gained for each goal and attack."""
+    """Write the status, and what the white box's median gained for each goal and attack."""
     gains = ", ".join("-" if gain is None else f"{gain:.2g}x" for gain in found["gains"].values())
     return found["status"] + (f" ({gains})" if gains else "")
 
