@@ -1,12 +1,12 @@
 # `make evaluate` sets up and runs the main job; `make test` sets up and passes the tests.
-PYTHON ?= $(firstword $(shell for v in 3.11 3.12 3.13; do python$$v -c 0 2>/dev/null && echo python$$v; done) python3)
+PYTHON ?= $(firstword $(shell for v in 3.11 3.12 3.13; do python$$v -c 0 2>/dev/null && echo python$$v; done; true) python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Two processes by default; each takes one core.
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: evaluate setup check test test-slow test-pythons test-lfw lint resolve bench wheel clean
+.PHONY: evaluate setup check test test-slow pythons test-pythons test-lfw lint resolve bench wheel clean
 
 evaluate: setup
 	$(BIN)/python cli.py evaluate --model facenet --out out/evaluate
@@ -29,7 +29,7 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt requirements-clust
 
 # While one works: lint, types, the fast unit tests.
 FAST := -m "not lfw and not slow and not cluster and not registry" tests/packaging tests/utils tests/metrics \
-    tests/augmentation tests/preprocessing tests/data tests/hub
+    tests/augmentation tests/preprocessing tests/data tests/hub --ignore tests/utils/test_tensorflow_logs.py
 
 check: lint
 	$(PYTEST) -n $(WORKERS) $(FAST) tests/test_house.py
@@ -41,8 +41,12 @@ test-slow: $(VENV)/installed-dev
 	$(PYTEST) -n $(WORKERS) --dist worksteal -m "slow and not lfw"
 
 # The fast tests with the newest packages of the ranges, under the other Pythons of pyproject.toml that are found.
-test-pythons: $(VENV)/installed-dev
-	$(BIN)/python tests/packaging/pythons.py
+test-pythons:
+	$(PYTHON) tests/packaging/pythons.py -n $(WORKERS)
+
+# Their environments alone.
+pythons:
+	$(PYTHON) tests/packaging/pythons.py --install
 
 # TFFACE_LFW names a folder that holds lfw-deepfunneled.tgz and pairs.txt.
 test-lfw: $(VENV)/installed-dev

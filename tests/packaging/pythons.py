@@ -1,8 +1,9 @@
 """Run the fast tests under every other Python that pyproject.toml names and this machine has.
 
-    python tests/packaging/pythons.py [arguments of pytest ...]
+    python tests/packaging/pythons.py [--install | arguments of pytest ...]
 
-Each gets an environment of its own, `.venv-3.X`, with the newest packages of pyproject.toml's ranges.
+Each gets an environment of its own, `.venv-3.X`, with the newest packages of pyproject.toml's ranges. With `--install`
+the environments are made, and nothing is run.
 """
 
 import os
@@ -14,7 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TOOLS = ("pytest", "hypothesis", "dill", "scikit-learn")
-FOLDERS = ("utils", "metrics", "augmentation", "preprocessing", "data", "hub", "attacks", "evaluation")
+MARKS = "not lfw and not slow and not cluster and not registry"
+FOLDERS = ("utils", "metrics", "augmentation", "preprocessing", "data", "hub")
 
 
 def versions() -> list[str]:
@@ -42,25 +44,26 @@ def environment(version: str, python: str) -> str:
     if not own.exists():
         subprocess.run([python, "-m", "venv", str(own.parents[1])], check=True)
     ranges = PROJECT["optional-dependencies"]["dev"]
-    tools = [entry for entry in ranges if entry.startswith(TOOLS) and not entry.startswith("pytest-")]
+    tools = [entry for entry in ranges if entry.startswith(TOOLS)]
     quiet = ["--quiet", "--disable-pip-version-check"]
     subprocess.run([str(own), "-m", "pip", "install", *quiet, "--editable", str(ROOT), *tools], check=True)
     return str(own)
 
 
 def main() -> int:
-    failed = []
+    failed, arguments = [], sys.argv[1:]
     for version in versions():
         python = interpreter(version)
         if python is None:
             print(f"Python {version}: not found, skipped")
             continue
-        marks = ["-m", "not lfw and not slow and not cluster and not registry"]
-        folders = [str(ROOT / "tests" / name) for name in FOLDERS]
-        command = [environment(version, python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *marks, *folders]
-        print(f"Python {version}:", flush=True)
-        if subprocess.run([*command, *sys.argv[1:]], cwd=ROOT).returncode:
-            failed.append(version)
+        own = environment(version, python)
+        if "--install" not in arguments:
+            print(f"Python {version}:", flush=True)
+            folders = [str(ROOT / "tests" / name) for name in FOLDERS]
+            command = [own, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", MARKS, *folders, *arguments]
+            if subprocess.run(command, cwd=ROOT).returncode:
+                failed.append(version)
     return int(bool(failed))
 
 
