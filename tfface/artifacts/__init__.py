@@ -1,5 +1,5 @@
-"""A preset as a file that runs elsewhere: SavedModel for servers, TFLite for phones.
+"""Presets as files that run elsewhere: SavedModel for servers, TFLite for phones, preprocessing inside.
 
-Preprocessing is inside. What an artifact is stands in a JSON file beside it, what it must answer
-in `golden.json`; a TFLite artifact is read here without TensorFlow.
+A JSON file beside an artifact describes it, and `golden.json` holds its answers to known inputs. A TFLite artifact is
+read here without TensorFlow.
 """

@@ -45,7 +45,7 @@ _Rated = Sequence[tuple[Run, dict[float, Metrics]]]
 
 
 def attack_section(runs: list[Run]) -> Section:
-    """Error rates against epsilon beside the paper's, how each run attacked, and its Figure 1.
+    """Return error rates against epsilon beside the paper's, the attack of each run, and its Figure 1.
 
     Raises:
         UserError: a run, or its `figure1.json`, is of another schema.
@@ -80,7 +80,7 @@ def attack_section(runs: list[Run]) -> Section:
 
 
 def _by_epsilon(metrics: Metrics) -> dict[float, Metrics]:
-    """The results by epsilon, checked, so that a run of another schema is told by its name."""
+    """Return the results by epsilon, checked, so that an error names a run of another schema."""
     found = {float(entry["epsilon"]): entry for entry in metrics.get("results") or []}
     for entry in found.values():
         rate(entry, "error_rate")
@@ -88,7 +88,7 @@ def _by_epsilon(metrics: Metrics) -> dict[float, Metrics]:
 
 
 def _is_papers(run: Run) -> bool:
-    """Whether the paper's figures are of the same kind of attack."""
+    """Tell if the paper's figures are of the same kind of attack."""
     return [run.metrics.get(name) for name in ("goal", "attack", "norm")] == ["classify", "fgsm", "linf"]
 
 
@@ -162,7 +162,7 @@ def _median(metrics: Metrics) -> str:
 
 
 def _still_matched(metrics: Metrics) -> list[list[str]]:
-    """How many the similarity test matches with their person: of all, and by epsilon of what fools the head."""
+    """Count the images that the similarity test matches: of all, and by epsilon of those that fool the head."""
     found = [("none (all photographs)", (metrics.get("clean") or {}).get("similarity"))]
     found += [(f"{entry['epsilon']:g}", entry.get("similarity")) for entry in metrics.get("results") or []]
     return [
@@ -183,7 +183,7 @@ def _masked(runs: Sequence[Run]) -> list[Notes]:
 
 
 def figures(runs: Sequence[Run]) -> list[Slider]:
-    """The Figure 1 of every attack that wrote one.
+    """Return the Figure 1 of every attack that wrote one.
 
     Raises:
         UserError: one is malformed, or names a file outside of its folder.
@@ -250,7 +250,7 @@ def _caption(distance: float | None, threshold: float | None, verdict: bool | st
 
 
 def robustness_section(runs: list[Run]) -> Section:
-    """Each run's table of defenses, its pictures, and why what is broken is.
+    """Return each run's table of defenses, its pictures, and the reasons why defenses are broken.
 
     Raises:
         UserError: a run is of another schema.

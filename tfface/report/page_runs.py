@@ -21,7 +21,7 @@ _HEAD = ("command", "versions", "started", "seconds")
 
 @dataclass(frozen=True)
 class Run:
-    """One result object.
+    """One result of a command.
 
     Attributes:
         folder: where its `metrics.json` lies.
@@ -42,7 +42,7 @@ class Run:
         return str(self.metrics["command"])
 
     def view(self, function: Callable[[dict[str, Any]], T]) -> T:
-        """What a function makes of the object.
+        """Return the value of a function of the object.
 
         Raises:
             UserError: the object is not of the schema that the function reads.
@@ -58,7 +58,7 @@ class Run:
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """All runs in or below the folders, in their order.
+    """Read all runs in or below the folders, in their order.
 
     Raises:
         UserError: a folder has none, or a file is not of the schema.
@@ -77,7 +77,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
 
 
 def _labels(folders: Sequence[Path]) -> list[str]:
-    """Folder names, with as much of what is above as tells them apart."""
+    """Return folder names, with as much of their paths as tells them apart."""
     parts = [folder.resolve().parts for folder in folders]
     labels = [name[-1] for name in parts]
     depth = 1
@@ -109,7 +109,7 @@ def _runs_of(path: Path, label: str) -> list[Run]:
 
 
 def _setting(entry: dict[str, Any], others: list[dict[str, Any]]) -> str:
-    """In what a result differs from the others of its file."""
+    """Name the fields in which a result differs from the others of its file."""
     of_model = ("preset", "dataset", "recipe", "defense", "corruption")
     naming = (*of_model, "attack", "knowledge", "surrogate", "norm", "goal")
     differing = [name for name in naming if len({str(other.get(name)) for other in others}) > 1]
@@ -119,7 +119,7 @@ def _setting(entry: dict[str, Any], others: list[dict[str, Any]]) -> str:
 
 @dataclass(frozen=True)
 class TableBlock:
-    """Cells as text; the first column is on the left.
+    """Table of text cells; the first column is aligned left.
 
     Attributes:
         title: above it.
@@ -139,7 +139,7 @@ class TableBlock:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image file beside a run.
+    """Image file beside a run.
 
     Attributes:
         title: below it.
@@ -155,7 +155,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Point:
-    """Where a value and the ends of its interval stand in a chart of 600 by 240."""
+    """Place of a value and of the ends of its interval in a chart of 600 by 240."""
 
     label: str
     x: float
@@ -166,7 +166,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """Points of a line, or the paper's."""
+    """Points of a line, ours or the paper's."""
 
     label: str
     points: Sequence[Point]
@@ -174,13 +174,13 @@ class Series:
 
     @property
     def path(self) -> str:
-        """The points as SVG's `polyline` takes them."""
+        """Return the points as SVG's `polyline` takes them."""
         return " ".join(f"{point.x:.1f},{point.y:.1f}" for point in self.points)
 
 
 @dataclass(frozen=True)
 class Chart:
-    """Rates against epsilon.
+    """Chart of rates against epsilon.
 
     Attributes:
         title: above it.
@@ -196,7 +196,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class PipelineStep:
-    """A photograph attacked at one epsilon.
+    """Photograph attacked at one epsilon.
 
     Attributes:
         adversarial: its file.
@@ -213,7 +213,7 @@ class PipelineStep:
 
 @dataclass(frozen=True)
 class FigureRow:
-    """A photograph, what it is compared with, and its attacks by epsilon."""
+    """Photograph, its reference, and its attacks by epsilon."""
 
     clean: Path
     reference: Path | None
@@ -255,14 +255,14 @@ Block = TableBlock | Picture | Chart | Slider | Notes
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report.
+    """Part of the report.
 
     Attributes:
         anchor: its id in the page.
         title: its heading.
-        lead: what it shows, in a sentence.
+        lead: its subject, in a sentence.
         blocks: its content, in order.
-        headlines: (figure, what it is) for the top of the page.
+        headlines: (figure, meaning) for the top of the page.
     """
 
     anchor: str
@@ -273,7 +273,7 @@ class Section:
 
 
 def pictures(runs: Sequence[Run], titles: dict[str, str], style: str) -> list[Picture]:
-    """The PNG files in the runs' folders whose names begin with a title's key."""
+    """Return the PNG files in the runs' folders whose names begin with a title's key."""
     return [
         Picture(f"{title or path.stem.replace('_', ' ')}: {run.label if run.alone else run.folder.name}", path, style)
         for run in {run.folder: run for run in runs}.values()
@@ -283,13 +283,13 @@ def pictures(runs: Sequence[Run], titles: dict[str, str], style: str) -> list[Pi
 
 
 def remarks(runs: Sequence[Run]) -> list[Notes]:
-    """What the runs say that a reader must know, each once."""
+    """Return the remarks of the runs, each once."""
     lines = dict.fromkeys(str(line) for run in runs for line in run.metrics.get("remarks") or [])
     return [Notes(list(lines))] if lines else []
 
 
 def rate(entry: Metrics | float | None, name: str) -> str:
-    """A rate with its interval, from an entry that holds both, or the rate alone."""
+    """Format a rate with its interval, from an entry that holds both, or the rate alone."""
     if entry is None:
         return "-"
     if not isinstance(entry, dict):
@@ -299,5 +299,5 @@ def rate(entry: Metrics | float | None, name: str) -> str:
 
 
 def count(value: int | None) -> str:
-    """A number of things; a dash where there is none."""
+    """Format a count; a dash where there is none."""
     return "-" if value is None else f"{value:,}"

@@ -36,7 +36,7 @@ RETRAINED = {
 
 
 def sections(runs: Sequence[Run]) -> list[Section]:
-    """The sections that there is data for, in the order of the paper's loop; what was run comes last."""
+    """Return the sections that there is data for, in the order of the paper's loop; the list of runs comes last."""
     makers: dict[str, Callable[[list[Run]], Section]] = {
         "evaluate": _evaluation,
         "mine": _mining,
@@ -88,7 +88,7 @@ def _evaluation(runs: list[Run]) -> Section:
 
 
 def _changed(metrics: Metrics) -> bool:
-    """Whether the model saw other than photographs, which the paper's figures are of."""
+    """Tell if the model saw changed photographs; the paper's figures are of unchanged ones."""
     made = str(metrics["dataset_version"]).startswith("manifest-")
     return bool(metrics.get("corruption") or metrics.get("defense") or made)
 
