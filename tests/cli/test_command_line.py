@@ -30,7 +30,7 @@ class TestMain:
                 assert re.search(rf"^  {path.stem.replace('_', '-')}  +\w", result.out, re.MULTILINE), path
 
     def test_version(self, run_cli):
-        assert run_cli("--version").out == "tfface, version 0.2.0\n"
+        assert run_cli("--version").out == "tfface, version 0.1.0\n"
 
     @pytest.mark.parametrize("arguments", [[], ["weights"]])
     def test_nothing_asked_shows_the_help(self, run_cli, arguments):
