@@ -134,6 +134,9 @@ def export(embedder: str | Embedder, out: str | Path, *, config: ExportConfig) -
         embedder: a model, defended or not, or its name.
         out: output folder.
 
+    Returns:
+        The artifacts and what was measured of them.
+
     Raises:
         UserError: a model, data set or recipe cannot be had, or a format cannot hold the model.
 

@@ -90,6 +90,9 @@ def check_golden(artifact: str | Path, *, golden: str | Path | None = None) -> G
         artifact: `.tflite` file, or folder of a SavedModel.
         golden: `golden.json`; the one beside the artifact by default.
 
+    Returns:
+        Each golden input with the answer that it must have and the one that it got.
+
     Raises:
         UserError: it is no artifact, its bytes are not those that were exported, or its golden inputs are missing.
 

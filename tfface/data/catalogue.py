@@ -86,6 +86,9 @@ def load_dataset(
         images_per_person: draw so many images of each person.
         seed: of that draw.
 
+    Returns:
+        The data set: photographs by key, the person of each, published pairs.
+
     Raises:
         UserError: no such data set, or it cannot be had.
 
@@ -102,6 +105,9 @@ def load_dataset(
 
 def list_datasets() -> DatasetList:
     """List every known data set and configuration: its size, whether it is prepared, where it comes from.
+
+    Returns:
+        Every known data set and whether it is prepared.
 
     Example:
         >>> import tfface
@@ -125,6 +131,9 @@ def prepare_dataset(name: str, *, manual_dir: str | Path | None = None, offline:
         manual_dir: folder of archives at hand, or one archive (also `TFFACE_LFW` and the like).
         offline: never touch a network.
 
+    Returns:
+        Counts and sources of the prepared data set.
+
     Raises:
         UserError: no such data set, or it cannot be had.
     """
@@ -138,6 +147,9 @@ def describe_dataset(name: str | Path) -> DatasetDescription:
 
     Args:
         name: of a known data set, or the path of a folder with one subfolder per person.
+
+    Returns:
+        Counts, sources and licence.
 
     Raises:
         UserError: no such data set.

@@ -113,6 +113,9 @@ def augment(
         dataset: a data set, its name, or a folder with one subfolder per person.
         out: folder of the new data set, which `load_dataset` reads.
 
+    Returns:
+        The folder of the augmented data set and what was left out.
+
     Raises:
         UserError: the data set cannot be had, a kind or recipe is unknown, or the folder holds something else.
 

@@ -190,6 +190,9 @@ def embed(
         offline: never touch a network.
         cluster: work on a Ray cluster: `auto`, `ray://HOST:PORT` or `local:N`.
 
+    Returns:
+        Keys, people and embeddings, (N, D) float32 unit vectors, and the photographs that failed.
+
     Raises:
         UserError: there is no image in the folder, or none can be embedded.
 

@@ -187,6 +187,9 @@ def mine(
         embedder: a model, its name or its file.
         dataset: a data set, its name, or a folder with one subfolder per person.
 
+    Returns:
+        The wrong pairs, worst first, and error rates by person.
+
     Raises:
         UserError: the model or data set cannot be had, or its pairs cannot be scored or calibrated.
 

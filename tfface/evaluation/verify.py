@@ -135,6 +135,9 @@ def verify(
         flip: add the mirrored photographs' embeddings.
         offline: never touch a network.
 
+    Returns:
+        Distance, threshold and verdict, and the boxes that were cut out.
+
     Raises:
         UserError: a photograph cannot be read or has no face; names it.
 

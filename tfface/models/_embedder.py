@@ -235,6 +235,9 @@ def load_embedder(name: str, *, offline: bool = False) -> Embedder:
         name: `resnet50/vggface2`, `resnet50` (its first preset whose weights can be had), `deepface:<Name>`.
         offline: never touch a network.
 
+    Returns:
+        The embedder; its network is built when it is first needed.
+
     Raises:
         UserError: no such model, or none of its weights can be had.
     """
