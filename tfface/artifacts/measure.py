@@ -61,12 +61,12 @@ def peak_megabytes(path: Path) -> float:
     return float(done.stdout.split()[-1])
 
 
-def main(path: str) -> None:
-    """Embed one image."""
+def _after_one_image(path: str) -> float:
+    """Embed one image and return the most megabytes that this process held."""
     artifact = open_artifact(Path(path))
     size = artifact.preset.input_size
     artifact.embedder(as_bytes=True).embed(np.zeros((1, size, size, 3), np.float32))
-    print(_most_kilobytes() / 1024)
+    return _most_kilobytes() / 1024
 
 
 def _most_kilobytes() -> float:
@@ -80,4 +80,4 @@ def _most_kilobytes() -> float:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    print(_after_one_image(sys.argv[1]))
