@@ -1,8 +1,7 @@
-"""Embedders of the `deepface` package, judged through the same protocols as ours.
+"""Embedders of the `deepface` package, evaluated through the same protocols as ours.
 
-`deepface:Facenet` feeds crops as the package's `represent` does by default: BGR, [0, 1], no
-further normalisation. `deepface:Facenet:Facenet2018` names another of its normalisations. What
-is cropped and how stays our recipe's business.
+`deepface:Facenet` feeds crops as the package's `represent` does by default: BGR, [0, 1], no further normalisation.
+`deepface:Facenet:Facenet2018` names another of its normalisations. Cropping stays with our recipe.
 """
 
 import importlib.metadata
@@ -45,7 +44,7 @@ class PackageEmbedder(Embedder):
     normalization: str = "base"
 
     def open(self) -> None:
-        """Nothing: the package's client came with its network."""
+        """Do nothing: the package's client came with its network."""
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         from deepface.modules import preprocessing
@@ -61,14 +60,14 @@ class PackageEmbedder(Embedder):
 
 
 def names() -> list[str]:
-    """The package's face recognition models."""
+    """Return the names of the package's face recognition models."""
     from deepface.modules.modeling import AVAILABLE_MODELS
 
     return sorted(AVAILABLE_MODELS["facial_recognition"])
 
 
 def load(name: str, *, offline: bool = False) -> PackageEmbedder:
-    """Builds a model of the package, whose own code fetches its weights.
+    """Build a model of the package, whose own code fetches its weights.
 
     Args:
         name: as the package spells it, and after a colon one of its normalisations.

@@ -1,15 +1,16 @@
-"""Presets: one frozen record of all facts about a weight file, and how a name becomes a model.
+"""Presets, embedders, and loading an embedder by name.
 
-An architecture's file defines `PRESETS` (in the order they are tried), `build(preset)`, which
-returns a `keras.Model` with fresh weights, and `load_weights(model, path)`, which fills it from
-the published file of its kind.
+An architecture's file defines `PRESETS` (in the order they are tried), `build(preset)`, which returns a `keras.Model`
+with fresh weights, and `load_weights(model, path)`, which fills it from the published file of its kind.
 """
 
 import dataclasses
 import functools
+import importlib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from tfface.errors import Unavailable, UserError
 from tfface.hub import weights
 from tfface.utils import registry
 from tfface.utils.configured import fields_of
-from tfface.utils.files import check_package_data, package_data, read_json
+from tfface.utils.files import check_package_data, package_data, read_json, sha256_of, write_json
 
 if TYPE_CHECKING:
     import keras
@@ -27,19 +28,22 @@ logger = logging.getLogger(__name__)
 
 SAVED_MODELS = package_data("saved_models")
 
+_PACKAGES = {"deepface": "tfface.models._deepface_package"}
+"""Modules that build the models of other packages, by the prefix of a name; imported when such a name is loaded."""
+
 
 @dataclass(frozen=True)
 class Preset:
     """All facts about one weight file.
 
     Attributes:
-        name: `architecture/training`, as `--model` takes it.
+        name: `architecture/training`.
         sources: where the weights come from, tried in order.
         file_name: the file's name in the cache.
         sha256: the published hash; None where nobody published one (recorded at first use).
         input_size: side of the square input, in pixels.
         embedding_size: length of the embedding.
-        recipe: the crop recipe that it is evaluated with unless another is asked for.
+        recipe: its default crop recipe.
         metric: `cosine` or `euclidean`: the metric of `threshold`.
         threshold: distances up to it mean "same person".
         threshold_source: where that threshold was measured.
@@ -72,6 +76,35 @@ class Preset:
     def architecture(self) -> str:
         return self.name.split("/")[0]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of `preset.json`; the weights lie beside it, so no sources are named."""
+        record = {"format": 1, **{entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}}
+        record["identities_seen"] = sorted(self.identities_seen)
+        record["other_thresholds"] = [list(row) for row in self.other_thresholds]
+        del record["sources"]
+        return record
+
+    def write(self, folder: Path) -> None:
+        """Write `preset.json` into the folder of the weights."""
+        write_json(folder / "preset.json", self.to_dict())
+
+    @classmethod
+    def read(cls, path: Path) -> "Preset":
+        """Read `preset.json`.
+
+        Raises:
+            UserError: the file is damaged, or was written by a newer version.
+        """
+        record = read_json(path)
+        known = {entry.name for entry in dataclasses.fields(cls)}
+        if unknown := set(record) - known - {"format"}:
+            raise UserError(f"{path} has unknown fields {sorted(unknown)}: it was written by a newer version")
+        fields = {key: value for key, value in record.items() if key in known}
+        fields["sources"] = (weights.BundledSource(path.with_name(record["file_name"])),)
+        fields["other_thresholds"] = tuple(tuple(row) for row in record.get("other_thresholds", ()))
+        fields["identities_seen"] = frozenset(record.get("identities_seen", ()))
+        return cls(**fields)
+
 
 @dataclass(frozen=True)
 class Embedder:
@@ -83,7 +116,7 @@ class Embedder:
         preset: the record.
         sha256: of the weights.
         build: makes the network.
-        defense: what stands before it (`tfface.defenses`), each with all its options; empty for none.
+        defense: input defenses in front of it (`tfface.defenses`), each with all its options.
     """
 
     preset: Preset
@@ -99,7 +132,7 @@ class Embedder:
 
     @property
     def defense_record(self) -> dict[str, list[str]]:
-        """What cache keys and results add for the defenses: nothing where there are none."""
+        """Return the entry of the defenses in cache keys and results; empty where there are none."""
         return {"defense": list(self.defense)} if self.defense else {}
 
     def fingerprint(self) -> dict[str, Any]:
@@ -116,15 +149,15 @@ class Embedder:
         return self.build()
 
     def open(self) -> None:
-        """Loads what `embed` needs, before it is first called.
+        """Load the network before `embed` is first called.
 
         Raises:
-            UserError: it is not to be had.
+            UserError: it cannot be had.
         """
         self.model  # noqa: B018 - built by being asked for
 
     def embed(self, images: np.ndarray) -> np.ndarray:
-        """Embeds one batch.
+        """Embed one batch.
 
         Args:
             images: (N, H, W, 3) float32 in [0, 1], at the preset's input size.
@@ -144,18 +177,18 @@ class Embedder:
 
 
 def presets(architecture: str) -> tuple[Preset, ...]:
-    """The presets of an architecture: those in its file, then those in `saved_models/`."""
+    """Return the presets of an architecture: those in its file, then those in `saved_models/`."""
     return tuple(registry.load("models", architecture).PRESETS) + tuple(_bundled(architecture))
 
 
 def all_presets() -> Iterator[Preset]:
-    """Every preset, by architecture."""
+    """Yield every preset, by architecture."""
     for architecture in registry.names("models"):
         yield from presets(architecture)
 
 
 def candidates(name: str) -> tuple[Preset, ...]:
-    """The presets that a `--model` name may mean, in order.
+    """Return the presets that a name may mean, in order.
 
     A bare architecture means those of its presets that may be chosen without being named; a
     full name means that preset alone.
@@ -176,9 +209,9 @@ def candidates(name: str) -> tuple[Preset, ...]:
 
 
 def locate(name: str, *, offline: bool = False) -> tuple[Preset, weights.WeightsFile]:
-    """The first preset of a name whose weights can be had, and its weights file.
+    """Find the first preset of a name whose weights can be had, and its weights file.
 
-    Where that is not the first of the list, stderr says why.
+    Where that is not the first of the list, the log says why.
 
     Raises:
         UserError: none can be had; says for each why, and how to supply it.
@@ -197,7 +230,7 @@ def locate(name: str, *, offline: bool = False) -> tuple[Preset, weights.Weights
 
 
 def load(preset: Preset, file: weights.WeightsFile) -> Embedder:
-    """An embedder whose network is built and filled when first needed.
+    """Make an embedder whose network is built and filled when first needed.
 
     Using its `model` raises UserError when the file does not hold this network's weights.
     """
@@ -215,9 +248,21 @@ def load(preset: Preset, file: weights.WeightsFile) -> Embedder:
     return Embedder(preset, file.sha256, build)
 
 
+def load_file(preset: Preset, path: Path) -> Embedder:
+    """Make an embedder of a weights file; its preset names the file and its hash.
+
+    Args:
+        preset: all other facts.
+        path: weights of the preset's architecture.
+    """
+    sha256 = sha256_of(path)
+    preset = dataclasses.replace(preset, sources=(weights.BundledSource(path),), sha256=sha256)
+    return load(preset, weights.WeightsFile(path, sha256))
+
+
 @functools.lru_cache(maxsize=4)
 def _arrived(preset: Preset, sha256: str) -> Embedder:
-    """An embedder that came from another process: built and compiled once, however many jobs come with it."""
+    """Make an embedder that came from another process: built and compiled once, however many jobs come with it."""
 
     def build() -> "keras.Model":
         found = load_embedder(preset.name, offline=True)
@@ -240,12 +285,18 @@ def load_embedder(name: str, *, offline: bool = False) -> Embedder:
 
     Raises:
         UserError: no such model, or none of its weights can be had.
+
+    Example:
+        >>> import numpy as np
+        >>> import tfface
+        >>> embedder = tfface.load_embedder("student/lfw-distilled", offline=True)
+        >>> embedder.embed(np.zeros((2, 160, 160, 3), np.float32)).shape
+        (2, 128)
     """
     package, _, model = name.partition(":")
-    if model and package == "deepface":
-        from tfface.models import _deepface_package
-
-        return _deepface_package.load(model, offline=offline)
+    if model and package in _PACKAGES:
+        found: Embedder = importlib.import_module(_PACKAGES[package]).load(model, offline=offline)
+        return found
     return load(*locate(name, offline=offline))
 
 
@@ -256,16 +307,4 @@ def as_embedder(embedder: str | Embedder, *, offline: bool = False) -> Embedder:
 
 def _bundled(architecture: str) -> Iterator[Preset]:
     for path in sorted(check_package_data(SAVED_MODELS).glob(f"{architecture}/*/preset.json")):
-        record = read_json(path)
-        known = {entry.name for entry in dataclasses.fields(Preset)}
-        if unknown := set(record) - known - {"format"}:
-            raise UserError(f"{path} has unknown fields {sorted(unknown)}: it was written by a newer version")
-        file = path.with_name(record["file_name"])
-        yield Preset(
-            **{
-                **{key: value for key, value in record.items() if key in known},
-                "sources": (weights.BundledSource(file),),
-                "other_thresholds": tuple(tuple(row) for row in record.get("other_thresholds", ())),
-                "identities_seen": frozenset(record.get("identities_seen", ())),
-            }
-        )
+        yield Preset.read(path)

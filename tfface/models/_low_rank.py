@@ -25,7 +25,6 @@ from tfface.models._layers import UnitNorm
 if TYPE_CHECKING:
     from tfface.models._embedder import Preset
 
-ATTRIBUTE = "tfface_low_rank"
 _EPSILON = 1e-3
 
 
@@ -70,7 +69,7 @@ class LowRankLocallyConnected2D(layers.Layer):
         }
 
     def expanded(self) -> list[np.ndarray]:
-        """Kernel (places, patch, filters) and bias of the same layer with a kernel at every place."""
+        """Return kernel (places, patch, filters) and bias of the same layer with a kernel at every place."""
         basis = np.asarray(self.kernel).reshape(-1, self.banks, self.filters)
         mixing = np.asarray(self.mixing).reshape(-1, self.banks)
         return [np.einsum("pk,ikf->pif", mixing, basis, optimize=True), np.asarray(self.bias)]
@@ -79,7 +78,7 @@ class LowRankLocallyConnected2D(layers.Layer):
 def deepface(
     *, input_size: int = 152, projection: int = 128, banks: int = 2, rank: int = 256, dropout: float = 0.0
 ) -> keras.Model:
-    """The network to train; `expand` makes DeepFace of it.
+    """Build the network to train; `expand` makes DeepFace of it.
 
     Args:
         input_size: side of the square input, in pixels.
@@ -113,29 +112,29 @@ def deepface(
 
 
 def trained(preset: "Preset", **options: Any) -> keras.Model:
-    """The network that a preset of DeepFace is trained as."""
+    """Build the network that a preset of DeepFace is trained as."""
     return deepface(input_size=preset.input_size, **preset.config, **options)
 
 
 def settings(path: str | Path) -> dict[str, int] | None:
-    """The arguments of `deepface` with which a weights file was trained; None for any other file.
+    """Read the arguments of `deepface` with which a weights file was trained; None for any other file.
 
     Raises:
         ValueError: they are damaged.
     """
     try:
         with h5py.File(path) as file:
-            text = file.attrs.get(ATTRIBUTE)
+            text = file.attrs.get(_h5.LOW_RANK)
     except OSError:
         return None
     found = None if text is None else json.loads(text)
     if found is not None and not (isinstance(found, dict) and all(isinstance(v, int) for v in found.values())):
-        raise ValueError(f"its {ATTRIBUTE} is damaged")
+        raise ValueError(f"its {_h5.LOW_RANK} is damaged")
     return found
 
 
 def load(model: keras.Model, path: str | Path, found: dict[str, int]) -> None:
-    """Fills DeepFace from the file of a network that was trained with few weights."""
+    """Fill DeepFace from the file of a network that was trained with few weights."""
     wanted = {"input_size": model.input_shape[1], "projection": model.output_shape[-1]}
     for name, value in wanted.items():
         if found.get(name) != value:
@@ -146,7 +145,7 @@ def load(model: keras.Model, path: str | Path, found: dict[str, int]) -> None:
 
 
 def expand(few: keras.Model, model: keras.Model) -> None:
-    """Fills DeepFace with the weights of the network that `deepface` above built and training filled."""
+    """Fill DeepFace with the weights of the network that `deepface` above built and training filled."""
     for name in ("C1", "C3", "L4", "L5", "L6", "F7", "projection"):
         layer = few.get_layer(name)
         kernel, bias = layer.expanded() if hasattr(layer, "expanded") else layer.get_weights()
@@ -160,7 +159,7 @@ def expand(few: keras.Model, model: keras.Model) -> None:
 
 
 def _normed(x: Any, layer: layers.Layer) -> Any:
-    """A layer, batch normalisation and ReLU."""
+    """Append a layer, batch normalisation and ReLU."""
     return _activated(layer(x), layer.name)
 
 

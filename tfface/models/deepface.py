@@ -39,19 +39,19 @@ PRESETS: tuple[Preset, ...] = (
 
 
 DISTILLED = {"input_size": 152, "projects": True}
-"""How a student of this architecture is made: its input size, and that its embedding is a projection."""
+"""Students of this architecture: input size, and that the embedding is a projection."""
 
 trained = _low_rank.trained
-"""What such a student is trained as: far fewer weights, which `load_weights` expands."""
+"""The network that such a student is trained as: far fewer weights, which `load_weights` expands."""
 
 
 def build(preset: Preset) -> keras.Model:
-    """The network of a preset, with fresh weights."""
+    """Build the network of a preset, with fresh weights."""
     return deepface(input_size=preset.input_size, **preset.config)
 
 
 def load_weights(model: keras.Model, path: str | Path) -> None:
-    """Fills the network from swghosh's file, or one that this project trained.
+    """Fill the network from swghosh's file, or one that this project trained.
 
     F8, which tells the 8,631 people of the training set apart, is left unused.
     """

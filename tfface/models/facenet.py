@@ -99,12 +99,12 @@ _MIXED_7A = (
 
 
 def build(preset: Preset) -> keras.Model:
-    """The network of a preset, with fresh weights."""
+    """Build the network of a preset, with fresh weights."""
     return inception_resnet_v1(input_size=preset.input_size, embedding_size=preset.embedding_size, **preset.config)
 
 
 def load_weights(model: keras.Model, path: str | Path) -> None:
-    """Fills the network from a file of keras-facenet, or one that this project trained."""
+    """Fill the network from a file of keras-facenet, or one that this project trained."""
     _h5.fill(model, path)
 
 

@@ -40,16 +40,16 @@ _STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))
 
 
 DISTILLED = {"input_size": 112, "projects": True}
-"""How a student of this architecture is made: its input size, and that its embedding is a projection."""
+"""Students of this architecture: input size, and that the embedding is a projection."""
 
 
 def build(preset: Preset) -> keras.Model:
-    """The network of a preset, with fresh weights."""
+    """Build the network of a preset, with fresh weights."""
     return vggface2_resnet50(input_size=preset.input_size, **preset.config)
 
 
 def load_weights(model: keras.Model, path: str | Path) -> None:
-    """Fills the network from keras-vggface's file, or one that this project trained."""
+    """Fill the network from keras-vggface's file, or one that this project trained."""
     _h5.fill(model, path)
 
 

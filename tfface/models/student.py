@@ -17,12 +17,12 @@ _CONVOLUTIONS = ((32, 8, 4), (64, 6, 4), (128, 8, 1))
 
 
 def build(preset: Preset) -> keras.Model:
-    """The network of a preset, with fresh weights."""
+    """Build the network of a preset, with fresh weights."""
     return inception_resnet_simple(input_size=preset.input_size, embedding_size=preset.embedding_size, **preset.config)
 
 
 def load_weights(model: keras.Model, path: str | Path) -> None:
-    """Fills the network from a file that this project trained."""
+    """Fill the network from a file that this project trained."""
     _h5.fill(model, path)
 
 

@@ -1,7 +1,6 @@
-"""What `distill` shows: the paper's comparison of student and teacher, and the training's curves."""
+"""Report of a distillation: tables, the training's curves, the model card."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -10,11 +9,9 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from tfface.cli._output import print_table
 from tfface.report.evaluation_tables import interval, percent
 from tfface.report.hardening import hardening_lines
-from tfface.training.checkpoints import rank
-from tfface.utils.files import atomic_write
+from tfface.utils.result import Table
 
 Metrics = dict[str, Any]
 
@@ -24,8 +21,42 @@ _PAPER = {"genuine": "0.85/0.04", "impostor": "1.39/0.005", "misses": "32 of 1,6
 _BOTH = ("teacher", "student")
 
 
+def distillation_tables(metrics: Metrics, *, notes: Sequence[str] = ()) -> list[Table]:
+    """Make the tables of a student: its validation and, of a release, the paper's comparison.
+
+    Args:
+        metrics: as `metrics.json` holds them.
+        notes: below the first table.
+    """
+    validation = metrics["validation"]
+    columns = ["preset", "weights", "trained on", "validation accuracy", "threshold", "best epoch"]
+    row = [
+        metrics["preset"],
+        f"{metrics['parameters']:,}",
+        f"{metrics['train_images']:,} images of {metrics['train_identities']:,} people",
+        f"{validation['accuracy']:.2%}",
+        f"{validation['threshold']:.4f}",
+        f"{validation['epoch'] + 1} of {metrics['epochs']}",
+    ]
+    if "hard_accuracy" in validation:
+        columns.append("attacked or noisy")
+        row.append(f"{validation['hard_accuracy']:.2%}")
+    own = Table(columns, [row], notes=notes)
+    return [own, comparison_table(metrics)] if "misses" in metrics else [own]
+
+
+def comparison_table(metrics: Metrics) -> Table:
+    """Make the paper's comparison of student and teacher."""
+    return Table(
+        ["Euclidean distances of unit vectors", "paper", metrics["teacher"], metrics["preset"]],
+        comparison_rows(metrics),
+        title="Student and teacher, as the paper compares them",
+        notes=metrics["heldout"]["remarks"],
+    )
+
+
 def comparison_rows(metrics: Metrics) -> list[list[str]]:
-    """Rows of the paper's comparison: what, the paper, the teacher, the student."""
+    """Make rows of the paper's comparison: figure, the paper, the teacher, the student."""
     student, teacher = metrics["misses"], metrics["misses_teacher"]
     speed = metrics["images_per_second"]
     people = f"{student['all']['people']:,}"
@@ -69,24 +100,13 @@ def comparison_rows(metrics: Metrics) -> list[list[str]]:
     return rows
 
 
-def print_comparison(metrics: Metrics) -> None:
-    """The paper's comparison on stdout."""
-    print_table(
-        ["Euclidean distances of unit vectors", "paper", metrics["teacher"], metrics["preset"]],
-        comparison_rows(metrics),
-        title="Student and teacher, as the paper compares them",
-    )
-    for remark in metrics["heldout"]["remarks"]:
-        print(f"Note: {remark}")
-
-
-def plot_curves(target: Path, history: Sequence[dict[str, float]], title: str) -> None:
-    """Loss, cosine to the teacher, and validation accuracy, by epoch.
+def plot_curves(history: Sequence[dict[str, float]], best: int, title: str) -> plt.Figure:
+    """Draw loss, cosine to the teacher, and validation accuracy, by epoch.
 
     Args:
-        target: the PNG's path.
         history: one record an epoch.
-        title: what was trained.
+        best: the best epoch, from 0.
+        title: names of student and teacher.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     epochs = range(1, len(history) + 1)
@@ -100,7 +120,6 @@ def plot_curves(target: Path, history: Sequence[dict[str, float]], title: str) -
         axes.set_ylabel(label, color=color)
         axes.tick_params(axis="y", colors=color)
     accuracy = [100 * record["accuracy"] for record in history]
-    best = max(range(len(history)), key=lambda epoch: rank(history[epoch]))
     right.plot(epochs, accuracy, color="#2a9d6f", marker=".")
     if "hard_accuracy" in history[0]:
         hard = [100 * record["hard_accuracy"] for record in history]
@@ -108,17 +127,15 @@ def plot_curves(target: Path, history: Sequence[dict[str, float]], title: str) -
     small = [record["small_input"] for record in history if "small_input" in record]
     if small:
         right.axvspan(0.5, len(small) + 0.5, color="#cccccc", alpha=0.4, label=f"views of {small[0]} pixels")
-    right.axvline(best + 1, color="#333333", linestyle="--", label=f"kept: {accuracy[best]:.2f}%")
-    right.set(xlabel="epoch", ylabel="balanced accuracy (%)", title="people who validate")
+    right.axvline(best + 1, color="#333333", linestyle="--", label=f"best epoch: {accuracy[best]:.2f}%")
+    right.set(xlabel="epoch", ylabel="balanced accuracy (%)", title="validation people")
     right.grid(alpha=0.3)
     right.legend(loc="lower right")
-    with atomic_write(target) as temporary:
-        figure.savefig(temporary, dpi=120)
-    plt.close(figure)
+    return figure
 
 
 def model_card(metrics: Metrics, record: Metrics) -> str:
-    """The README of a preset, in Markdown.
+    """Write the README of a preset, in Markdown.
 
     Args:
         metrics: as `metrics.json` holds them.
@@ -138,7 +155,8 @@ def model_card(metrics: Metrics, record: Metrics) -> str:
             "## Use",
             "",
             "```",
-            f"python cli.py evaluate --model {metrics['preset']} --dataset lfw --protocol view2",
+            "import tfface",
+            f'print(tfface.evaluate("{metrics["preset"]}", "lfw", protocol="view2").accuracy)',
             "```",
             "",
             f"Crop recipe `{record['recipe']}`. Two photographs are of one person up to a {record['metric']} distance "

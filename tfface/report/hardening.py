@@ -1,15 +1,21 @@
-"""What a model card says of a hardened student: how it was trained, and what it withstands."""
+"""Section of a model card on a hardened student: its training, and its robustness on held-out people."""
 
 from typing import Any
 
 from tfface.report.evaluation_tables import interval, percent
-from tfface.training.hardening import METHODS
 
 Metrics = dict[str, Any]
 
+METHODS = {
+    "pgd-at": "PGD adversarial training (Madry et al. 2018, https://arxiv.org/abs/1706.06083)",
+    "trades": "TRADES (Zhang et al. 2019, https://arxiv.org/abs/1901.08573)",
+    "noise": "Gaussian noise (Cohen et al. 2019, https://arxiv.org/abs/1902.02918)",
+}
+"""Ways to harden, with their papers."""
+
 
 def hardening_lines(metrics: Metrics) -> list[str]:
-    """The section of a model card, in Markdown; nothing of a student that was not hardened."""
+    """Write the section, in Markdown; empty for a student that was not hardened."""
     hardening = metrics.get("settings", {}).get("hardening")
     if not hardening:
         return []
@@ -40,7 +46,7 @@ def _trained(metrics: Metrics, hardening: Metrics) -> str:
 
 
 def _withstands(entries: list[Metrics]) -> list[str]:
-    """A table of the smallest epsilons, and by how many times they grew."""
+    """Write a table of the smallest epsilons, and by how many times they grew."""
     first = entries[0]["goals"][0]
     steps, where = first["attack_settings"]["steps"], f"{first['subjects']}; {first['threshold_source']}"
     lines = [
@@ -62,7 +68,7 @@ def _withstands(entries: list[Metrics]) -> list[str]:
 
 
 def _grew(entries: list[Metrics]) -> list[str]:
-    """By how many times the medians are larger than the other model's."""
+    """Write by how many times the medians are larger than the other model's."""
     if len(entries) < 2:
         return []
     own, other = ({goal["goal"]: goal["median_epsilon"] for goal in entry["goals"]} for entry in entries[:2])
@@ -71,7 +77,7 @@ def _grew(entries: list[Metrics]) -> list[str]:
 
 
 def _certified(metrics: Metrics) -> list[str]:
-    """A table of the certified accuracy by radius."""
+    """Write a table of the certified accuracy by radius."""
     found = metrics["certified"]
     smoothing = found["smoothing"]
     lines = [
@@ -88,11 +94,11 @@ def _certified(metrics: Metrics) -> list[str]:
         lines.append(
             f"| {entry['radius']:.3f} | {' | '.join(kinds)} | {percent(both['value'])} ({interval(both['ci95'])}) |"
         )
-    command = (
-        f"python cli.py certify --model {metrics['preset']} --dataset {metrics['dataset'].split('/')[0]} "
-        f"--sigma {smoothing['sigma']:g} --fold-thresholds --check 200"
+    call = (
+        f'tfface.certify("{metrics["preset"]}", "{metrics["dataset"].split("/")[0]}", '
+        f"sigma={smoothing['sigma']:g}, fold_thresholds=True, check=200)"
     )
-    return [*lines, "", "```", command, "```"]
+    return [*lines, "", "```", call, "```"]
 
 
 def _levels(value: float) -> str:

@@ -27,7 +27,7 @@ class Checkpoints:
     def __init__(self, folder: Path, run: dict[str, Any]) -> None:
         """
         Args:
-            folder: where they are kept.
+            folder: of the files.
             run: JSON-able; all that the training depends on.
 
         Raises:
@@ -65,21 +65,23 @@ class Checkpoints:
 
     @property
     def stopped(self) -> bool:
-        """Whether training stopped early."""
+        """True where training stopped early."""
         return bool(self._state["stopped"])
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Keeps other processes from the same training.
+        """Lock other processes out of the same training.
 
         Raises:
-            UserError: one is at it.
+            UserError: another process trains there.
         """
         guard = lock(self.folder / "training")
         try:
             guard.acquire(timeout=0)
         except filelock.Timeout:
-            raise UserError(f"another process trains in {self.folder}: wait for it, or give another --work") from None
+            raise UserError(
+                f"another process trains in {self.folder}: wait for it, or give another `work`", parameter="work"
+            ) from None
         try:
             if self._file.exists():
                 self._state = read_json(self._file)
@@ -88,7 +90,7 @@ class Checkpoints:
             guard.release()
 
     def restore(self, model: keras.Model) -> None:
-        """Fills model and optimizer from the last epoch, if there was one.
+        """Fill model and optimizer from the last epoch, if there was one.
 
         Raises:
             UserError: the checkpoint is damaged.
@@ -98,7 +100,7 @@ class Checkpoints:
         read_arrays(self.folder / self._state["weights"], _state_of(model))
 
     def restore_best(self, student: keras.Model) -> None:
-        """Fills a student with the weights of the best epoch.
+        """Fill a student with the weights of the best epoch.
 
         Raises:
             UserError: they are damaged.
@@ -113,12 +115,12 @@ class Checkpoints:
         *,
         stopped: bool = False,
     ) -> None:
-        """Keeps an epoch.
+        """Save an epoch.
 
         Args:
             model: with its optimizer.
-            student: what a preset is made from: weights in the order of the student's own.
-            record: of the epoch; `rank` decides which epoch is best.
+            student: weights for a preset, in the order of the student's own.
+            record: of the epoch; `rank` decides on the best one.
             stopped: this epoch is the last.
         """
         epoch = self.epochs
@@ -147,18 +149,18 @@ class Checkpoints:
             if found.get(key) != self.run.get(key):
                 raise UserError(
                     f"{self.folder} holds a checkpoint of another run ({key} {found.get(key)!r}, not "
-                    f"{self.run.get(key)!r}): give another --work, or repeat that run's options"
+                    f"{self.run.get(key)!r}): give another `work`, or repeat that run's options",
+                    parameter="work",
                 )
 
 
 def rank(record: dict[str, float]) -> tuple[bool, float]:
-    """What chooses among epochs: the validation AUC, of a hardened student its accuracy's mean with that under attack.
+    """Rank an epoch by its validation AUC; of a hardened student by the mean of its plain and its attacked accuracy.
 
     The accuracy at the best of all thresholds hangs on the few pairs around it, the AUC on all. Epochs recorded by
     earlier versions have no AUC, and are ranked by accuracy.
 
-    An epoch on smaller views ranks below every one at the student's own size: what it was judged on is not what the
-    student is for.
+    An epoch on smaller views ranks below every one at the student's own size, which the student is for.
     """
     if "hard_accuracy" in record:
         value = (record["accuracy"] + record["hard_accuracy"]) / 2
@@ -168,7 +170,7 @@ def rank(record: dict[str, float]) -> tuple[bool, float]:
 
 
 def write_arrays(path: Path, arrays: Sequence[np.ndarray]) -> None:
-    """Writes arrays atomically, nothing pickled.
+    """Write arrays atomically, nothing pickled.
 
     Through memory: HDF5, which Keras writes, crashes the process when the disk is full.
     """
@@ -179,7 +181,7 @@ def write_arrays(path: Path, arrays: Sequence[np.ndarray]) -> None:
 
 
 def read_arrays(path: Path, variables: Sequence[keras.Variable]) -> None:
-    """Fills variables from such a file: all of them, or none.
+    """Fill variables from such a file: all of them, or none.
 
     Raises:
         UserError: the file is damaged, or is not of these variables.
@@ -196,7 +198,7 @@ def read_arrays(path: Path, variables: Sequence[keras.Variable]) -> None:
 
 
 def _state_of(model: keras.Model) -> list[keras.Variable]:
-    """Weights, seeds and optimizer: all that the next epoch depends on."""
+    """Return weights, seeds and optimizer: all that the next epoch depends on."""
     return [*model.variables, *model.optimizer.variables]
 
 

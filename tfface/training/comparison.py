@@ -1,15 +1,16 @@
-"""How a student compares with its teacher: held-out accuracy, the paper's misses, speed."""
+"""Comparison of a student with its teacher: held-out accuracy, the paper's misses, speed."""
 
 import dataclasses
+import logging
 import statistics
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tfface.data.dataset import FaceDataset, Pairs
-from tfface.evaluation.embeddings import Embeddings
+from tfface.evaluation.embeddings import Embeddings, embed_dataset
 from tfface.evaluation.protocols import PairListScores
 from tfface.evaluation.scoring import evaluate_embeddings
 from tfface.metrics import intervals
@@ -17,10 +18,11 @@ from tfface.metrics.all_pairs import all_pairs
 from tfface.metrics.distances import euclidean_distance, from_cosine, to_cosine
 from tfface.metrics.pair_tiles import BINS_PER_UNIT
 from tfface.metrics.roc import ErrorCurve
+from tfface.models._embedder import Embedder, Preset
+from tfface.preprocessing.images import Recipe
 from tfface.training.split import Split
 
-if TYPE_CHECKING:
-    from tfface.models._embedder import Embedder, Preset
+logger = logging.getLogger(__name__)
 
 MISS = 1.3
 """Euclidean distance from which the paper counts a genuine pair as missed."""
@@ -29,10 +31,46 @@ SPEED_BATCH = 64
 Metrics = dict[str, Any]
 
 
-def heldout_metrics(
-    dataset: FaceDataset, embeddings: Embeddings, preset: "Preset", split: Split, *, seed: int
+def compare(
+    dataset: FaceDataset, student: Embedder, teacher: Embedder, recipe: Recipe, split: Split, *, seed: int
 ) -> Metrics:
-    """An `evaluate` object of the held-out people: LFW's pairs of two folds, elsewhere all pairs.
+    """Measure student and teacher: held-out people, the paper's misses, and speed.
+
+    Reads the held-out people: for a release alone.
+
+    Args:
+        dataset: the photographs.
+        student: trained.
+        teacher: of the student.
+        recipe: of the crops.
+        split: that the student was trained with.
+        seed: random seed.
+    """
+    ours = embed_dataset(dataset, student, recipe)
+    theirs = embed_dataset(dataset, teacher, recipe)
+    rows = first_two(dataset, ours.ok & theirs.ok)
+    unseen = first_two(dataset, ours.ok & theirs.ok, split.people(dataset, "heldout"))
+    logger.warning("measuring speed, student and teacher by turns")
+    student_speed, teacher_speed = speeds(student, teacher)
+    return {
+        "speedup": student_speed / teacher_speed,
+        "images_per_second": {
+            "student": student_speed,
+            "teacher": teacher_speed,
+            "batch": SPEED_BATCH,
+            "runtime": "keras on tensorflow",
+        },
+        "heldout": heldout_metrics(dataset, ours, student.preset, split, seed=seed),
+        "heldout_teacher": heldout_metrics(dataset, theirs, teacher.preset, split, seed=seed),
+        "misses": {"all": misses(ours.vectors, rows), "heldout": misses(ours.vectors, unseen)},
+        "misses_teacher": {"all": misses(theirs.vectors, rows), "heldout": misses(theirs.vectors, unseen)},
+    }
+
+
+def heldout_metrics(
+    dataset: FaceDataset, embeddings: Embeddings, preset: Preset, split: Split, *, seed: int
+) -> Metrics:
+    """Evaluate the held-out people, as `evaluate` does: on LFW's pairs of two folds, otherwise on all pairs.
 
     The calibrated threshold of one fold (half of the people) is applied to the other, and the two
     accuracies averaged, with a 95% interval by identity.
@@ -50,7 +88,7 @@ def heldout_metrics(
 
 
 def take(embeddings: Embeddings, indices: np.ndarray, dataset: FaceDataset) -> Embeddings:
-    """The embeddings of some of a data set's photographs."""
+    """Take the embeddings of some of a data set's photographs."""
     kept = {dataset.keys[index] for index in indices}
     return Embeddings(
         embeddings.vectors[indices],
@@ -79,12 +117,15 @@ def _across_folds(dataset: FaceDataset, embeddings: Embeddings, metric: str, pai
 
 
 def first_two(dataset: FaceDataset, ok: np.ndarray, people: set[str] | None = None) -> np.ndarray:
-    """(P, 2) indices of the first two photographs of everyone with two or more that could be embedded.
+    """Find the first two photographs of everyone with two or more that could be embedded.
 
     Args:
-        dataset: whose people.
-        ok: (N,) bool, which photographs could be embedded.
+        dataset: the people.
+        ok: (N,) bool, True for photographs that could be embedded.
         people: only these.
+
+    Returns:
+        (P, 2) indices.
     """
     rows: dict[str, list[int]] = {}
     for index, identity in enumerate(dataset.identities):
@@ -94,7 +135,7 @@ def first_two(dataset: FaceDataset, ok: np.ndarray, people: set[str] | None = No
 
 
 def misses(vectors: np.ndarray, rows: np.ndarray) -> Metrics:
-    """The paper's figures over pairs of first two photographs; distances are Euclidean.
+    """Measure the paper's figures over pairs of first two photographs; distances are Euclidean.
 
     Impostor pairs are those of the first photographs of different people.
 
@@ -122,13 +163,13 @@ def misses(vectors: np.ndarray, rows: np.ndarray) -> Metrics:
 
 
 def _share_within(histogram: np.ndarray, euclidean: float) -> float:
-    """The share of pairs whose Euclidean distance is at most this, to a bin of 1/8192 of the cosine's."""
+    """Return the share of pairs up to a Euclidean distance, to a bin of 1/8192 of the cosine's."""
     last = int(to_cosine(euclidean, "euclidean") * BINS_PER_UNIT)
     return float(histogram[: last + 1].sum() / histogram.sum())
 
 
-def speeds(first: "Embedder", second: "Embedder", *, turns: int = 7) -> tuple[float, float]:
-    """Images a second of two embedders: same runtime, same batch of 64, same run, by turns; medians."""
+def speeds(first: Embedder, second: Embedder, *, turns: int = 7) -> tuple[float, float]:
+    """Measure images a second of two embedders: same runtime, same batch of 64, same run, by turns; medians."""
     runs = [_prepared(embedder) for embedder in (first, second)]
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(turns):
@@ -137,7 +178,7 @@ def speeds(first: "Embedder", second: "Embedder", *, turns: int = 7) -> tuple[fl
     return SPEED_BATCH / statistics.median(seconds[0]), SPEED_BATCH / statistics.median(seconds[1])
 
 
-def _prepared(embedder: "Embedder") -> Callable[[], float]:
+def _prepared(embedder: Embedder) -> Callable[[], float]:
     import tensorflow as tf
 
     size = embedder.preset.input_size

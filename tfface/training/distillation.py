@@ -1,197 +1,307 @@
-"""The Distiller: a student that learns its teacher's embeddings of the views that it sees.
+"""Train a student on its teacher's embeddings, from names to a preset."""
 
-It does not hold the teacher, whose answers come with the views; so nothing of the teacher is in
-its checkpoints, and it trains under every Keras backend.
-"""
-
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
-from keras import ops
+import numpy as np
 
-from tfface.errors import UserError
-from tfface.training import losses
-from tfface.training.averaging import WeightAverage
-from tfface.training.hints import with_features
+from tfface.data.dataset import FaceDataset
+from tfface.models import _embedder, _h5
+from tfface.models._embedder import Embedder
+from tfface.preprocessing.images import Recipe, recipe
+from tfface.training.checkpoints import Checkpoints, History, rank
+from tfface.training.config import DistillConfig, Settings
+from tfface.training.fitting import train
+from tfface.training.split import Split, split_people
+from tfface.training.students import Student, fill_from, student_of
+from tfface.training.validation import Score, Validation, validation_of
+from tfface.training.view_bank import EpochViews, ViewBank, views_within
+from tfface.training.view_maker import BATCH, ViewMaker, ViewProcess, padded, sampled, usable, wait_for
+from tfface.training.views import Augmentation
+from tfface.utils.files import cache_dir, digest_of
+
+logger = logging.getLogger(__name__)
+
+Metrics = dict[str, Any]
+
+_SECONDS_BETWEEN_PICTURES = 30.0
 
 
-@keras.saving.register_keras_serializable(package="tfface")
-class Distiller(keras.Model):
-    """Trains a student on (views, the teacher's answers).
+@dataclass(frozen=True, eq=False)
+class DistillationRun:
+    """A distillation with all names resolved.
 
-    Example:
-        ```
-        distiller = Distiller(student, relation_weight=10.0)
-        distiller.compile(optimizer=adamw(...))
-        distiller.fit(EpochViews(bank, ...), epochs=60)
-        ```
+    Attributes:
+        dataset: the photographs.
+        split: train / validation / held-out split by identity.
+        recipe: of all crops.
+        teacher: its embeddings are learned.
+        student: the network to train.
+        maker: of the views.
+        bank: the views on disk.
+        settings: of the training.
+        work: folder of checkpoints; None for one of the cache, named by the run.
+        start: the training begins with its weights; None for fresh ones.
     """
 
-    def __init__(
-        self,
-        student: keras.Model,
-        *,
-        relation_weight: float = 10.0,
-        contrast_weight: float = 0.0,
-        hint_weight: float = 0.0,
-        hints: int = 0,
-        small_input: int = 0,
-        noise: float = 0.0,
-        noise_seed: int = 0,
-        average_epochs: int = 0,
-        **kwargs: Any,
-    ) -> None:
-        """
-        Args:
-            student: (N, S, S, 3) in [0, 1] to (N, D) unit vectors.
-            relation_weight: of the loss on the relations inside a batch.
-            contrast_weight: of the contrastive loss.
-            hint_weight: of the loss on the teacher's last features, which follow its embedding in the answers.
-            hints: how many features those are, F; 0 where the answers have none.
-            small_input: side of the views where training begins on smaller ones; 0 for none such.
-            noise: standard deviation of what is added to every view in training, on the scale of [0, 1], not clipped.
-            noise_seed: of that noise.
-            average_epochs: of how many epochs the student's weights are averaged, as `tfface.training.averaging`
-                says; 0 for none.
-            **kwargs: of every Keras model.
+    dataset: FaceDataset
+    split: Split
+    recipe: Recipe
+    teacher: Embedder
+    student: Student
+    maker: ViewMaker
+    bank: ViewBank
+    settings: Settings
+    work: str | Path | None = None
+    start: Embedder | None = None
 
-        Raises:
-            UserError: the student cannot see views of that size, or has no features to foretell the hints from.
-        """
-        super().__init__(**kwargs)
-        self.student = student
-        self.relation_weight = relation_weight
-        self.contrast_weight = contrast_weight
-        self.hint_weight, self.hints = hint_weight, hints
-        self._full = with_features(student) if hints else student
-        if hints:
-            # Learned beside the student, and left behind with the training.
-            self.hint = keras.layers.Dense(hints, use_bias=False, name="hint")
-            self.hint.build(self._full.output_shape[1])
-        self.small_input = small_input
-        self.noise, self.noise_seed = noise, noise_seed
-        self._noise = keras.layers.GaussianNoise(noise, seed=noise_seed) if noise else None
-        self.small = at_size(self._full, small_input) if small_input else None
-        self._small_on = False
-        self.cosine = keras.metrics.Mean(name="cosine")
-        self.average_epochs = average_epochs
-        self.average = WeightAverage(student, average_epochs) if average_epochs else None
+    @property
+    def title(self) -> str:
+        """Caption of pictures."""
+        return f"{self.student.preset.name} from {self.teacher.preset.name}"
 
-    def see_small(self, *, on: bool) -> None:
-        """Whether the smaller views are what is seen from now on, in training and inference alike.
-
-        A short end at the full size makes up for a long beginning at a smaller one (Touvron et
-        al. 2019, https://arxiv.org/abs/1906.06423).
-        """
-        self._small_on = on
-        self.make_train_function(force=True)
-        self.make_predict_function(force=True)
-
-    def call(self, views: Any, training: bool | None = None) -> Any:
-        """Embeds views: uint8, or float32 in [0, 1], (N, V, V, 3) of any size V, scaled to the student's own.
-
-        Returns:
-            (N, D) unit vectors; in training, where there are hints, those and what it foretells of them, (N, F).
-        """
-        student = self.small if self._small_on and self.small else self._full
-        images = self.pixels(views, student)
-        if self._noise is not None:
-            images = self._noise(images, training=training)
-        if not self.hints:
-            return student(images, training=training)
-        embeddings, features = student(images, training=training)
-        return (embeddings, self.hint(features)) if training else embeddings
-
-    def pixels(self, views: Any, student: keras.Model) -> Any:
-        """Views as a student takes them: float32 in [0, 1], at its size."""
-        images = ops.cast(views, "float32")
-        if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(views.dtype)):
-            images = images / 255.0
-        size = student.input_shape[1:3]
-        if tuple(images.shape[1:3]) != tuple(size):
-            images = ops.clip(ops.image.resize(images, size, antialias=True, data_format="channels_last"), 0.0, 1.0)
-        return images
-
-    def compute_loss(
-        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
-    ) -> Any:
-        """The weighted sum of the losses.
-
-        Args:
-            x: the views, unused.
-            y: the teacher's answers (N, D), float16 ones are scaled to length 1 again; (N, D + F) with hints.
-            y_pred: the student's, as `call` gives them.
-            sample_weight: unused.
-            training: unused.
-        """
-        teacher = ops.cast(y, "float32")
-        hints = foretold = None
-        if self.hints:
-            teacher, hints = teacher[:, : -self.hints], teacher[:, -self.hints :]
-            y_pred, foretold = y_pred
-        teacher = losses.unit(teacher)
-        student = ops.cast(y_pred, "float32")
-        pulled = losses.pull(student, teacher)
-        self.cosine.update_state(1.0 - pulled)
-        total = pulled + self.relation_weight * losses.relation(student, teacher)
-        if self.contrast_weight:
-            total = total + self.contrast_weight * losses.contrast(student, teacher)
-        if self.hints:
-            total = total + self.hint_weight * losses.hint(ops.cast(foretold, "float32"), hints)
-        return total
-
-    def get_config(self) -> dict[str, Any]:
+    def fingerprint(self) -> Metrics:
+        """Return everything that the training depends on, JSON-able."""
+        preset = self.student.preset
         return {
-            "name": self.name,
-            "student": keras.saving.serialize_keras_object(self.student),
-            "relation_weight": self.relation_weight,
-            "contrast_weight": self.contrast_weight,
-            "hint_weight": self.hint_weight,
-            "hints": self.hints,
-            "small_input": self.small_input,
-            "noise": self.noise,
-            "noise_seed": self.noise_seed,
-            "average_epochs": self.average_epochs,
+            **self.bank.fingerprint,
+            "format": 1,
+            "student": preset.architecture,
+            "input_size": preset.input_size,
+            "config": dict(preset.config),
+            "split": self.split.rule,
+            **self.settings.record(),
+            **self.start_record(),
         }
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Distiller":
-        student = keras.saving.deserialize_keras_object(config.pop("student"))
-        return cls(student, **config)
+    def start_record(self) -> dict[str, str]:
+        """Return which weights the training begins with, for fingerprints and results; empty for fresh ones."""
+        return {"start": self.start.preset.name, "start_sha256": self.start.sha256} if self.start else {}
 
+    def network(self) -> keras.Model:
+        """Build the student as it is before training.
 
-def at_size(network: keras.Model, size: int) -> keras.Model:
-    """The same layers, with the same weights, over square images of another size.
+        Raises:
+            UserError: it cannot be built, or cannot begin with the weights of `start`.
+        """
+        network = self.student.network(self.settings.seed)
+        if self.start is not None:
+            fill_from(network, self.start, self.split.people(self.dataset, "heldout"))
+        return network
 
-    Raises:
-        UserError: its layers take one size only (it flattens its features, say).
-    """
-    try:
-        return keras.models.clone_model(
-            network, input_tensors=keras.Input((size, size, 3)), clone_function=lambda layer: layer
+    def checkpoints(self) -> Checkpoints:
+        """Open the checkpoints of this run.
+
+        Raises:
+            UserError: `work` holds another run's.
+        """
+        run = self.fingerprint()
+        return Checkpoints(Path(self.work) if self.work else cache_dir("training", digest_of(run)), run)
+
+    def validation(self) -> Validation:
+        """Read the validation people's crops, which rank the epochs and set the preset's threshold."""
+        return validation_of(
+            self.dataset, self.split.validation, self.recipe, self.student.preset.input_size, seed=self.settings.seed
         )
-    except ValueError as error:
-        raise UserError(
-            f"{network.name} takes images of {network.input_shape[1]} pixels only, not of {size}: "
-            "leave out --small-input, or choose a student that pools its features"
-        ) from error
+
+    def train(
+        self,
+        validation: Validation,
+        checkpoints: Checkpoints,
+        *,
+        growth: str = "background",
+        draw: Callable[[History], None] | None = None,
+    ) -> keras.Model:
+        """Train to the last epoch, and return the network with the weights of the best one.
+
+        Args:
+            validation: ranks the epochs.
+            checkpoints: of this run.
+            growth: when missing views are made, as in `DistillConfig`.
+            draw: draws the history; called now and then, as an epoch of a small student is shorter than a picture takes.
+        """
+        network = self.network()
+        if not checkpoints.stopped and checkpoints.epochs < self.settings.epochs:
+            with self._missing_views(growth) as process:
+                self._wait(0, process)
+                batches = EpochViews(
+                    self.bank,
+                    views=self.settings.views,
+                    batch_size=self.settings.batch_size,
+                    seed=self.settings.seed,
+                    jitter=self.settings.jitter,
+                    people=np.unique(self.maker.identities, return_inverse=True)[1],
+                    center_weight=self.settings.center_weight,
+                )
+                train(
+                    network,
+                    batches,
+                    validation,
+                    checkpoints,
+                    self.settings,
+                    wait_for_view=lambda number: self._wait(number, process),
+                    on_epoch=_now_and_then(draw) if draw else lambda history: None,
+                )
+        checkpoints.restore_best(network)
+        return network
+
+    def _wait(self, number: int, process: ViewProcess | None) -> None:
+        if not self.bank.ready(number):
+            wait_for(self.bank, number, process)
+
+    @contextlib.contextmanager
+    def _missing_views(self, growth: str) -> Iterator[ViewProcess | None]:
+        """Make the missing views: at once, or in a process beside the body."""
+        missing = [number for number in range(self.settings.views) if not self.bank.ready(number)]
+        if not missing or growth == "none":
+            yield None
+            return
+        if growth == "ahead" and keras.backend.backend() == "tensorflow":
+            self.maker.fill(self.settings.views)
+            yield None
+            return
+        process = ViewProcess(self.maker, self.settings.views)
+        try:
+            for number in missing if growth == "ahead" else ():
+                wait_for(self.bank, number, process)
+            yield process
+        finally:
+            process.stop()
+
+    def write_preset(
+        self, folder: Path, network: keras.Model, validation: Validation, *, compact: bool = False
+    ) -> tuple[Embedder, Score]:
+        """Write weights and record, and return the embedder that they load as, with its validation score.
+
+        The record is written last: a preset that is listed has its weights.
+        """
+        path = folder / self.student.preset.file_name
+        _h5.save(network, path, compact=compact)
+        preset = dataclasses.replace(
+            self.student.preset,
+            training_data=self._training_data(),
+            licence=f"as its teacher's ({self.teacher.preset.licence}); the photographs are for research use",
+            identities_seen=frozenset(self.split.people(self.dataset, "train", "validation")),
+        )
+        score = validation.score(_embedding_bytes(_embedder.load_file(preset, path)))
+        preset = dataclasses.replace(
+            preset,
+            threshold=score.threshold,
+            threshold_source=f"best balanced accuracy on {self.split.validation_rule}",
+        )
+        embedder = _embedder.load_file(preset, path)
+        embedder.preset.write(folder)
+        return embedder, score
+
+    def _training_data(self) -> str:
+        people = len(self.split.people(self.dataset, "train"))
+        teacher = self.teacher.preset
+        title = "LFW" if self.dataset.name.startswith("lfw") else self.dataset.name
+        return (
+            f"{len(self.maker.indices):,} photographs of {people:,} people of {title} "
+            f"({self.split.rule}), seen as {teacher.name} sees them; that teacher was trained on "
+            f"{teacher.training_data}" + (f"; begun with the weights of {self.start.preset.name}" if self.start else "")
+        )
+
+    def record(self, embedder: Embedder, score: Score, checkpoints: Checkpoints) -> Metrics:
+        """Return the training's part of `metrics.json`: all that is known before the held-out people are read."""
+        best = checkpoints.history[checkpoints.best_epoch or 0]
+        hard = {"hard_accuracy": best["hard_accuracy"]} if "hard_accuracy" in best else {}
+        return {
+            "teacher": self.teacher.preset.name,
+            "teacher_sha256": self.teacher.sha256,
+            "student": self.student.preset.architecture,
+            "parameters": embedder.model.count_params(),
+            "train_images": len(self.maker.indices),
+            "train_identities": len(self.split.people(self.dataset, "train")),
+            "split": self.split.rule,
+            "epochs": checkpoints.epochs,
+            "settings": self.settings.record(),
+            **self.start_record(),
+            "augmentation": self.maker.augmentation.record(),
+            "validation": {
+                "accuracy": score.accuracy,
+                "threshold": score.threshold,
+                "epoch": checkpoints.best_epoch,
+                "people": self.split.validation_rule,
+                **hard,
+            },
+            "history": checkpoints.history,
+        }
 
 
-def adamw(
-    *, learning_rate: float, weight_decay: float, steps: int, warmup: int, floor: float = 0.0
-) -> keras.optimizers.Optimizer:
-    """AdamW whose rate climbs linearly, then falls along a cosine; it depends on the step alone.
+def prepare(teacher: Embedder, student: str, dataset: FaceDataset, config: DistillConfig) -> DistillationRun:
+    """Resolve the names of a distillation, before any view is made.
 
     Args:
-        learning_rate: the highest.
-        weight_decay: of kernels; biases and batch normalisation are left alone.
-        steps: of the whole training.
-        warmup: steps of the climb.
-        floor: share of the highest rate that it falls to.
+        teacher: its embeddings are learned.
+        student: architecture to train.
+        dataset: the photographs.
+        config: of the distillation.
+
+    Raises:
+        UserError: the student cannot have the teacher's size, the data set has too few people, parameters do not go
+            together, or not one view fits on the disk given.
     """
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, decay_steps=max(steps - warmup, 1), alpha=floor, warmup_target=learning_rate, warmup_steps=warmup
+    seed = config.seed
+    chosen = recipe(config.recipe or teacher.preset.recipe)
+    name = config.name or f"{dataset.name.removeprefix('folder:').split('/')[0]}-distilled"
+    described = student_of(
+        student,
+        teacher.preset,
+        name=name,
+        recipe=chosen.name,
+        input_size=config.input_size,
+        projection=config.projection,
     )
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=weight_decay)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
-    return optimizer
+    split = split_people(dataset, fraction=config.held_out, seed=seed)
+    trained = usable(dataset, chosen, sampled(split.train, config.train_images, seed))
+    augmentation = Augmentation(mix=config.mix, patch=config.patch, warp=config.warp)
+    hints = config.hint_weight > 0
+    maker = ViewMaker(
+        dataset, trained, chosen, teacher, augmentation, seed, fast=config.teacher_bfloat16, hints=hints
+    )
+    bank = maker.bank()
+    settings = config.settings(
+        views=views_within(bank, min(config.views, config.epochs), config.bank_gb),
+        batch_size=min(config.batch_size, bank.rows),
+        input_size=described.preset.input_size,
+    )
+    start = None if config.start_from is None else _embedder.as_embedder(config.start_from, offline=config.offline)
+    return DistillationRun(dataset, split, chosen, teacher, described, maker, bank, settings, config.work, start)
+
+
+def _now_and_then(draw: Callable[[History], None]) -> Callable[[History], None]:
+    last = 0.0
+
+    def call(history: History) -> None:
+        nonlocal last
+        if time.monotonic() - last > _SECONDS_BETWEEN_PICTURES:
+            draw(history)
+            last = time.monotonic()
+
+    return call
+
+
+def best_of(history: History) -> int:
+    """Return the epoch that ranks highest, from 0; the first of equals."""
+    return max(range(len(history)), key=lambda epoch: rank(history[epoch]))
+
+
+def _embedding_bytes(embedder: Embedder) -> Callable[[np.ndarray], np.ndarray]:
+    """Embed bytes instead of [0, 1], in batches."""
+
+    def embed(images: np.ndarray) -> np.ndarray:
+        batches = (images[start : start + BATCH] for start in range(0, len(images), BATCH))
+        return np.concatenate(
+            [embedder.embed(padded(batch).astype(np.float32) / 255)[: len(batch)] for batch in batches]
+        )
+
+    return embed

@@ -1,100 +1,24 @@
-"""One training: callbacks around `fit` that wait for views, validate, keep checkpoints, tell."""
+"""One training: callbacks around `fit` that wait for views, validate, save checkpoints, and report."""
 
 import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
-from tfface.errors import UserError
-from tfface.training.adversarial import AdversarialDistiller
-from tfface.training.bank import view_of_epoch
-from tfface.training.batches import EpochViews
 from tfface.training.checkpoints import Checkpoints, History, rank
-from tfface.training.distillation import Distiller, adamw
-from tfface.training.hard_validation import hard_validation
-from tfface.training.hardening import Hardening
-from tfface.training.precision import bfloat16_convolutions
-from tfface.training.validation import Score, Validation
+from tfface.training.config import Settings
+from tfface.training.distiller import Distiller, adamw, bfloat16_convolutions
+from tfface.training.validation import Score, Validation, hard_validation
+from tfface.training.view_bank import EpochViews, view_of_epoch
 from tfface.utils.progress import progress
 
 logger = logging.getLogger(__name__)
 
 _VALIDATION_BATCH = 64
-_NO_MATTER_AT_0 = ("jitter", "center_weight", "hint_weight", "average_epochs", "rate_floor")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a student is trained; all of it decides the result.
-
-    Attributes:
-        epochs: each goes once over the training photographs, on one view of each.
-        batch_size: photographs in a batch.
-        learning_rate: the highest of the schedule.
-        weight_decay: of kernels.
-        warmup: epochs in which the rate climbs.
-        relation_weight: of the loss on the relations inside a batch.
-        contrast_weight: of the contrastive loss.
-        hint_weight: of the loss on the teacher's last features, which its answers then have.
-        views: view numbers to go through.
-        patience: epochs without a better validation after which to stop; 0 for never.
-        precision: `float32`, or `bfloat16` for the convolutions, where the processor has it.
-        seed: of weights, order and views.
-        small_input: side of the views in the first epochs, smaller than the student's input; 0 for its own.
-        small_epochs: how many epochs those are.
-        jitter: how much the student's views are changed anew at every epoch, as `tfface.training.jitter` says.
-        average_epochs: of how many epochs the weights are averaged that are judged and kept; 0 for each epoch's own.
-        rate_floor: share of the highest rate that the rate falls to.
-        center_weight: how far the teacher's answers are drawn to their person's, as `tfface.training.centers` says.
-        hardening: against attacks or noise; None for ordinary distillation.
-    """
-
-    epochs: int = 60
-    batch_size: int = 128
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.02
-    warmup: int = 2
-    relation_weight: float = 10.0
-    contrast_weight: float = 0.0
-    hint_weight: float = 0.0
-    views: int = 14
-    patience: int = 0
-    precision: str = "float32"
-    seed: int = 0
-    small_input: int = 0
-    small_epochs: int = 0
-    jitter: float = 0.0
-    average_epochs: int = 0
-    rate_floor: float = 0.0
-    center_weight: float = 0.0
-    hardening: Hardening | None = None
-
-    def record(self) -> dict[str, Any]:
-        """JSON-able, for fingerprints and results; without what a run does not use."""
-        unused = {"hardening"}
-        unused |= set() if self.small_epochs else {"small_input", "small_epochs"}
-        unused |= {name for name in _NO_MATTER_AT_0 if not getattr(self, name)}
-        plain = {name: value for name, value in asdict(self).items() if name not in unused}
-        return {**plain, **({"hardening": self.hardening.record()} if self.hardening else {})}
-
-
-def small_input_of(options: dict[str, Any], input_size: int) -> int:
-    """Side of the views in the first epochs by the options of `distill`; 0 where there are no such epochs.
-
-    Raises:
-        UserError: it is none, or not smaller than the student's own.
-    """
-    if not options["small_epochs"]:
-        return 0
-    small = options["small_input"]
-    if small is None or small >= input_size:
-        raise UserError(f"--small-epochs needs a --small-input below the student's {input_size} pixels")
-    return int(small)
 
 
 def train(
@@ -107,16 +31,16 @@ def train(
     wait_for_view: Callable[[int], None],
     on_epoch: Callable[[History], None] = lambda history: None,
 ) -> None:
-    """Trains a student to the last epoch, from wherever its checkpoints stand.
+    """Train a student to the last epoch, from wherever its checkpoints stand.
 
     Args:
         student: with fresh weights.
         batches: of the bank.
-        validation: what chooses the best epoch.
+        validation: ranks the epochs.
         checkpoints: of this run.
         settings: of this run.
         wait_for_view: returns when a view number can be read.
-        on_epoch: told the history after every epoch.
+        on_epoch: called with the history after every epoch.
     """
     if checkpoints.stopped or checkpoints.epochs >= settings.epochs:
         return
@@ -126,7 +50,7 @@ def train(
     batches.start(checkpoints.epochs)
     callbacks = [
         _Views(batches, settings, wait_for_view),
-        _Telling(settings.epochs, len(batches)),
+        _Reporting(settings.epochs, len(batches)),
         _Validating(validation, checkpoints, settings, batch_size=batches.batch_size, on_epoch=on_epoch),
     ]
     with bfloat16_convolutions(on=settings.precision == "bfloat16"):
@@ -145,10 +69,10 @@ def train(
 
 
 def compiled(student: keras.Model, settings: Settings, *, steps_per_epoch: int, hints: int = 0) -> Distiller:
-    """A Distiller with its optimizer, built, so that a checkpoint can fill both.
+    """Return a Distiller with its optimizer, built, so that a checkpoint can fill both.
 
     Args:
-        student: what is trained.
+        student: the network to train.
         settings: of the run.
         steps_per_epoch: batches.
         hints: features in the teacher's answers.
@@ -172,7 +96,7 @@ def compiled(student: keras.Model, settings: Settings, *, steps_per_epoch: int, 
 
 
 def _distiller(student: keras.Model, settings: Settings, steps_per_epoch: int, hints: int) -> Distiller:
-    """The Distiller of the settings."""
+    """Return the Distiller of these settings."""
     common: dict[str, Any] = {
         "relation_weight": settings.relation_weight,
         "contrast_weight": settings.contrast_weight,
@@ -180,6 +104,9 @@ def _distiller(student: keras.Model, settings: Settings, steps_per_epoch: int, h
     }
     hardening = settings.hardening
     if hardening is not None and hardening.adversarial:
+        # It is written in TensorFlow: loaded only where it trains.
+        from tfface.training.adversarial import AdversarialDistiller
+
         return AdversarialDistiller(
             student,
             method=hardening.method,
@@ -214,7 +141,7 @@ class _Views(keras.callbacks.Callback):
         self._batches.start(epoch)
 
 
-class _Telling(keras.callbacks.Callback):
+class _Reporting(keras.callbacks.Callback):
     """A progress bar over an epoch's batches, or a line now and then."""
 
     def __init__(self, epochs: int, steps: int) -> None:
@@ -232,7 +159,7 @@ class _Telling(keras.callbacks.Callback):
 
 
 class _Validating(keras.callbacks.Callback):
-    """Scores each epoch, keeps its checkpoint, and stops when validation no longer gains."""
+    """Scores each epoch, saves its checkpoint, and stops when validation no longer gains."""
 
     def __init__(
         self,
@@ -283,8 +210,8 @@ class _Validating(keras.callbacks.Callback):
         waited = 0 if best is None else epoch - best
         stop = bool(self._settings.patience) and waited >= self._settings.patience
         stop = stop and rank(record) <= rank(self._checkpoints.history[best or 0])
-        kept = average.means if average else student.variables
-        self._checkpoints.save(self.model, kept, record, stopped=stop)
+        weights = average.means if average else student.variables
+        self._checkpoints.save(self.model, weights, record, stopped=stop)
         self._on_epoch(self._checkpoints.history)
         best = self._checkpoints.best_epoch or 0
         highest = self._checkpoints.history[best]["accuracy"]

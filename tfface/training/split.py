@@ -1,4 +1,4 @@
-"""Who is trained on, who validates, who is held out: people, never photographs, are split."""
+"""Train / validation / held-out split by identity: no person is in two parts."""
 
 from dataclasses import dataclass
 
@@ -16,14 +16,14 @@ _FEWEST = 2
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Indices of a data set's photographs, by what they are for; no person is in two parts.
+    """Train / validation / held-out split by identity: indices of a data set's photographs.
 
     Attributes:
-        train: trained on.
-        validation: looked at while training: stopping, augmentation, choice of model, threshold.
+        train: photographs to train on.
+        validation: for stopping, augmentation, choice of model and threshold.
         heldout: read once for each preset that is released.
-        rule: how people were chosen, for a reader.
-        validation_rule: who validates, for a reader.
+        rule: the choice of people, in words.
+        validation_rule: the validation people, in words.
         heldout_pairs: the published pairs of the held-out people, where there are such.
     """
 
@@ -35,23 +35,22 @@ class Split:
     heldout_pairs: Pairs | None = None
 
     def people(self, dataset: FaceDataset, *parts: str) -> set[str]:
-        """Who is in some of the parts (`train`, `validation`, `heldout`)."""
+        """Return the people of some parts (`train`, `validation`, `heldout`)."""
         return {dataset.identities[index] for part in parts for index in getattr(self, part)}
 
 
 def split_people(dataset: FaceDataset, *, fraction: float = 0.2, seed: int = 0) -> Split:
-    """Splits a data set by people.
+    """Split a data set into train / validation / held-out people.
 
-    LFW: the people of View 2's folds 9 and 10 are held out, those of fold 8 validate. Other data
-    sets: a seeded draw.
+    LFW: the people of View 2's folds 9 and 10 are held out, those of fold 8 validate. Other data sets: a seeded draw.
 
     Args:
-        dataset: whose people.
-        fraction: of the people to hold out, where no published folds say who; half as many validate.
-        seed: of that draw.
+        dataset: to split.
+        fraction: share of the people held out, where no folds are published; half as many validate.
+        seed: random seed.
 
     Raises:
-        UserError: nobody would be held out, or validate, or they make no pair of a kind.
+        UserError: too few people, or a part has no genuine pair.
     """
     if dataset.name.split("/")[0] == "lfw":
         return _checked(dataset, _by_folds(dataset))
@@ -88,7 +87,8 @@ def _by_draw(dataset: FaceDataset, fraction: float, seed: int) -> Split:
     if not heldout or len(people) < heldout + validation + 1:
         raise UserError(
             f"nobody of the {len(people)} people of {dataset.name} would be held out for the test: take a data set of "
-            f"at least {2 * _FEWEST + 1} people and a --held-out above 0 and below 0.6"
+            f"at least {2 * _FEWEST + 1} people and a `held_out` above 0 and below 0.6",
+            parameter="held_out",
         )
     place = np.empty(len(people), int)
     place[np.random.default_rng(seed).permutation(len(people))] = np.arange(len(people))
@@ -111,7 +111,8 @@ def _checked(dataset: FaceDataset, split: Split) -> Split:
         if len(identities) == people:
             raise UserError(
                 f"none of the {people} people of {dataset.name} {what} has two images, so there is no genuine pair: "
-                "take another --seed or a larger data set"
+                "take another `seed` or a larger data set",
+                parameter="seed",
             )
     if not len(split.train):
         raise UserError(f"nobody of {dataset.name} is left to train on: take a larger data set")

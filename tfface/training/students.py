@@ -1,4 +1,4 @@
-"""The network of a student: any registered model, at its teacher's embedding size."""
+"""A student: any registered architecture, at its teacher's embedding size; its network and its preset."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Student:
-    """What a student is, before it has learned anything.
+    """A student before training.
 
     Attributes:
         preset: the record that its weights will have; unknown fields are empty yet.
-        projected: whether a projection brings its features to the teacher's size.
+        projected: a projection brings its features to the teacher's size.
     """
 
     preset: Preset
     projected: bool
 
     def network(self, seed: int) -> "keras.Model":
-        """The network to train, with fresh weights drawn from a seed.
+        """Build the network to train, with fresh weights drawn from a seed.
 
         Raises:
             UserError: its embedding does not have the preset's size.
@@ -45,34 +45,42 @@ class Student:
             raise UserError(
                 f"student {self.preset.architecture} gives {found} values where its teacher gives "
                 f"{self.preset.embedding_size}, and there is no projection between: "
-                "leave out --no-projection, or choose another student"
+                "leave `projection` on, or choose another student",
+                parameter="projection",
             )
         return network
 
 
 def fill_from(network: "keras.Model", start: Embedder, heldout: set[str]) -> None:
-    """Begins a training with the weights of a preset.
+    """Fill a network with the weights of a preset, to begin a training with.
 
     Args:
-        network: what is trained.
-        start: a preset of the same network, which says whom it has seen.
+        network: to train.
+        start: a preset of the same network, which lists the people it has seen.
         heldout: the people of the test; it must have seen none of them.
 
     Raises:
-        UserError: it is another network, or has seen somebody of the test, or does not say whom.
+        UserError: it is another network, has seen somebody of the test, or lists nobody.
     """
     preset = start.preset
     if not preset.identities_seen:
-        raise UserError(f"--start-from {preset.name}: it does not say whom it was trained on; take a distilled preset")
+        raise UserError(
+            f"`start_from` {preset.name}: it does not say whom it was trained on; take a distilled preset",
+            parameter="start_from",
+        )
     if seen := sorted(preset.identities_seen & heldout):
         raise UserError(
-            f"--start-from {preset.name}: it has seen {len(seen)} of the people held out for the test "
-            f"({seen[0]} ...): take a preset of the same split"
+            f"`start_from` {preset.name}: it has seen {len(seen)} of the people held out for the test "
+            f"({seen[0]} ...): take a preset of the same split",
+            parameter="start_from",
         )
     weights = start.model.get_weights()
     shapes = [tuple(weight.shape) for weight in network.weights]
     if [weight.shape for weight in weights] != shapes:
-        raise UserError(f"--start-from {preset.name}: its weights are not those of the student: take one of its kind")
+        raise UserError(
+            f"`start_from` {preset.name}: its weights are not those of the student: take one of its kind",
+            parameter="start_from",
+        )
     network.set_weights(weights)
 
 
@@ -85,15 +93,15 @@ def student_of(
     input_size: int | None = None,
     projection: bool = True,
 ) -> Student:
-    """The student of an architecture.
+    """Describe the student of an architecture.
 
     Args:
         architecture: a registered model.
-        teacher: whose embedding size the student has.
+        teacher: the student has its embedding size.
         name: of the preset, after the architecture.
         recipe: of its crops.
         input_size: side of its input; the architecture's own for students if None.
-        projection: whether an architecture with an embedding of its own size gets a projection.
+        projection: add a projection to an architecture with an embedding of its own size.
 
     Raises:
         UserError: no such architecture, or its embedding cannot have the teacher's size.
@@ -108,7 +116,8 @@ def student_of(
         if own != teacher.embedding_size:
             raise UserError(
                 f"student {architecture} gives {own} values where its teacher {teacher.name} gives "
-                f"{teacher.embedding_size}: leave out --no-projection, or choose another student"
+                f"{teacher.embedding_size}: leave `projection` on, or choose another student",
+                parameter="projection",
             )
     preset = Preset(
         name=f"{architecture}/{name}",

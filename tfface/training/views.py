@@ -16,7 +16,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How much views differ from the plain crop; sizes are fractions of the crop's side.
+    """Configuration of the views; sizes are fractions of the crop's side.
 
     Attributes:
         name: part of every cache key; changes with what the numbers below mean.
@@ -53,7 +53,7 @@ class Augmentation:
     warp: float = 0.0
 
     def record(self) -> dict[str, str | float]:
-        """JSON-able, for cache keys and results; without `patch` and `warp` where there are none."""
+        """Return it JSON-able, for cache keys and results; without `patch` and `warp` where they are 0."""
         found = dataclasses.asdict(self)
         return {name: value for name, value in found.items() if value or name not in ("patch", "warp")}
 
@@ -66,6 +66,9 @@ PLAIN = Augmentation(
 Photograph = tuple[np.ndarray, np.ndarray]
 """uint8 RGB (H, W, 3), and the recipe's box: float (x0, y0, x1, y1)."""
 
+_LIGHT = 2.0
+"""How many times as much contrast and brightness change as positions do."""
+
 
 def make_view(
     index: int,
@@ -76,16 +79,16 @@ def make_view(
     augmentation: Augmentation,
     seed: int,
 ) -> np.ndarray:
-    """One view of one photograph.
+    """Make one view of one photograph.
 
     Args:
         index: of the photograph, below `count`.
         number: of the view.
-        photograph: gives the photograph of an index.
-        count: how many photographs there are to mix with.
+        photograph: returns the photograph of an index.
+        count: number of photographs to mix with.
         size: side of the view, in pixels.
-        augmentation: how much it differs from the plain crop.
-        seed: of everything that is drawn.
+        augmentation: difference from the plain crop.
+        seed: random seed.
 
     Returns:
         uint8 (size, size, 3).
@@ -99,6 +102,38 @@ def make_view(
             share = _regions(float(share), size, random)
         view = (1 - share) * view + share * other
     return np.clip(np.rint(view), 0, 255).astype(np.uint8)
+
+
+def jittered(views: np.ndarray, amount: float, random: np.random.Generator) -> np.ndarray:
+    """Change each view of a batch: mirrored or not, moved, turned, scaled, lit.
+
+    A bank holds few views of each photograph, since each costs an embedding of the teacher, and a student of many
+    epochs learns them by heart. Here each is changed again in every epoch; the teacher's answer stays that to the view.
+    The teacher hardly sees it: FaceNet standardises each image, so light and contrast are nothing to it but where they
+    clip, and its embedding of a mirrored or slightly moved face is nearly the same.
+
+    Args:
+        views: uint8 (N, S, S, 3).
+        amount: largest change, each way: moved by this share of the side, turned by as many radians, scaled by 1 plus as
+            much; brightness and contrast by twice as much.
+        random: generator of the changes.
+
+    Returns:
+        uint8 (N, S, S, 3).
+    """
+    changed = np.empty_like(views)
+    mirrored = random.random(len(views)) < 0.5
+    draws = amount * random.uniform(-1, 1, (len(views), 6))
+    levels = np.arange(256, dtype=np.float32)
+    for view, mirror, draw, target in zip(views, mirrored, draws, changed, strict=True):
+        gain, added = 1 + _LIGHT * draw[4], 255 * _LIGHT * draw[5]
+        light = np.clip(np.rint((levels - 127.5) * gain + 127.5 + added), 0, 255).astype(np.uint8)
+        matrix = _matrix(len(view), mirror=bool(mirror), move=draw[:2], turn=draw[2], scale=1 + draw[3])
+        moved = cv2.warpAffine(
+            view, matrix, view.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+        )
+        target[:] = cv2.LUT(moved, light)
+    return changed
 
 
 def _regions(share: float, size: int, random: np.random.Generator) -> np.ndarray:
@@ -209,3 +244,11 @@ def _erase(view: np.ndarray, augmentation: Augmentation, random: np.random.Gener
     view = view.copy()
     view[row : row + sides[0], column : column + sides[1]] = 255 * random.random()
     return view
+
+
+def _matrix(side: int, *, mirror: bool, move: np.ndarray, turn: float, scale: float) -> np.ndarray:
+    """(2, 3), around the middle of a square view; `move` in shares of its side."""
+    cosine, sine = scale * np.cos(turn), scale * np.sin(turn)
+    linear = np.array([[cosine, -sine], [sine, cosine]]) @ np.diag([-1.0 if mirror else 1.0, 1.0])
+    middle = np.full(2, (side - 1) / 2)
+    return np.column_stack([linear, middle - linear @ middle + side * move])
