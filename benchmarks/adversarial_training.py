@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--bfloat16", action="store_true")
     options = parser.parse_args()
-    from tfface.training.precision import bfloat16_convolutions
+    from tfface.training.distiller import bfloat16_convolutions
 
     with bfloat16_convolutions(on=options.bfloat16):
         steps = {"plain": step("", 0, options.batch)}
@@ -60,8 +60,8 @@ def step(method: str, count: int, batch: int) -> Callable[[], object]:
     import tensorflow as tf
 
     from tfface.models.student import inception_resnet_simple
-    from tfface.training.fitting import Settings, compiled
-    from tfface.training.hardening import Hardening
+    from tfface.training.config import Hardening, Settings
+    from tfface.training.fitting import compiled
 
     hardening = Hardening(method=method, attack_steps=count) if method else None
     distiller = compiled(inception_resnet_simple(), Settings(hardening=hardening), steps_per_epoch=74)

@@ -25,7 +25,7 @@ tensorflow_logs.install()
 
 def random_bank(images: int) -> Any:
     """A bank of noise, as large a picture and answer as FaceNet's."""
-    from tfface.training.bank import ViewBank
+    from tfface.training.view_bank import ViewBank
 
     bank = ViewBank({"what": "noise for a benchmark"}, images, 160, 128)
 
@@ -55,10 +55,11 @@ def measure(options: argparse.Namespace) -> None:
     import tensorflow as tf
 
     from tfface.models import facenet
-    from tfface.training.batches import EpochViews
-    from tfface.training.fitting import Settings, compiled
-    from tfface.training.precision import bfloat16_convolutions
+    from tfface.training.config import Settings
+    from tfface.training.distiller import bfloat16_convolutions
+    from tfface.training.fitting import compiled
     from tfface.training.students import student_of
+    from tfface.training.view_bank import EpochViews
 
     teacher = next(preset for preset in facenet.PRESETS if preset.embedding_size == 128)
     student = student_of(options.student, teacher, name="benchmark", recipe="whole")

@@ -17,6 +17,7 @@ _NAMES = {
     "check_weights": "tfface.models._inventory",
     "criteria": "tfface.attacks._criteria:*",
     "describe_dataset": "tfface.data.catalogue",
+    "distill": "tfface.artifacts.distill",
     "doctor": "tfface.models._inventory",
     "embed": "tfface.evaluation.embeddings",
     "evaluate": "tfface.evaluation.evaluate",

@@ -114,7 +114,7 @@ def test_a_student_hardened_against_attacks(distill, tiny_model, tmp_path, monke
     def load(name, offline=False):
         return tiny_model if name == "tiny" else _embedder.load(*_embedder.locate(name, offline=offline))
 
-    monkeypatch.setattr(_embedder, "load_by_name", load)
+    monkeypatch.setattr(_embedder, "load_embedder", load)
     monkeypatch.setattr(_embedder, "SAVED_MODELS", tmp_path / "saved")
     monkeypatch.setattr("tfface.robustness.heldout.COUNT", 4)
     options = ("--release", "--saved-models", tmp_path / "saved")
@@ -157,11 +157,13 @@ def test_a_student_trained_under_noise(distill, tmp_path, monkeypatch):
     assert metrics["settings"]["hardening"] == {"method": "noise", "sigma": 0.05}
     assert metrics["certified"]["smoothing"]["sigma"] == 0.05 and metrics["certified"]["count"] == 4
     card = (folder / "README.md").read_text()
-    assert "Gaussian noise" in card and "certify --model student/noisy" in card
+    assert "Gaussian noise" in card and 'tfface.certify("student/noisy"' in card
 
 
 def test_without_release_nobody_held_out_is_read(distill, people, tmp_path, monkeypatch):
-    monkeypatch.setattr("tfface.training.job.embed_dataset", lambda *_: pytest.fail("it read the held-out people"))
+    monkeypatch.setattr(
+        "tfface.training.comparison.embed_dataset", lambda *_: pytest.fail("it read the held-out people")
+    )
     result = distill("--out", tmp_path)
     assert result.code == 0
     assert "--release measures the held-out people" in result.out

@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from tfface.errors import UserError
+from tfface.hub import weights
 from tfface.hub.weights import WeightsFile
 from tfface.models import _embedder, _h5, student
 
@@ -223,3 +225,115 @@ def test_a_model_is_filled_wholly_or_not_at_all(file):
         _h5.fill(model, file)
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+MADE = dataclasses.replace(
+    PRESET,
+    name="student/made",
+    sources=(),
+    file_name="student.weights.h5",
+    sha256="0" * 64,
+    input_size=140,
+    embedding_size=8,
+    recipe="center-140",
+    metric="cosine",
+    threshold=0.5,
+    threshold_source="a test",
+    training_data="LFW",
+    licence="none",
+    other_thresholds=(("euclidean", 1.1, "paper"),),
+    identities_seen=frozenset({"b", "a"}),
+)
+
+
+def test_what_is_written_is_what_models_are_loaded_from(tmp_path, monkeypatch):
+    folder = tmp_path / "student" / "made"
+    network = student.build(MADE)
+    _h5.save(network, folder / MADE.file_name)
+    MADE.write(folder)
+    monkeypatch.setattr(_embedder, "SAVED_MODELS", tmp_path)
+    (found,) = _embedder.candidates("student")
+    assert dataclasses.replace(found, sources=()) == MADE
+    assert found.sources == (weights.BundledSource(folder / MADE.file_name),)
+    again = student.build(MADE)
+    student.load_weights(again, folder / MADE.file_name)
+    images = np.random.default_rng(0).random((4, 140, 140, 3), np.float32)
+    assert (np.asarray(network(images)) * np.asarray(again(images))).sum(1).min() > 0.9999
+
+
+def test_kernels_are_halved_and_variances_are_not(tmp_path):
+    """A variance may be beyond 65,504, the largest float16."""
+    network = student.build(MADE)
+    bn = network.get_layer("conv1_bn")
+    bn.moving_variance.assign(np.full(32, 1e6))
+    _h5.save(network, tmp_path / "x.weights.h5")
+    kinds = set()
+    with h5py.File(tmp_path / "x.weights.h5") as file:
+        file.visititems(lambda _, item: kinds.add((item.ndim > 1, item.dtype.name)) if hasattr(item, "ndim") else None)
+    assert kinds == {(True, "float16"), (False, "float32")}
+    again = student.build(MADE)
+    student.load_weights(again, tmp_path / "x.weights.h5")
+    np.testing.assert_array_equal(again.get_layer("conv1_bn").moving_variance, np.full(32, 1e6))
+    assert list(tmp_path.iterdir()) == [tmp_path / "x.weights.h5"]
+
+
+def test_a_compact_file_is_read_like_any_other(tmp_path):
+    """Large kernels are int8 with a scale for each output channel, the rest is as ever."""
+    network = student.build(MADE)
+    _h5.save(network, tmp_path / "x.weights.h5", compact=True)
+    _h5.save(network, tmp_path / "float.weights.h5")
+    assert (tmp_path / "x.weights.h5").stat().st_size < 0.7 * (tmp_path / "float.weights.h5").stat().st_size
+    with h5py.File(tmp_path / "x.weights.h5") as file:
+        kinds = {name: file[f"layers/{name}/vars/0"].dtype.name for name in ("conv1", "conv2", "conv3", "conv3_bn")}
+        assert file["layers/conv3/scales/0"].shape == (128,)
+    assert kinds == {"conv1": "float16", "conv2": "float16", "conv3": "int8", "conv3_bn": "float32"}
+    again = student.build(MADE)
+    student.load_weights(again, tmp_path / "x.weights.h5")
+    step = np.abs(network.get_layer("conv3").kernel).max(axis=(0, 1, 2)) / 127
+    assert (np.abs(again.get_layer("conv3").kernel - network.get_layer("conv3").kernel) < 1.01 * step).all()
+    np.testing.assert_array_equal(again.get_layer("conv3_bn").gamma, network.get_layer("conv3_bn").gamma)
+
+
+def test_a_tiny_kernel_by_hand():
+    """Channel 0: the scale is 1.27 / 127 = 0.01. Its values are 127, 0.4, 0.4 and 0.4 steps; they round to 127 and
+    zeros, 1.2 steps short in sum, so one of the three is rounded up. Channel 1 is exact."""
+    kernel = np.array([[1.27, 127.0], [0.004, 1.0], [0.004, 2.0], [0.004, -3.0]], np.float32)
+    whole, scales = _h5.quantize(kernel)
+    np.testing.assert_allclose(scales, [0.01, 1.0])
+    assert sorted(whole[:, 0].tolist()) == [0, 0, 1, 127] and whole[0, 0] == 127
+    assert whole[:, 1].tolist() == [127, 1, 2, -3]
+
+
+def test_rounding_errors_cancel_in_each_channel():
+    kernel = np.random.default_rng(0).normal(0, 0.1, (3, 3, 64, 8)).astype(np.float32)
+    whole, scales = _h5.quantize(kernel)
+    assert whole.dtype == np.int8 and whole.shape == kernel.shape
+    errors = (whole * scales - kernel) / scales
+    assert np.abs(errors).max() <= 1.001
+    assert np.abs(errors.sum(axis=(0, 1, 2))).max() <= 0.51
+
+
+def test_a_kernel_of_zeros():
+    whole, scales = _h5.quantize(np.zeros((2, 3), np.float32))
+    assert not whole.any() and np.isfinite(scales).all()
+
+
+def test_scales_of_another_shape(tmp_path):
+    network = student.build(MADE)
+    path = tmp_path / "x.weights.h5"
+    _h5.save(network, path, compact=True)
+    with h5py.File(path, "r+") as file:
+        del file["layers/conv3/scales/0"]
+        file["layers/conv3/scales/0"] = np.ones(3, np.float32)
+    with pytest.raises(ValueError, match="scales"):
+        _h5.fill(student.build(MADE), path)
+
+
+def test_a_compact_student_embeds_alike(make_images, tmp_path):
+    embedder = _embedder.load_embedder("student/lfw-distilled", offline=True)
+    path = tmp_path / "student.weights.h5"
+    _h5.save(embedder.model, path, compact=True)
+    compact = _embedder.load_file(embedder.preset, path)
+    assert compact.sha256 != embedder.sha256 and path.stat().st_size < 900_000
+    images = make_images(32, 160)
+    assert (compact.embed(images) * embedder.embed(images)).sum(axis=1).min() > 0.9995

@@ -3,10 +3,9 @@ import keras
 import numpy as np
 import pytest
 
-from tfface.models import _low_rank, deepface
+from tfface.models import _h5, _low_rank, deepface
 from tfface.models._layers import LocallyConnected2D
 from tfface.models._low_rank import LowRankLocallyConnected2D
-from tfface.training.presets import write_weights
 
 SMALL = {"input_size": 72, "projection": 12, "banks": 2, "rank": 8}
 
@@ -54,7 +53,7 @@ def test_it_has_few_weights():
 
 
 def test_a_file_of_few_weights_loads_into_the_published_network(few, make_images, tmp_path):
-    write_weights(few, tmp_path / "few.weights.h5")
+    _h5.save(few, tmp_path / "few.weights.h5")
     full = deepface.deepface(input_size=72, projection=12)
     deepface.load_weights(full, tmp_path / "few.weights.h5")
     images = make_images(4, 72)
@@ -67,14 +66,14 @@ def test_a_file_of_few_weights_loads_into_the_published_network(few, make_images
     [({"projection": 16}, "projection 12, not 16"), ({"input_size": 80}, "input_size 72, not 80")],
 )
 def test_a_file_of_another_network(few, tmp_path, change, message):
-    write_weights(few, tmp_path / "few.weights.h5")
+    _h5.save(few, tmp_path / "few.weights.h5")
     full = deepface.deepface(**{"input_size": 72, "projection": 12, **change})
     with pytest.raises(ValueError, match=message):
         deepface.load_weights(full, tmp_path / "few.weights.h5")
 
 
 def test_damaged_settings(few, tmp_path):
-    write_weights(few, tmp_path / "few.weights.h5")
+    _h5.save(few, tmp_path / "few.weights.h5")
     with h5py.File(tmp_path / "few.weights.h5", "r+") as file:
         file.attrs[_low_rank.ATTRIBUTE] = "[1]"
     with pytest.raises(ValueError, match="damaged"):

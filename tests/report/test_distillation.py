@@ -1,6 +1,7 @@
 import cv2
 
 from tfface.report.distillation import comparison_rows, model_card, plot_curves
+from tfface.report.evaluation_plots import save_figure
 
 
 def part(misses, people, mean):
@@ -89,7 +90,7 @@ def test_a_model_card_names_data_numbers_and_command():
 
 def test_curves(tmp_path):
     history = [{"loss": 1 / epoch, "cosine": 1 - 0.5 / epoch, "accuracy": 0.9 - 0.1 / epoch} for epoch in range(1, 9)]
-    plot_curves(tmp_path / "curves.png", history, "student/made")
+    save_figure(plot_curves(history, 7, "student/made"), tmp_path / "curves.png")
     picture = cv2.imread(str(tmp_path / "curves.png"))
     assert picture.shape == (480, 1200, 3)
     assert (picture.std(axis=2) > 20).any()  # lines in colour
@@ -97,10 +98,10 @@ def test_curves(tmp_path):
 
 def test_epochs_on_smaller_views_are_shaded(tmp_path):
     history = [{"loss": 1 / epoch, "cosine": 1 - 0.5 / epoch, "accuracy": 0.9 - 0.1 / epoch} for epoch in range(1, 9)]
-    plot_curves(tmp_path / "plain.png", history, "student/made")
+    save_figure(plot_curves(history, 7, "student/made"), tmp_path / "plain.png")
     for record in history[:3]:
         record.update(small_input=48, accuracy=0.99)
-    plot_curves(tmp_path / "small.png", history, "student/made")
+    save_figure(plot_curves(history, 7, "student/made"), tmp_path / "small.png")
     plain, small = (cv2.imread(str(tmp_path / f"{name}.png")) for name in ("plain", "small"))
     grey = [(picture.reshape(-1, 3) == picture.reshape(-1, 3)[:, :1]).all(axis=1) for picture in (plain, small)]
     shades = [

@@ -8,7 +8,7 @@ from keras import layers
 from tfface.data import FaceDataset, Pairs
 from tfface.errors import UserError
 from tfface.models._layers import UnitNorm
-from tfface.training.bank import ViewBank
+from tfface.training.view_bank import ViewBank
 
 
 @dataclass(frozen=True, eq=False)

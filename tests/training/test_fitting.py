@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from tfface.models._layers import UnitNorm
-from tfface.training.batches import EpochViews
 from tfface.training.checkpoints import Checkpoints, rank
-from tfface.training.distillation import Distiller
-from tfface.training.fitting import Settings, train
-from tfface.training.hardening import Hardening
+from tfface.training.config import Hardening, Settings
+from tfface.training.distiller import Distiller
+from tfface.training.fitting import train
 from tfface.training.validation import Score, Validation
+from tfface.training.view_bank import EpochViews
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = Settings(epochs=6, batch_size=8, views=2, warmup=1, learning_rate=0.03, relation_weight=1.0)
@@ -213,7 +213,7 @@ def test_a_gain_at_the_last_moment_goes_on(run):
 
 def test_a_checkpoint_of_another_run(run, user_error):
     run(settings=dataclasses.replace(SETTINGS, epochs=1))
-    with user_error(r"holds a checkpoint of another run \(epochs 1, not 6\): give another --work"):
+    with user_error(r"holds a checkpoint of another run \(epochs 1, not 6\): give another `work`"):
         run()
 
 

@@ -37,7 +37,9 @@ def test_fresh_weights_are_drawn_from_the_seed():
 
 
 def test_another_size_and_no_projection(user_error):
-    with user_error("student resnet50 gives 2048 values where its teacher facenet/msceleb gives 128: leave out"):
+    with user_error(
+        "student resnet50 gives 2048 values where its teacher facenet/msceleb gives 128: leave `projection` on"
+    ):
         make("resnet50", projection=False)
 
 

@@ -10,11 +10,11 @@ import keras
 import numpy as np
 from conftest import small_network
 
-from tfface.training.bank import ViewBank
-from tfface.training.batches import EpochViews
 from tfface.training.checkpoints import Checkpoints
-from tfface.training.fitting import Settings, train
+from tfface.training.config import Settings
+from tfface.training.fitting import train
 from tfface.training.validation import Validation
+from tfface.training.view_bank import EpochViews, ViewBank
 from tfface.utils.files import cache_dir
 
 

@@ -51,7 +51,7 @@ def show(tables: Iterable[Table]) -> None:
         if table.columns:
             print_table(table.columns, table.rows, title=table.title)
         for note in table.notes:
-            click.echo(f"Note: {note}")
+            click.echo(f"Note: {in_options(note)}")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:

@@ -122,7 +122,9 @@ def _values(dataset: h5py.Dataset) -> np.ndarray:
     values = np.asarray(dataset, np.float32)
     if dataset.dtype != np.int8:
         return values
-    scales = _member(_member(dataset.parent.parent, "scales", h5py.Group), dataset.name.rsplit("/", 1)[-1], h5py.Dataset)
+    scales = _member(
+        _member(dataset.parent.parent, "scales", h5py.Group), dataset.name.rsplit("/", 1)[-1], h5py.Dataset
+    )
     if scales.shape != values.shape[-1:]:
         raise ValueError(f"{dataset.name} has {scales.shape} scales, not {values.shape[-1:]}")
     return values * np.asarray(scales, np.float32)

@@ -265,7 +265,7 @@ class DistillConfig:
     def _check(self, name: str, low: float, high: float, *, above: bool = False) -> None:
         """Refuse a value outside `low` (with `above`: or at it) to `high`; None is the default's."""
         value = getattr(self, name)
-        if value is None or (low < value if above else low <= value) and value <= high and math.isfinite(value):
+        if value is None or ((low < value if above else low <= value) and value <= high and math.isfinite(value)):
             return
         first = f"above {low:g}" if above else f"from {low:g}"
         last = f" to {high:g}" if math.isfinite(high) else " on" if not above else ""

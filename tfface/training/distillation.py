@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,7 @@ class DistillationRun:
             validation: ranks the epochs.
             checkpoints: of this run.
             growth: when missing views are made, as in `DistillConfig`.
-            draw: draws the history; called now and then, as an epoch of a small student is shorter than a picture takes.
+            draw: draws the history; called at most twice a minute, as a small student's epoch is shorter than drawing.
         """
         network = self.network()
         if not checkpoints.stopped and checkpoints.epochs < self.settings.epochs:
@@ -167,7 +167,7 @@ class DistillationRun:
             self.maker.fill(self.settings.views)
             yield None
             return
-        process = ViewProcess(self.maker, self.settings.views)
+        process = ViewProcess.start(self.maker, self.settings.views)
         try:
             for number in missing if growth == "ahead" else ():
                 wait_for(self.bank, number, process)
@@ -265,9 +265,7 @@ def prepare(teacher: Embedder, student: str, dataset: FaceDataset, config: Disti
     trained = usable(dataset, chosen, sampled(split.train, config.train_images, seed))
     augmentation = Augmentation(mix=config.mix, patch=config.patch, warp=config.warp)
     hints = config.hint_weight > 0
-    maker = ViewMaker(
-        dataset, trained, chosen, teacher, augmentation, seed, fast=config.teacher_bfloat16, hints=hints
-    )
+    maker = ViewMaker(dataset, trained, chosen, teacher, augmentation, seed, fast=config.teacher_bfloat16, hints=hints)
     bank = maker.bank()
     settings = config.settings(
         views=views_within(bank, min(config.views, config.epochs), config.bank_gb),
@@ -290,7 +288,7 @@ def _now_and_then(draw: Callable[[History], None]) -> Callable[[History], None]:
     return call
 
 
-def best_of(history: History) -> int:
+def best_of(history: Sequence[dict[str, float]]) -> int:
     """Return the epoch that ranks highest, from 0; the first of equals."""
     return max(range(len(history)), key=lambda epoch: rank(history[epoch]))
 

@@ -95,5 +95,8 @@ def _features(network: keras.Model) -> keras.KerasTensor:
     """Return the input of the last dense layer."""
     dense = [layer for layer in network.layers if isinstance(layer, keras.layers.Dense)]
     if not dense:
-        raise UserError(f"{network.name} has no dense layer whose input would be a hint: leave out `hint_weight`", parameter="hint_weight")
+        raise UserError(
+            f"{network.name} has no dense layer whose input would be a hint: leave out `hint_weight`",
+            parameter="hint_weight",
+        )
     return dense[-1].input

@@ -108,7 +108,9 @@ def validation_of(dataset: FaceDataset, indices: np.ndarray, recipe: Recipe, siz
     return Validation(np.stack(images), same)
 
 
-def hard_validation(validation: Validation, student: keras.Model, hardening: Hardening, *, seed: int) -> Callable[[float], float]:
+def hard_validation(
+    validation: Validation, student: keras.Model, hardening: Hardening, *, seed: int
+) -> Callable[[float], float]:
     """Return a function that measures a student under attack, or under noise.
 
     Args:

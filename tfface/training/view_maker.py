@@ -216,8 +216,29 @@ class ViewProcess:
     trains under, and starts from scripts and notebooks alike.
     """
 
-    def __init__(self, maker: ViewMaker, views: int) -> None:
+    def __init__(self, command: Sequence[str], sent: bytes = b"") -> None:
         """
+        Args:
+            command: to run.
+            sent: its input.
+        """
+        path = os.pathsep.join(entry for entry in [os.getcwd(), *sys.path] if entry)
+        self._process = subprocess.Popen(
+            command,
+            env={**os.environ, "KERAS_BACKEND": "tensorflow", "PYTHONPATH": path},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        self._sent = sent
+        self._said: collections.deque[str] = collections.deque(maxlen=20)
+        self._talk = threading.Thread(target=self._converse, daemon=True)
+        self._talk.start()
+
+    @classmethod
+    def start(cls, maker: ViewMaker, views: int) -> "ViewProcess":
+        """Start a process for the views that are missing.
+
         Args:
             maker: of the views.
             views: number of views to make.
@@ -226,22 +247,12 @@ class ViewProcess:
             UserError: the data set or the teacher cannot be sent to another process.
         """
         try:
-            self._sent = pickle.dumps((maker, views, os.getpid()))
+            sent = pickle.dumps((maker, views, os.getpid()))
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise UserError(
-                f"views cannot be made in the background, as {error}: give `growth` 'ahead'", parameter="growth"
+                f"views cannot be made in the background ({error}): give `growth` ahead", parameter="growth"
             ) from error
-        path = os.pathsep.join(entry for entry in [os.getcwd(), *sys.path] if entry)
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", f"from {__name__} import serve; serve()"],
-            env={**os.environ, "KERAS_BACKEND": "tensorflow", "PYTHONPATH": path},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        self._said: collections.deque[str] = collections.deque(maxlen=20)
-        self._talk = threading.Thread(target=self._converse, daemon=True)
-        self._talk.start()
+        return cls([sys.executable, "-c", f"from {__name__} import serve; serve()"], sent)
 
     def _converse(self) -> None:
         assert self._process.stdin is not None and self._process.stderr is not None
@@ -287,12 +298,8 @@ def serve() -> None:
     try:
         fill_for(parent, maker.bank(), views, maker.make)
     except UserError as error:
-        sys.exit(_told(error))
-
-
-def _told(error: UserError) -> int:
-    sys.stderr.write(f"error: {error}\n")
-    return 2
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
 
 
 def fill_for(parent: int, bank: ViewBank, views: int, make: Callable[..., tuple[np.ndarray, np.ndarray]]) -> None:

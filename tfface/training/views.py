@@ -114,8 +114,8 @@ def jittered(views: np.ndarray, amount: float, random: np.random.Generator) -> n
 
     Args:
         views: uint8 (N, S, S, 3).
-        amount: largest change, each way: moved by this share of the side, turned by as many radians, scaled by 1 plus as
-            much; brightness and contrast by twice as much.
+        amount: largest change, each way: moved by this share of the side, turned by as many radians, scaled by 1 plus
+            as much; brightness and contrast by twice as much.
         random: generator of the changes.
 
     Returns:

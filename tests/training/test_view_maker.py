@@ -1,10 +1,17 @@
+import os
+import sys
+import time
+
 import keras
 import numpy as np
 import pytest
 
 from tfface.data import load_dataset
+from tfface.errors import UserError
+from tfface.models._embedder import load_embedder
 from tfface.preprocessing.images import recipe
-from tfface.training.maker import ViewMaker, sampled, usable
+from tfface.training.view_bank import ViewBank
+from tfface.training.view_maker import ViewMaker, ViewProcess, fill_for, sampled, usable, wait_for
 from tfface.training.views import PLAIN, Augmentation
 
 
@@ -75,3 +82,78 @@ def test_a_trial_is_a_seeded_draw():
     assert len(set(drawn)) == 5 and set(drawn) <= set(indices) and sorted(drawn) == drawn.tolist()
     assert drawn.tolist() == sampled(indices, 5, seed=0).tolist() != sampled(indices, 5, seed=1).tolist()
     assert sampled(indices, None, seed=0) is indices
+
+
+@pytest.fixture
+def one(cache):
+    return ViewBank({"what": "one"}, 3, 2, 2)
+
+
+def make(number, start, stop):
+    return np.zeros((stop - start, 2, 2, 3), np.uint8), np.full((stop - start, 2), number)
+
+
+def ended(code):
+    process = ViewProcess([sys.executable, "-c", code])
+    process._process.wait()
+    return process
+
+
+def test_what_a_growing_process_says_at_its_end(one):
+    process = ended("import sys; print('tfface: a note\\nerror: no space left', file=sys.stderr); sys.exit(2)")
+    with pytest.raises(UserError, match=r"^no space left$"):
+        wait_for(one, 0, process)
+
+
+def test_a_growing_process_that_dies(one):
+    with pytest.raises(UserError, match="ended with -9: the same command goes on"):
+        wait_for(one, 0, ended("import os; os.kill(os.getpid(), 9)"))
+
+
+def test_nobody_grows(one):
+    with pytest.raises(UserError, match=r"view 0 of the bank .* is missing"):
+        wait_for(one, 0, None)
+
+
+def test_all_views_in_order(one):
+    fill_for(os.getppid(), one, 2, make)
+    assert [int(one.answers(number)[0, 0]) for number in range(2)] == [0, 1]
+
+
+def test_it_ends_with_its_training(one):
+    fill_for(os.getppid(), one, 1, make)
+    with pytest.raises(UserError, match="the training that these views are for has ended"):
+        fill_for(1 if os.getppid() != 1 else 2, one, 2, make)
+
+
+@pytest.mark.slow
+def test_views_of_a_process_are_those_made_here(tiny_faces, tmp_path, monkeypatch):
+    """The maker goes to a fresh process, which finds the teacher by name."""
+    dataset, teacher = load_dataset(str(tiny_faces)), load_embedder("student", offline=True)
+    maker = ViewMaker(dataset, np.arange(4), recipe("whole"), teacher, Augmentation(), 0)
+    process = ViewProcess.start(maker, 1)
+    wait_for(maker.bank(), 0, process)
+    process.stop()
+    views, answers = maker.make(0, 0, 4)
+    np.testing.assert_array_equal(maker.bank().views(0), views)
+    np.testing.assert_allclose(maker.bank().answers(0), answers, atol=1e-3)
+
+
+def test_a_teacher_that_cannot_be_sent(make_maker):
+    with pytest.raises(UserError, match=r"views cannot be made in the background .* `growth` ahead"):
+        ViewProcess.start(make_maker(), lambda: None)
+
+
+def test_stopping_ends_the_process():
+    process = ViewProcess([sys.executable, "-c", "import time; time.sleep(60)"])
+    begin = time.monotonic()
+    process.check()
+    process.stop()
+    assert time.monotonic() - begin < 10
+    assert process._process.poll() is not None
+
+
+def test_the_teacher_answers_under_tensorflow(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    process = ended("import os, sys; sys.exit(0 if os.environ['KERAS_BACKEND'] == 'tensorflow' else 3)")
+    process.check()
