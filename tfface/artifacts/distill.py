@@ -12,14 +12,14 @@ from tfface.data.dataset import FaceDataset
 from tfface.models import _embedder
 from tfface.models._embedder import Embedder, as_embedder
 from tfface.report.distillation import distillation_tables, model_card, plot_curves
-from tfface.report.evaluation_plots import save_figure
 from tfface.robustness.heldout import attack_heldout, certify_heldout
+from tfface.robustness.trial import Context
 from tfface.training.comparison import compare
 from tfface.training.config import DistillConfig
 from tfface.training.distillation import DistillationRun, best_of, prepare
 from tfface.utils.configured import configured
 from tfface.utils.files import atomic_write, read_json
-from tfface.utils.result import Clock, Result, Table, run_record
+from tfface.utils.result import Clock, Result, Table, run_record, save_figure
 
 logger = logging.getLogger(__name__)
 
@@ -212,11 +212,10 @@ def _heldout_robustness(run: DistillationRun, embedder: Embedder, beside: Embedd
     hardening, seed = run.settings.hardening, run.settings.seed
     if hardening is None:
         return {}
+    contexts = [Context(run.dataset, one, run.recipe, seed=seed) for one in (embedder, beside) if one]
     if not hardening.adversarial:
-        found = certify_heldout(run.dataset, embedder, run.recipe, run.split, sigma=hardening.sigma, seed=seed)
-        return {"certified": found}
-    models = [embedder, beside] if beside else [embedder]
-    return {"withstands": [attack_heldout(run.dataset, one, run.recipe, run.split, seed=seed) for one in models]}
+        return {"certified": certify_heldout(contexts[0], run.split, sigma=hardening.sigma)}
+    return {"withstands": [attack_heldout(context, run.split) for context in contexts]}
 
 
 def _backend() -> str:

@@ -3,8 +3,9 @@
 import collections
 import functools
 import logging
+import multiprocessing
+import multiprocessing.connection
 import os
-import pickle
 import subprocess
 import sys
 import threading
@@ -216,24 +217,26 @@ class ViewProcess:
     trains under, and starts from scripts and notebooks alike.
     """
 
-    def __init__(self, command: Sequence[str], sent: bytes = b"") -> None:
+    def __init__(self, command: Sequence[str], *, fds: Sequence[int] = ()) -> None:
         """
         Args:
             command: to run.
-            sent: its input.
+            fds: file descriptors that it inherits.
         """
         path = os.pathsep.join(entry for entry in [os.getcwd(), *sys.path] if entry)
         self._process = subprocess.Popen(
             command,
             env={**os.environ, "KERAS_BACKEND": "tensorflow", "PYTHONPATH": path},
-            stdin=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            pass_fds=fds,
         )
-        self._sent = sent
         self._said: collections.deque[str] = collections.deque(maxlen=20)
-        self._talk = threading.Thread(target=self._converse, daemon=True)
-        self._talk.start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     @classmethod
     def start(cls, maker: ViewMaker, views: int) -> "ViewProcess":
@@ -246,22 +249,25 @@ class ViewProcess:
         Raises:
             UserError: the data set or the teacher cannot be sent to another process.
         """
-        try:
-            sent = pickle.dumps((maker, views, os.getpid()))
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise UserError(
-                f"views cannot be made in the background ({error}): give `growth` ahead", parameter="growth"
-            ) from error
-        return cls([sys.executable, "-c", f"from {__name__} import serve; serve()"], sent)
+        ours, theirs = multiprocessing.Pipe()
+        with ours, theirs:
+            command = f"from {__name__} import serve; serve({theirs.fileno()})"
+            process = cls([sys.executable, "-c", command], fds=[theirs.fileno()])
+            theirs.close()
+            try:
+                ours.send((maker, views, os.getpid()))
+            except OSError:
+                pass  # it died before it read: `check` tells why
+            except Exception as error:  # whatever an object says that cannot be sent
+                process.stop()
+                raise UserError(
+                    f"views cannot be made in the background ({error}): give `growth` ahead", parameter="growth"
+                ) from error
+        return process
 
-    def _converse(self) -> None:
-        assert self._process.stdin is not None and self._process.stderr is not None
-        try:
-            self._process.stdin.write(self._sent)
-            self._process.stdin.close()
-        except OSError:  # it died before it read: `check` tells why
-            pass
-        self._said.extend(line.decode(errors="replace") for line in self._process.stderr)
+    def _read(self) -> None:
+        assert self._process.stderr is not None
+        self._said.extend(self._process.stderr)
 
     def check(self) -> None:
         """Check that it is at work, or done.
@@ -272,7 +278,7 @@ class ViewProcess:
         code = self._process.poll()
         if code in (None, 0):
             return
-        self._talk.join(timeout=5)
+        self._reader.join(timeout=5)
         lines = [line.strip() for line in self._said if line.strip()]
         if code == 2 and lines and lines[-1].startswith("error: "):
             raise UserError(lines[-1].removeprefix("error: "))
@@ -291,9 +297,14 @@ class ViewProcess:
             self._process.wait()
 
 
-def serve() -> None:
-    """Make the views that another process of this user asks for on stdin (see `ViewProcess`)."""
-    maker, views, parent = pickle.load(sys.stdin.buffer)
+def serve(descriptor: int) -> None:
+    """Make the views that the parent process asks for (see `ViewProcess`).
+
+    Args:
+        descriptor: of the pipe to it.
+    """
+    with multiprocessing.connection.Connection(descriptor) as pipe:
+        maker, views, parent = pipe.recv()
     os.nice(2)  # the training goes first, but waits for views: only a little
     try:
         fill_for(parent, maker.bank(), views, maker.make)
