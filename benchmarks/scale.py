@@ -42,8 +42,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tfface.data.catalogue import load_dataset
 from tfface.data.dataset import FaceDataset
 from tfface.distributed.cluster import executor_at
-from tfface.distributed.executor import Executor
-from tfface.distributed.rows import Piece
+from tfface.distributed.executor import Executor, Piece
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import embed_dataset
 from tfface.metrics.all_pairs import TileGroups, all_pairs, arrange, scoring_job
@@ -51,7 +50,7 @@ from tfface.metrics.pair_tiles import TILE, WORST, tile_plan
 from tfface.models._embedder import load_embedder
 from tfface.preprocessing.images import recipe
 from tfface.utils import tensorflow_logs
-from tfface.utils.array_file import CHUNK, write_rows
+from tfface.utils.cache import CHUNK, write_rows
 from tfface.utils.files import cache_dir
 
 SIZE = 128

@@ -30,9 +30,9 @@ OWN = {name: value for name, value in os.environ.items() if name.startswith("TFF
 @pytest.fixture(autouse=True)
 def log_on_stderr() -> None:
     """What the library logs is on stderr, as on the command line."""
-    from tfface.cli import _output
+    from tfface.cli import _command
 
-    _output.log_to_stderr()
+    _command.log_to_stderr()
 
 
 @pytest.fixture(autouse=True)

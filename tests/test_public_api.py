@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import tfface
-from tfface.utils.result import Result
+from tfface.utils.public import Result
 
 EXAMPLE = """
 import tfface

@@ -12,7 +12,7 @@ from tfface.data.builder import FacesBuilder
 from tfface.data.folder import IMAGE_SUFFIXES
 from tfface.errors import UserError
 from tfface.hub import packages
-from tfface.utils.sequences import natural_key
+from tfface.utils.files import natural_key
 
 logger = logging.getLogger("tfface.datasets.five_faces")
 

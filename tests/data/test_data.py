@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tfface import data
 from tfface.errors import UserError
-from tfface.utils.sequences import natural_key
+from tfface.utils.files import natural_key
 
 
 @pytest.fixture

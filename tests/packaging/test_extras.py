@@ -19,11 +19,11 @@ def without(monkeypatch):
 
 def test_a_saved_model_has_no_warm_up_requests(without, tmp_path, capsys):
     from tfface.artifacts.saved_model import write_requests
-    from tfface.cli import _output
+    from tfface.cli import _command
     from tfface.models import facenet
 
     without("tensorflow_serving", "tensorflow_serving.apis")
-    _output.log_to_stderr()
+    _command.log_to_stderr()
     write_requests(tmp_path, facenet.PRESETS[0], [b"photograph"])
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr().err == (

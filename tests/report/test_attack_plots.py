@@ -16,7 +16,7 @@ from tfface.report.attack_plots import (
     write_figure_1,
 )
 from tfface.report.attack_tables import Example, ExampleAnswer
-from tfface.utils.result import save_figure
+from tfface.utils.public import save_figure
 
 
 def example(size: float = 0.02, taken_for: str | None = None) -> Example:

@@ -1,7 +1,7 @@
 import cv2
 
 from tfface.report.distillation import comparison_rows, model_card, plot_curves
-from tfface.utils.result import save_figure
+from tfface.utils.public import save_figure
 
 
 def part(misses, people, mean):

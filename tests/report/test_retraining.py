@@ -5,9 +5,9 @@ import copy
 import cv2
 import pytest
 
-from tfface.cli._output import show
+from tfface.cli._command import show
 from tfface.report.retraining import plot_retraining, retraining_tables, title
-from tfface.utils.result import save_figure
+from tfface.utils.public import save_figure
 
 
 def rate(errors: int, images: int = 200) -> dict:

@@ -1,6 +1,6 @@
 from tfface.report.robustness_plots import plot_curves, plot_heat_map
 from tfface.report.robustness_tables import attack_columns, certified, remarks, table
-from tfface.utils.result import save_figure
+from tfface.utils.public import save_figure
 
 
 def attack(goal, knowledge, median, epsilons, attacked=4):

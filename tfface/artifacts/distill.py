@@ -17,9 +17,8 @@ from tfface.robustness.trial import Context
 from tfface.training.comparison import compare
 from tfface.training.config import DistillConfig
 from tfface.training.distillation import DistillationRun, best_of, prepare
-from tfface.utils.configured import configured
 from tfface.utils.files import atomic_write, read_json
-from tfface.utils.result import Clock, Result, Table, run_record, save_figure
+from tfface.utils.public import Clock, Result, Table, configured, run_record, save_figure
 
 logger = logging.getLogger(__name__)
 

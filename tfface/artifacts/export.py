@@ -22,9 +22,7 @@ from tfface.evaluation.scoring import check_protocol, evaluate_embeddings
 from tfface.models._embedder import Embedder, as_embedder
 from tfface.preprocessing.images import Recipe
 from tfface.report.export_tables import artifacts_table, attacks_table
-from tfface.utils.configured import configured
-from tfface.utils.result import Clock, Result, Table, run_record
-from tfface.utils.sequences import as_list
+from tfface.utils.public import Clock, Result, Table, as_list, configured, run_record
 
 Metrics = dict[str, Any]
 

@@ -17,7 +17,7 @@ from tfface.artifacts.artifact import Artifact, SavedModelEmbedder, open_artifac
 from tfface.errors import UserError
 from tfface.preprocessing.images import crop_boxed, decode, encode_png, in_fractions
 from tfface.utils.files import atomic_write, read_json, sha256_of, write_json
-from tfface.utils.result import Result, Table
+from tfface.utils.public import Result, Table
 from tfface.utils.tensorflow_logs import held_stderr
 
 FORMAT = 1

@@ -14,7 +14,7 @@ import numpy as np
 
 from tfface.artifacts.artifact import open_artifact, to_bytes
 from tfface.errors import UserError
-from tfface.utils.result import median_milliseconds
+from tfface.utils.public import median_milliseconds
 
 if TYPE_CHECKING:
     from tfface.models._embedder import Embedder

@@ -12,7 +12,7 @@ from tfface.evaluation.embeddings import Embeddings, FolderEmbeddings, embed_ima
 from tfface.evaluation.verify import Verdict, Verification
 from tfface.preprocessing.images import Boxes, Recipe, box_of, crop_boxed, read_boxes
 from tfface.utils.progress import progress
-from tfface.utils.result import Clock, run_record
+from tfface.utils.public import Clock, run_record
 
 if TYPE_CHECKING:
     from tfface.data.dataset import FaceDataset

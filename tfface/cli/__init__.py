@@ -9,7 +9,7 @@ import sys
 import click
 
 from tfface import __version__
-from tfface.cli import _output
+from tfface.cli import _command
 from tfface.errors import UserError
 from tfface.utils import registry
 
@@ -33,7 +33,7 @@ def cli() -> None:
 
 def main() -> int:
     """Run the command line; what a user can mend is one line on stderr and exit code 2."""
-    _output.log_to_stderr()
+    _command.log_to_stderr()
     try:
         cli(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -5,13 +5,13 @@ from typing import Any
 
 import click
 
-from tfface.cli import _options
-from tfface.cli._output import finish
+from tfface.cli import _command
+from tfface.cli._command import finish
 
 
-@click.command(cls=_options.Command)
-@_options.embedders
-@_options.dataset("five_faces")
+@click.command(cls=_command.Command)
+@_command.embedders
+@_command.dataset("five_faces")
 @click.option(
     "--attack",
     multiple=True,
@@ -29,7 +29,7 @@ from tfface.cli._output import finish
     help="classify (a head answers another person), dodging (a genuine pair falls apart), impersonation (an impostor "
     "pair matches); repeats.",
 )
-@_options.defense
+@_command.defense
 @click.option(
     "--knowledge",
     type=click.Choice(["both", "adaptive", "naive"]),
@@ -47,7 +47,7 @@ from tfface.cli._output import finish
     "--epsilon",
     "epsilons",
     multiple=True,
-    type=_options.Epsilon(),
+    type=_command.Epsilon(),
     help="Budget on the scale of [0, 1]: the largest change (linf) or the root mean square (l2); repeats.  "
     "[default: the paper's 0.01, 0.015, 0.02]",
 )
@@ -70,7 +70,7 @@ from tfface.cli._output import finish
     type=click.IntRange(min=1),
     help="Number of pairs, or of test photographs.  [default: 100 pairs, all photographs]",
 )
-@click.option("--threshold", type=_options.Distance(), help="A pair matches up to it, in the preset's metric.")
+@click.option("--threshold", type=_command.Distance(), help="A pair matches up to it, in the preset's metric.")
 @click.option(
     "--far",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -80,12 +80,12 @@ from tfface.cli._output import finish
 @click.option("--quantize", is_flag=True, help="Judge the 8-bit image that a file would hold.")
 @click.option("--jpeg", type=click.IntRange(1, 100), metavar="QUALITY", help="Judge the image after JPEG compression.")
 @click.option("--steps", type=click.IntRange(min=1), help="Steps of iterative attacks.")
-@click.option("--step-size", type=_options.Epsilon(), help="Step of iterative attacks, in epsilon's unit.")
+@click.option("--step-size", type=_command.Epsilon(), help="Step of iterative attacks, in epsilon's unit.")
 @click.option("--restarts", type=click.IntRange(min=1), help="Random starts (pgd).")
-@click.option("--decay", type=_options.Distance(), help="Decay of the momentum (mim).")
+@click.option("--decay", type=_command.Distance(), help="Decay of the momentum (mim).")
 @click.option("--queries", type=click.IntRange(min=1), help="Answers of the model for an image (square).")
 @click.option("--searches", type=click.IntRange(min=1), help="Constants tried (cw).")
-@click.option("--confidence", type=_options.Distance(), help="Margin of a success (cw).")
+@click.option("--confidence", type=_command.Distance(), help="Margin of a success (cw).")
 @click.option("--surrogate", metavar="NAME", help="Attack this model instead and see what transfers to --model.")
 @click.option(
     "--head",
@@ -100,12 +100,12 @@ from tfface.cli._output import finish
     metavar="DIR",
     help="Write the adversarial data set there: PNG files, judged as such, and manifest.json.",
 )
-@_options.recipe
-@_options.manual_dir
-@_options.seed
-@_options.offline
-@_options.cluster
-@_options.out
+@_command.recipe
+@_command.manual_dir
+@_command.seed
+@_command.offline
+@_command.cluster
+@_command.out
 def command(out: Path | None, **parameters: Any) -> None:
     """Attack photographs: error rates at each epsilon, or the smallest epsilon that succeeds.
 

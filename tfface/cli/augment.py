@@ -6,11 +6,11 @@ from typing import Any
 import click
 
 from tfface.augmentation.changes import KINDS, PAPER, describe
-from tfface.cli import _options
+from tfface.cli import _command
 
 
-@click.command(cls=_options.Command)
-@_options.dataset("five_faces")
+@click.command(cls=_command.Command)
+@_command.dataset("five_faces")
 @click.option(
     "--kinds",
     default=",".join(PAPER),
@@ -27,9 +27,9 @@ from tfface.cli import _options
 @click.option("--person", multiple=True, metavar="NAME", help="Take this person alone; repeats.")
 @click.option("--images-per-person", type=click.IntRange(min=1), help="Draw so many images of each person.")
 @click.option("--strict", is_flag=True, help="Stop if a photograph fails, instead of counting it.")
-@_options.manual_dir
-@_options.seed
-@_options.offline
+@_command.manual_dir
+@_command.seed
+@_command.offline
 @click.option(
     "--out",
     required=True,

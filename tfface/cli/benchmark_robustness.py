@@ -5,13 +5,13 @@ from typing import Any
 
 import click
 
-from tfface.cli import _options
-from tfface.cli._output import finish
+from tfface.cli import _command
+from tfface.cli._command import finish
 
 
-@click.command(cls=_options.Command)
-@_options.embedders
-@_options.dataset("lfw")
+@click.command(cls=_command.Command)
+@_command.embedders
+@_command.dataset("lfw")
 @click.option(
     "--protocol",
     default="view2",
@@ -70,7 +70,7 @@ from tfface.cli._output import finish
 @click.option("--detect/--no-detect", default=True, show_default=True, help="Try detection by squeezed views.")
 @click.option(
     "--epsilon",
-    type=_options.Epsilon(),
+    type=_command.Epsilon(),
     default=0.02,
     show_default=True,
     help="Budget of the detected attacks.",
@@ -82,11 +82,11 @@ from tfface.cli._output import finish
     metavar="DIR",
     help="Output folder of certify: fills the row of its model and noise; repeats.",
 )
-@_options.recipe
-@_options.manual_dir
-@_options.seed
-@_options.offline
-@_options.out
+@_command.recipe
+@_command.manual_dir
+@_command.seed
+@_command.offline
+@_command.out
 def command(out: Path | None, **parameters: Any) -> None:
     """Fill one table: each defense's accuracy, and the epsilon of attackers who know more or less of it.
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import click
 
-from tfface.cli import _options
-from tfface.cli._output import finish
+from tfface.cli import _command
+from tfface.cli._command import finish
 
 
-@click.command(cls=_options.Command)
-@_options.embedder
-@_options.dataset("lfw")
+@click.command(cls=_command.Command)
+@_command.embedder
+@_command.dataset("lfw")
 @click.option(
     "--protocol",
     default="view2",
@@ -50,7 +50,7 @@ from tfface.cli._output import finish
     show_default=True,
     help="Probability with which a certificate may be wrong.",
 )
-@click.option("--threshold", type=_options.Distance(), help="A pair matches up to it, in the preset's metric.")
+@click.option("--threshold", type=_command.Distance(), help="A pair matches up to it, in the preset's metric.")
 @click.option(
     "--fold-thresholds",
     is_flag=True,
@@ -60,7 +60,7 @@ from tfface.cli._output import finish
     "--radius",
     "radii",
     multiple=True,
-    type=_options.Distance(),
+    type=_command.Distance(),
     help="L2 radius to give the certified accuracy at; repeats.  [default: multiples of sigma]",
 )
 @click.option(
@@ -69,11 +69,11 @@ from tfface.cli._output import finish
     metavar="N",
     help="Attack N certified pairs inside their radius, and at 10 times it, and count what breaks.",
 )
-@_options.recipe
-@_options.manual_dir
-@_options.seed
-@_options.offline
-@_options.out
+@_command.recipe
+@_command.manual_dir
+@_command.seed
+@_command.offline
+@_command.out
 def command(out: Path | None, **parameters: Any) -> None:
     """Certify verdicts on pairs by randomized smoothing: within a radius no change of the photograph turns them.
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import click
 
-from tfface.cli import _options
-from tfface.cli._output import finish
+from tfface.cli import _command
+from tfface.cli._command import finish
 from tfface.errors import UserError
 
 
-@click.command(cls=_options.Command)
+@click.command(cls=_command.Command)
 @click.argument("action", type=click.Choice(["embed", "verify"]))
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--server", metavar="HOST:PORT", help="Address.  [default: localhost:8500, or :8501 for rest]")
@@ -25,7 +25,7 @@ from tfface.errors import UserError
 )
 @click.option(
     "--threshold",
-    type=_options.Distance(),
+    type=_command.Distance(),
     help="For verify: largest distance that matches; the artifact's if absent. Cosine distance without --artifact.",
 )
 @click.option(

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
-from tfface.cli import _options
-from tfface.cli._output import show
+from tfface.cli import _command
+from tfface.cli._command import show
 
 
-@click.group("datasets", cls=_options.Group)
+@click.group("datasets", cls=_command.Group)
 def command() -> None:
     """List, prepare and describe data sets."""
 
@@ -23,8 +23,8 @@ def list_() -> None:
 
 @command.command()
 @click.argument("name")
-@_options.manual_dir
-@_options.offline
+@_command.manual_dir
+@_command.offline
 def prepare(name: str, manual_dir: Path | None, offline: bool) -> None:
     """Prepare the data set NAME (five_faces, lfw, lfw/funneled ...), unless it is prepared, and describe it."""
     from tfface.data.catalogue import prepare_dataset

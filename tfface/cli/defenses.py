@@ -2,11 +2,11 @@
 
 import click
 
-from tfface.cli import _options
-from tfface.cli._output import show
+from tfface.cli import _command
+from tfface.cli._command import show
 
 
-@click.command(cls=_options.Command)
+@click.command(cls=_command.Command)
 def command() -> None:
     """List the defenses: options with their ranges and defaults, and what an attacker may know of them."""
     from tfface.defenses._defense import list_defenses

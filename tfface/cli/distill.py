@@ -5,14 +5,14 @@ from typing import Any
 
 import click
 
-from tfface.cli import _options
-from tfface.cli._output import finish
+from tfface.cli import _command
+from tfface.cli._command import finish
 
 # Places and who does the work: no part of how a preset was made.
 _NOT_MADE_BY = {"manual_dir", "offline", "out", "work", "saved_models", "growth", "grow_only", "release", "beside"}
 
 
-@click.command(cls=_options.Command)
+@click.command(cls=_command.Command)
 @click.option(
     "--teacher",
     default="facenet",
@@ -27,9 +27,9 @@ _NOT_MADE_BY = {"manual_dir", "offline", "out", "work", "saved_models", "growth"
     metavar="NAME",
     help="Architecture to train: student (the paper's), resnet50, deepface, or any other model.",
 )
-@_options.dataset("lfw")
+@_command.dataset("lfw")
 @click.option("--name", help="Name of the preset, after the architecture.  [default: DATASET-distilled]")
-@_options.recipe
+@_command.recipe
 @click.option(
     "--input-size",
     type=click.IntRange(min=16),
@@ -152,10 +152,10 @@ _NOT_MADE_BY = {"manual_dir", "offline", "out", "work", "saved_models", "growth"
     type=click.Choice(["pgd-at", "trades"]),
     help="Attack the views in training: PGD-AT learns from attacked ones alone, TRADES from both.",
 )
-@click.option("--epsilon", type=_options.Epsilon(), help="Budget of those attacks.  [default: 8/255]")
+@click.option("--epsilon", type=_command.Epsilon(), help="Budget of those attacks.  [default: 8/255]")
 @click.option("--attack-steps", type=click.IntRange(min=1), help="Gradients of each attack.  [default: 3]")
-@click.option("--step-size", type=_options.Epsilon(), help="Step size of the attacks.  [default: 2.5 epsilon / steps]")
-@click.option("--trades-weight", type=_options.Distance(), help="Weight of TRADES' second term.  [default: 6]")
+@click.option("--step-size", type=_command.Epsilon(), help="Step size of the attacks.  [default: 2.5 epsilon / steps]")
+@click.option("--trades-weight", type=_command.Distance(), help="Weight of TRADES' second term.  [default: 6]")
 @click.option("--climb", type=click.IntRange(min=0), help="Epochs in which epsilon climbs from 0.  [default: 5]")
 @click.option(
     "--noise",
@@ -195,10 +195,10 @@ _NOT_MADE_BY = {"manual_dir", "offline", "out", "work", "saved_models", "growth"
     metavar="DIR",
     help="Folder of checkpoints; one of the cache if absent.",
 )
-@_options.manual_dir
-@_options.seed
-@_options.offline
-@_options.out
+@_command.manual_dir
+@_command.seed
+@_command.offline
+@_command.out
 @click.pass_context
 def command(context: click.Context, out: Path | None, **parameters: Any) -> None:
     """Distil a teacher into a student, with a train / validation / held-out split by identity.

@@ -2,12 +2,12 @@
 
 import click
 
-from tfface.cli import _options
-from tfface.cli._output import show
+from tfface.cli import _command
+from tfface.cli._command import show
 
 
-@click.command(cls=_options.Command)
-@_options.offline
+@click.command(cls=_command.Command)
+@_command.offline
 def command(offline: bool) -> None:
     """List what is installed, cached and reachable, and what each model and data set would use."""
     from tfface.models._inventory import doctor

@@ -5,17 +5,17 @@ from typing import Any
 
 import click
 
-from tfface.cli import _options
+from tfface.cli import _command
 from tfface.errors import UserError
 
 
-@click.command(cls=_options.Command)
+@click.command(cls=_command.Command)
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@_options.embedder
-@_options.artifact
-@_options.boxes
-@_options.recipe
-@_options.flip
+@_command.embedder
+@_command.artifact
+@_command.boxes
+@_command.recipe
+@_command.flip
 @click.option(
     "--out",
     required=True,
@@ -24,8 +24,8 @@ from tfface.errors import UserError
     help="Output file.",
 )
 @click.option("--strict", is_flag=True, help="Stop if a photograph fails, instead of counting it.")
-@_options.offline
-@_options.cluster
+@_command.offline
+@_command.cluster
 def command(
     embedder: str,
     artifact: Path | None,

@@ -6,12 +6,12 @@ from typing import Any
 import click
 
 from tfface.augmentation.changes import CORRUPTIONS, describe
-from tfface.cli import _options
-from tfface.cli._output import finish
+from tfface.cli import _command
+from tfface.cli._command import finish
 
 
-@click.command(cls=_options.Command)
-@_options.embedders
+@click.command(cls=_command.Command)
+@_command.embedders
 @click.option(
     "--dataset",
     multiple=True,
@@ -35,8 +35,8 @@ from tfface.cli._output import finish
     metavar="NAME",
     help="Crop recipe: whole, center-140, mtcnn-v1-margin0.20 ...; repeats.  [default: the preset's]",
 )
-@_options.flip
-@_options.defense
+@_command.flip
+@_command.defense
 @click.option(
     "--corrupt",
     multiple=True,
@@ -44,7 +44,7 @@ from tfface.cli._output import finish
     help=f"Measure under a corruption of each crop; several are compared with the clean run. {describe(CORRUPTIONS)}.",
 )
 @click.option(
-    "--threshold", type=_options.Distance(), help="Fixed threshold in the preset's metric, instead of the preset's."
+    "--threshold", type=_command.Distance(), help="Fixed threshold in the preset's metric, instead of the preset's."
 )
 @click.option(
     "--groups",
@@ -55,11 +55,11 @@ from tfface.cli._output import finish
 )
 @click.option("--images-per-person", type=click.IntRange(min=1), help="Draw so many images of each person.")
 @click.option("--strict", is_flag=True, help="Stop if a photograph fails, instead of counting it.")
-@_options.manual_dir
-@_options.seed
-@_options.offline
-@_options.cluster
-@_options.out
+@_command.manual_dir
+@_command.seed
+@_command.offline
+@_command.cluster
+@_command.out
 def command(out: Path | None, **parameters: Any) -> None:
     """Evaluate how well face embedders tell people apart.
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import click
 
-from tfface.cli import _options
-from tfface.cli._output import finish
+from tfface.cli import _command
+from tfface.cli._command import finish
 
 
-@click.command(cls=_options.Command)
-@_options.embedder
-@_options.defense
+@click.command(cls=_command.Command)
+@_command.embedder
+@_command.defense
 @click.option(
     "--format",
     multiple=True,
@@ -67,7 +67,7 @@ from tfface.cli._output import finish
 )
 @click.option(
     "--epsilon",
-    type=_options.Epsilon(),
+    type=_command.Epsilon(),
     default=0.01,
     show_default=True,
     help="Budget of the attacks: the largest change of a value in [0, 1].",
@@ -75,9 +75,9 @@ from tfface.cli._output import finish
 @click.option(
     "--square-queries", type=click.IntRange(min=1), default=100, show_default=True, help="Queries of square, an image."
 )
-@_options.manual_dir
-@_options.seed
-@_options.offline
+@_command.manual_dir
+@_command.seed
+@_command.offline
 @click.option(
     "--out",
     required=True,

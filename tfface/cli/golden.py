@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from tfface.cli import _options
-from tfface.cli._output import finish
+from tfface.cli import _command
+from tfface.cli._command import finish
 from tfface.errors import UserError
 
 
-@click.command(cls=_options.Command)
+@click.command(cls=_command.Command)
 @click.argument("artifact", type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--golden",

@@ -5,19 +5,19 @@ from typing import Any
 
 import click
 
-from tfface.cli import _options
-from tfface.cli._output import finish
+from tfface.cli import _command
+from tfface.cli._command import finish
 
 
-@click.command(cls=_options.Command)
-@_options.embedder
-@_options.dataset("five_faces")
+@click.command(cls=_command.Command)
+@_command.embedder
+@_command.dataset("five_faces")
 @click.option(
     "--protocol", default="all-pairs", show_default=True, metavar="NAME", help="all-pairs; of LFW view1 and view2."
 )
-@_options.recipe
-@_options.flip
-@click.option("--threshold", type=_options.Distance(), help="Threshold in the preset's metric, instead of its own.")
+@_command.recipe
+@_command.flip
+@click.option("--threshold", type=_command.Distance(), help="Threshold in the preset's metric, instead of its own.")
 @click.option(
     "--calibrated", is_flag=True, help="Score each pair at a threshold chosen on other people or folds, as evaluate."
 )
@@ -30,11 +30,11 @@ from tfface.cli._output import finish
     help="Number of pairs of each kind to list, and of people.",
 )
 @click.option("--strict", is_flag=True, help="Stop if a photograph fails, instead of counting it.")
-@_options.manual_dir
-@_options.seed
-@_options.offline
-@_options.cluster
-@_options.out
+@_command.manual_dir
+@_command.seed
+@_command.offline
+@_command.cluster
+@_command.out
 def command(out: Path | None, **parameters: Any) -> None:
     """Mine the pairs that a face embedder gets wrong, and the people on them.
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from tfface.cli import _options
+from tfface.cli import _command
 
 
-@click.command(cls=_options.Command)
+@click.command(cls=_command.Command)
 @click.argument(
     "folders", nargs=-1, required=True, metavar="DIR...", type=click.Path(exists=True, file_okay=False, path_type=Path)
 )

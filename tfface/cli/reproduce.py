@@ -5,19 +5,19 @@ from typing import Any
 
 import click
 
-from tfface.cli import _options
-from tfface.cli._output import show
+from tfface.cli import _command
+from tfface.cli._command import show
 
 
-@click.command(cls=_options.Command)
-@_options.embedder
-@_options.dataset("lfw")
-@_options.epsilons
+@click.command(cls=_command.Command)
+@_command.embedder
+@_command.dataset("lfw")
+@_command.epsilons
 @click.option("--distill", is_flag=True, help="Train the student (hours) instead of taking the one at hand.")
 @click.option("--only", multiple=True, metavar="STAGE", help="Run this stage and those that it reads; repeats.")
-@_options.manual_dir
-@_options.seed
-@_options.offline
+@_command.manual_dir
+@_command.seed
+@_command.offline
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),

@@ -5,13 +5,13 @@ from typing import Any
 
 import click
 
-from tfface.cli import _options
-from tfface.cli._output import finish
+from tfface.cli import _command
+from tfface.cli._command import finish
 
 
-@click.command(cls=_options.Command)
-@_options.embedder
-@_options.dataset("lfw")
+@click.command(cls=_command.Command)
+@_command.embedder
+@_command.dataset("lfw")
 @click.option(
     "--people",
     type=click.IntRange(min=2),
@@ -33,7 +33,7 @@ from tfface.cli._output import finish
     metavar="NAME",
     help="fgsm, the paper's, or pgd (of 20 steps), in training and test; with --rounds it is adversarial training.",
 )
-@_options.epsilons
+@_command.epsilons
 @click.option(
     "--adversarial-share",
     type=float,
@@ -67,11 +67,11 @@ from tfface.cli._output import finish
     is_flag=True,
     help="Judge on a part of the training photographs instead, to choose hyperparameters.",
 )
-@_options.recipe
-@_options.manual_dir
-@_options.seed
-@_options.offline
-@_options.out
+@_command.recipe
+@_command.manual_dir
+@_command.seed
+@_command.offline
+@_command.out
 def command(out: Path | None, **parameters: Any) -> None:
     """Retrain a classifier head on clean, augmented and adversarial images; the base stays frozen.
 

@@ -5,22 +5,22 @@ from typing import Any
 
 import click
 
-from tfface.cli import _options
-from tfface.cli._output import finish
+from tfface.cli import _command
+from tfface.cli._command import finish
 from tfface.errors import UserError
 
 
-@click.command(cls=_options.Command)
+@click.command(cls=_command.Command)
 @click.argument("first", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("second", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@_options.embedder
-@_options.artifact
-@_options.boxes
-@_options.recipe
-@_options.flip
-@click.option("--threshold", type=_options.Distance(), help="Distances up to it match; the preset's if absent.")
-@_options.offline
-@_options.out
+@_command.embedder
+@_command.artifact
+@_command.boxes
+@_command.recipe
+@_command.flip
+@click.option("--threshold", type=_command.Distance(), help="Distances up to it match; the preset's if absent.")
+@_command.offline
+@_command.out
 def command(
     embedder: str, artifact: Path | None, boxes: Path | None, offline: bool, out: Path | None, **parameters: Any
 ) -> None:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from tfface.cli import _options
-from tfface.cli._output import show
+from tfface.cli import _command
+from tfface.cli._command import show
 from tfface.errors import UserError
 
 
-@click.group(cls=_options.Group)
+@click.group(cls=_command.Group)
 def command() -> None:
     """List, fetch and check the weights of the presets."""
 
@@ -25,7 +25,7 @@ def list_() -> None:
 @command.command()
 @click.argument("name")
 @click.option("--from", "file", type=click.Path(path_type=Path), metavar="FILE", help="Take this copy.")
-@_options.offline
+@_command.offline
 def fetch(name: str, file: Path | None, offline: bool) -> None:
     """Fetch the weights of a preset (facenet/msceleb), or take the copy at --from."""
     from tfface.models._inventory import fetch_weights

@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from tfface.errors import UserError
+from tfface.utils.files import natural_key
 from tfface.utils.progress import progress
-from tfface.utils.sequences import natural_key
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from tfface.data.folder import open_folder, open_manifest
 from tfface.data.prepared import TfdsFaces
 from tfface.errors import UserError
 from tfface.utils import registry
-from tfface.utils.result import Result, Table
+from tfface.utils.public import Result, Table
 
 
 def names() -> list[str]:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from tfface.errors import UserError
-from tfface.utils.configured import fields_of
 from tfface.utils.files import digest_of
+from tfface.utils.public import fields_of
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -13,8 +13,7 @@ import numpy as np
 from tfface.data import manifest
 from tfface.data.dataset import FaceDataset, no_images
 from tfface.errors import UserError
-from tfface.utils.files import digest_of
-from tfface.utils.sequences import natural_key
+from tfface.utils.files import digest_of, natural_key
 
 if TYPE_CHECKING:
     import tensorflow as tf

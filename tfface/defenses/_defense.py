@@ -16,7 +16,7 @@ from tfface.augmentation.changes import Level, describe
 from tfface.errors import UserError
 from tfface.models._layers import UnitNorm
 from tfface.utils import registry
-from tfface.utils.result import Result, Table
+from tfface.utils.public import Result, Table
 
 register = keras.saving.register_keras_serializable(package="tfface")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tfface.models._embedder import Embedder
-from tfface.utils.sequences import as_list
+from tfface.utils.public import as_list
 
 if TYPE_CHECKING:
     import keras

@@ -18,10 +18,8 @@ from tfface.evaluation.embeddings import report_failures
 from tfface.preprocessing.images import Recipe, decode, encode_png
 from tfface.preprocessing.images import recipe as named_recipe
 from tfface.utils import files
-from tfface.utils.configured import configured
 from tfface.utils.progress import progress
-from tfface.utils.result import Result, Table
-from tfface.utils.sequences import as_list
+from tfface.utils.public import Result, Table, as_list, configured
 
 RECIPE = "mtcnn-v1-margin0.20"
 """Crop recipe where neither the caller nor the data set names one."""

@@ -22,9 +22,7 @@ from tfface.evaluation.scoring import Evaluation, check_protocol, evaluate_embed
 from tfface.models._embedder import Embedder, as_embedder
 from tfface.preprocessing.images import Recipe, recipe
 from tfface.report.evaluation_tables import comparison_table, paper_table
-from tfface.utils.configured import configured
-from tfface.utils.result import Clock, Result, Table, one_or_many, run_record
-from tfface.utils.sequences import as_list
+from tfface.utils.public import Clock, Result, Table, as_list, configured, one_or_many, run_record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,7 +57,7 @@ class Comparison(Result):
         )
 
     def save_files(self, folder: Path) -> list[str]:
-        from tfface.utils.result import save_figure
+        from tfface.utils.public import save_figure
 
         save_figure(self.plot(), folder / "roc.png")
         written = ["roc.png"]

@@ -30,9 +30,8 @@ from tfface.metrics.pair_tiles import WORST
 from tfface.models._embedder import as_embedder
 from tfface.preprocessing.images import recipe as named_recipe
 from tfface.report.evaluation_tables import mining_tables
-from tfface.utils.configured import configured
 from tfface.utils.files import write_csv
-from tfface.utils.result import Clock, Result, Table, run_record
+from tfface.utils.public import Clock, Result, Table, configured, run_record
 
 if TYPE_CHECKING:
     from tfface.models._embedder import Embedder, Preset

@@ -20,7 +20,7 @@ from tfface.metrics.pair_tiles import WORST
 from tfface.metrics.roc import ErrorCurve
 from tfface.report.evaluation_tables import evaluation_tables, title
 from tfface.utils.files import write_csv
-from tfface.utils.result import Result, Table
+from tfface.utils.public import Result, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -138,7 +138,7 @@ class Evaluation(Result):
         return plot_histogram(title(self.to_dict()), self.histogram, self.metrics)
 
     def save_files(self, folder: Path) -> list[str]:
-        from tfface.utils.result import save_figure
+        from tfface.utils.public import save_figure
 
         save_figure(self.plot(), folder / "roc.png")
         return ["roc.png", *self.save_distances(folder)]
@@ -153,7 +153,7 @@ class Evaluation(Result):
         Returns:
             Names of the files written.
         """
-        from tfface.utils.result import save_figure
+        from tfface.utils.public import save_figure
 
         picture, table = f"distances{suffix}.png", f"worst{suffix}.csv"
         save_figure(self.plot_distances(), folder / picture)

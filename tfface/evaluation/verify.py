@@ -12,7 +12,7 @@ from tfface.metrics.distances import cosine_distance, from_cosine
 from tfface.models._embedder import as_embedder
 from tfface.preprocessing.images import crop_files
 from tfface.preprocessing.images import recipe as named_recipe
-from tfface.utils.result import Clock, Result, Table, run_record
+from tfface.utils.public import Clock, Result, Table, run_record
 
 if TYPE_CHECKING:
     from tfface.models._embedder import Embedder

@@ -25,13 +25,11 @@ import numpy as np
 import pyarrow as pa
 import threadpoolctl
 
-from tfface.distributed.executor import LOCAL, Executor
-from tfface.distributed.rows import RowJob, Save, fill
+from tfface.distributed.executor import LOCAL, Executor, RowJob, Save, fill
 from tfface.errors import UserError
 from tfface.metrics.pair_merging import Merger, PairSummary
 from tfface.metrics.pair_tiles import TILE, WORST, Tile, TilePlan, TileResult, score_tile, tile_plan
-from tfface.utils.array_file import MOST_IN_MEMORY, FlatRows, chunks_of, reordered
-from tfface.utils.cache import Range, Store
+from tfface.utils.cache import MOST_IN_MEMORY, FlatRows, Range, Store, chunks_of, reordered
 from tfface.utils.files import cache_dir, digest_of
 from tfface.utils.progress import progress
 

@@ -18,8 +18,7 @@ from tfface.metrics.all_pairs import (
 )
 from tfface.metrics.intervals import IdentityErrors
 from tfface.metrics.pair_tiles import TILE, RowSource, Tile, strips, tile_plan
-from tfface.utils.array_file import FlatRows
-from tfface.utils.cache import Store
+from tfface.utils.cache import FlatRows, Store
 from tfface.utils.progress import progress
 
 

@@ -13,7 +13,7 @@ from tfface.hub import weights
 from tfface.models._embedder import Preset, all_presets, candidates, load, locate, presets
 from tfface.utils import registry
 from tfface.utils.files import cache_dir
-from tfface.utils.result import Result, Table
+from tfface.utils.public import Result, Table
 
 _PACKAGES = (
     "tensorflow",

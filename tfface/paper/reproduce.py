@@ -13,7 +13,7 @@ from tfface.models._embedder import as_embedder
 from tfface.paper import pipeline, stages
 from tfface.paper.pipeline import PAGE, Choices, Models
 from tfface.paper.stages import Stage, Stages
-from tfface.utils.result import Clock, Result, Table, versions
+from tfface.utils.public import Clock, Result, Table, versions
 
 if TYPE_CHECKING:
     from tfface.models._embedder import Embedder

@@ -21,8 +21,7 @@ from tfface.preprocessing.images import recipe
 from tfface.report.retraining import plot_retraining, retraining_tables
 from tfface.robustness.trial import Context, ImageFormat
 from tfface.training.head import Head
-from tfface.utils.configured import configured
-from tfface.utils.result import Clock, Result, Table, run_record
+from tfface.utils.public import Clock, Result, Table, configured, run_record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,7 +64,7 @@ class Retraining(Result):
         return plot_retraining(self.metrics)
 
     def save_files(self, folder: Path) -> list[str]:
-        from tfface.utils.result import save_figure
+        from tfface.utils.public import save_figure
 
         save_figure(self.plot(), folder / "retraining.png")
         self.new_head.save(folder / "head.npz")

@@ -10,7 +10,7 @@ import numpy as np
 
 from tfface.report.evaluation_tables import interval, percent
 from tfface.report.paper import TABLE_2
-from tfface.utils.result import Table
+from tfface.utils.public import Table
 
 Metrics = dict[str, Any]
 

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from tfface.report.evaluation_tables import interval, percent
-from tfface.utils.result import Table
+from tfface.utils.public import Table
 
 Metrics = dict[str, Any]
 _COLOURS = {"genuine": "#2a9d6f", "impostor": "#c8553d"}

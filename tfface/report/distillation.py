@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 
 from tfface.report.evaluation_tables import interval, percent
 from tfface.report.hardening import hardening_lines
-from tfface.utils.result import Table
+from tfface.utils.public import Table
 
 Metrics = dict[str, Any]
 

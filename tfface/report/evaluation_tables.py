@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfface.report.paper import TABLE_1
-from tfface.utils.result import Table
+from tfface.utils.public import Table
 
 Metrics = dict[str, Any]
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tfface.report.evaluation_tables import percent
-from tfface.utils.result import Table
+from tfface.utils.public import Table
 
 Metrics = dict[str, Any]
 

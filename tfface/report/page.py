@@ -16,7 +16,7 @@ from tfface.preprocessing.images import decode
 from tfface.report.page_runs import read_runs
 from tfface.report.page_sections import sections
 from tfface.utils.files import atomic_write
-from tfface.utils.sequences import as_list
+from tfface.utils.public import as_list
 
 PAPER = "Facial Recognition Adversarial Methods and Defenses"
 MOST_BYTES = 10_000_000

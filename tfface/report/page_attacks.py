@@ -35,8 +35,7 @@ from tfface.report.page_runs import (
 from tfface.report.paper import TABLE_2
 from tfface.report.robustness_tables import detection_table, detection_title, table, title
 from tfface.report.robustness_tables import remarks as robustness_remarks
-from tfface.utils.files import read_json
-from tfface.utils.sequences import natural_key
+from tfface.utils.files import natural_key, read_json
 
 Metrics = dict[str, Any]
 _UNITS = {"linf": "the largest change of a value", "l2": "the root mean square of the change"}

@@ -9,8 +9,7 @@ from typing import Any, ClassVar, TypeVar
 
 from tfface.errors import UserError
 from tfface.report.evaluation_tables import interval, percent
-from tfface.utils.files import read_json
-from tfface.utils.sequences import natural_key
+from tfface.utils.files import natural_key, read_json
 
 T = TypeVar("T")
 Metrics = dict[str, Any]

@@ -22,8 +22,7 @@ from tfface.report.page_runs import (
     rate,
     remarks,
 )
-from tfface.utils.files import read_json
-from tfface.utils.sequences import natural_key
+from tfface.utils.files import natural_key, read_json
 
 Metrics = dict[str, Any]
 _PEOPLE = 10

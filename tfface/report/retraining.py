@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfface.report.evaluation_tables import interval, percent
-from tfface.utils.result import Table
+from tfface.utils.public import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,7 +4,7 @@ from typing import Any
 
 from tfface.report.attack_tables import number
 from tfface.report.evaluation_tables import interval, percent
-from tfface.utils.result import Table
+from tfface.utils.public import Table
 
 Metrics = dict[str, Any]
 KNOWLEDGE = ("naive", "white box", "transfer")

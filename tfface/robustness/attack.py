@@ -23,9 +23,7 @@ from tfface.robustness.experiment import (
 from tfface.robustness.results import examples
 from tfface.robustness.run import check_trial
 from tfface.robustness.trial import DRAWS, Context, ImageFormat, Model, Source, Trial, load_contexts
-from tfface.utils.configured import configured
-from tfface.utils.result import Clock, Result, Table, one_or_many, run_record, save_figure
-from tfface.utils.sequences import as_list
+from tfface.utils.public import Clock, Result, Table, as_list, configured, one_or_many, run_record, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

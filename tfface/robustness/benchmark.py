@@ -29,9 +29,17 @@ from tfface.robustness.results import verdict
 from tfface.robustness.run import RESTARTS, STEPS, check_trial
 from tfface.robustness.trial import DRAWS, Context, Model, Source, Trial, load_contexts
 from tfface.utils.cache import cached
-from tfface.utils.configured import configured
-from tfface.utils.result import Clock, Result, Table, median_milliseconds, one_or_many, run_record, save_figure
-from tfface.utils.sequences import as_list
+from tfface.utils.public import (
+    Clock,
+    Result,
+    Table,
+    as_list,
+    configured,
+    median_milliseconds,
+    one_or_many,
+    run_record,
+    save_figure,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -26,10 +26,8 @@ from tfface.robustness.certified_pairs import (
 from tfface.robustness.pairs import Threshold, by_noisy_fold, half_genuine, listed_pairs, own
 from tfface.robustness.smoothing import ALPHA, GUESS, SAMPLES, Smoothing
 from tfface.robustness.trial import Context, Model, Source, load_contexts
-from tfface.utils.configured import configured
 from tfface.utils.files import write_csv
-from tfface.utils.result import Clock, Result, Table, run_record, save_figure
-from tfface.utils.sequences import as_list
+from tfface.utils.public import Clock, Result, Table, as_list, configured, run_record, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,8 +12,7 @@ from tfface.evaluation.embeddings import Embeddings, report_failures, write_embe
 from tfface.evaluation.verify import Verdict
 from tfface.preprocessing.images import Boxes, read_boxes
 from tfface.serving.client import Client
-from tfface.utils.configured import configured
-from tfface.utils.result import Clock, Result, Table, versions
+from tfface.utils.public import Clock, Result, Table, configured, versions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -145,3 +146,16 @@ def lock(path: str | Path) -> filelock.FileLock:
     with explain_full_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     return _Lock(path.with_name(path.name + ".lock"))
+
+
+def natural_key(path: str) -> tuple[list[list[int | str]], str]:
+    """Return a key that sorts `s2/10.png` after `s2/9.png`, and a person's images together; ties by the text itself.
+
+    >>> sorted(["s2/10.png", "s10/1.png", "s2/9.png"], key=natural_key)
+    ['s2/9.png', 's2/10.png', 's10/1.png']
+    """
+    parts = [
+        [int(piece) if index % 2 else piece for index, piece in enumerate(re.split(r"(\d+)", part))]
+        for part in path.split("/")
+    ]
+    return parts, path

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfface.errors import UserError
-from tfface.utils import array_file
-from tfface.utils.array_file import FlatRows, chunks_of, reordered, write_rows
+from tfface.utils import cache
+from tfface.utils.cache import FlatRows, chunks_of, reordered, write_rows
 
 
 def matrix(rows: int = 10, columns: int = 3) -> np.ndarray:
@@ -42,7 +42,7 @@ def test_any_order_is_written_as_indexing_gives_it(tmp_path_factory, order, kept
     rows, order = matrix(12), np.array(order[:kept], np.int64)
     source = write_rows(folder / "source.f32", [rows], rows.shape).mapped() if mapped else rows
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(array_file, "CHUNK", chunk)
+        patch.setattr(cache, "CHUNK", chunk)
         assert [start for start, _ in chunks_of(source)] == list(range(0, 12, chunk))
         found = reordered(folder, source, order)
     np.testing.assert_array_equal(found[:], rows[order])
