@@ -75,7 +75,7 @@ def test_a_file_of_another_network(few, tmp_path, change, message):
 def test_damaged_settings(few, tmp_path):
     _h5.save(few, tmp_path / "few.weights.h5")
     with h5py.File(tmp_path / "few.weights.h5", "r+") as file:
-        file.attrs[_low_rank.ATTRIBUTE] = "[1]"
+        file.attrs[_h5.LOW_RANK] = "[1]"
     with pytest.raises(ValueError, match="damaged"):
         _low_rank.settings(tmp_path / "few.weights.h5")
 

@@ -60,7 +60,7 @@ class CenteredConv2D(keras.layers.Conv2D):
 
     @staticmethod
     def centered(convolve: Callable[[Any, Any], Any], inputs: Any, kernel: Any) -> Any:
-        """What a convolution of (inputs, kernel) gives for inputs scaled to [-1, 1]."""
+        """Return what a convolution of (inputs, kernel) gives for inputs scaled to [-1, 1]."""
         return convolve(inputs, 2.0 * kernel) - ops.sum(kernel, axis=(0, 1, 2))
 
 
@@ -148,7 +148,7 @@ class LocallyConnected2D(keras.layers.Layer):
 
 
 def _patches(images: Any, size: tuple[int, ...], stride: int, places: tuple[int, int]) -> Any:
-    """Every patch of a batch, with the places in front: (rows, columns, N, height * width * channels).
+    """Cut every patch of a batch, with the places in front: (rows, columns, N, height * width * channels).
 
     Keras's `extract_patches` convolves with an identity matrix, at many times the cost of the
     layer itself. Here windows along the columns are joined first and then windows along the
@@ -161,14 +161,14 @@ def _patches(images: Any, size: tuple[int, ...], stride: int, places: tuple[int,
 
 
 def _windows(phases: list[Any], axis: int, size: int, places: int) -> Any:
-    """All windows of `size` along an axis of which the phases are given, joined on the last axis."""
+    """Return all windows of `size` along an axis of which the phases are given, joined on the last axis."""
     stride = len(phases)
     parts = [_slice(phases[offset % stride], axis, offset // stride, places) for offset in range(size)]
     return ops.concatenate(parts, axis=-1)
 
 
 def _phases(tensor: Any, axis: int, stride: int) -> list[Any]:
-    """What steps of `stride` along one of four axes meet from each start; so no later slice needs a step."""
+    """Split one of four axes into phases: what steps of `stride` meet from each start; no later slice needs a step."""
     if stride == 1:
         return [tensor]
     missing = -tensor.shape[axis] % stride
@@ -180,7 +180,7 @@ def _phases(tensor: Any, axis: int, stride: int) -> list[Any]:
 
 
 def _slice(tensor: Any, axis: int, start: int, length: int) -> Any:
-    """A run along one axis. Its gradient is one padding, several times faster than that of `tensor[...]`."""
+    """Slice a run along one axis. Its gradient is one padding, several times faster than that of `tensor[...]`."""
     starts, shape = [0] * len(tensor.shape), list(ops.shape(tensor))
     starts[axis], shape[axis] = start, length
     return ops.slice(tensor, starts, shape)

@@ -20,7 +20,7 @@ from tfface.utils.files import atomic_write, cache_dir, digest_of, lock
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """How a head is trained; all of it decides the result.
+    """Configuration of a head's training; all of it decides the result.
 
     Attributes:
         hidden: units of a layer between (ReLU); 0 for a linear head.
@@ -102,7 +102,9 @@ class Head:
                 )
                 sound = bool(arrays) and arrays[-1].shape == (len(head.people),) and isinstance(head.facts, dict)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path} is no saved head: give a head.npz that attack --goal classify wrote") from error
+            raise UserError(
+                f"{path} is no saved head: give a head.npz that an attack of the criterion classify wrote"
+            ) from error
         if not sound:
             raise UserError(f"{path} is no saved head: its weights do not fit its people")
         return head

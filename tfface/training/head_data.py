@@ -1,4 +1,4 @@
-"""What a head is trained and tested on: a few people, photographs apart, copies to fill up."""
+"""Training and test photographs of a head: a few people, and copies to fill up."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -68,7 +68,7 @@ class HeadData:
 
     @classmethod
     def of(cls, record: dict[str, Any], dataset: FaceDataset) -> "HeadData":
-        """What `record` was made of.
+        """Find the photographs of a record.
 
         Raises:
             UserError: the data set lacks a photograph, or the record is none.
@@ -207,7 +207,7 @@ def embed_head_data(dataset: FaceDataset, embedder: "Embedder", recipe: Recipe, 
 
 
 def _copy_keys(dataset: FaceDataset, copies: np.ndarray) -> list[int]:
-    """What each copy draws by: its photograph, and how many copies of that there were before."""
+    """Return the key that each copy draws by: its photograph, and the number of its copies before."""
     counts: Counter[int] = Counter()
     keys = []
     for index in copies.tolist():

@@ -280,7 +280,7 @@ class ViewProcess:
             return
         self._reader.join(timeout=5)
         lines = [line.strip() for line in self._said if line.strip()]
-        if code == 2 and lines and lines[-1].startswith("error: "):
+        if lines and lines[-1].startswith("error: "):
             raise UserError(lines[-1].removeprefix("error: "))
         raise UserError(
             f"the process that makes views ended with {code}: the same command goes on from here"
@@ -309,8 +309,7 @@ def serve(descriptor: int) -> None:
     try:
         fill_for(parent, maker.bank(), views, maker.make)
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
+        sys.exit(f"error: {error}")
 
 
 def fill_for(parent: int, bank: ViewBank, views: int, make: Callable[..., tuple[np.ndarray, np.ndarray]]) -> None:
