@@ -42,7 +42,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tfface.data.catalogue import load_dataset
 from tfface.data.dataset import FaceDataset
 from tfface.distributed.cluster import executor_at
-from tfface.distributed.executor import Executor, Piece
+from tfface.distributed.executor import Executor
+from tfface.distributed.rows import Piece
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import embed_dataset
 from tfface.metrics.all_pairs import TileGroups, all_pairs, arrange, scoring_job

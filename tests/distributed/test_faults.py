@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from tfface import data
-from tfface.distributed.executor import RowJob, fill
+from tfface.distributed.rows import RowJob, fill
 from tfface.errors import UserError
 from tfface.evaluation import embeddings
 from tfface.evaluation.embeddings import embed_dataset

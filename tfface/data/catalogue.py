@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tfface.data import crops as _crops  # noqa: F401 - sampled pairs are cropped by it
 from tfface.data import manifest, prepared
 from tfface.data.dataset import FaceDataset
 from tfface.data.folder import open_folder, open_manifest

@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from tfface.augmentation.changes import Corruption, key_number
-from tfface.data.dataset import FaceDataset, Pairs
-from tfface.distributed.executor import LOCAL, Executor, RowJob, Save, fill
+from tfface.data.dataset import FaceDataset, Pairs, SampledPairs
+from tfface.distributed.executor import LOCAL, Executor
+from tfface.distributed.rows import RowJob, Save, fill
 from tfface.errors import ImageError, UserError
 from tfface.preprocessing import mtcnn
 from tfface.preprocessing.images import NO_FACE, Recipe, crop_photograph, crop_resize, decode, recipe
@@ -191,6 +192,9 @@ def crop_pairs(
         key, reason = next(iter(failed.items()))
         raise UserError(f"none of the {len(pairs)} pairs can be used; the first photograph that fails: {key} {reason}")
     return images[kept[0]], images[kept[1]]
+
+
+SampledPairs.cropper = staticmethod(crop_pairs)
 
 
 def crop_fingerprint(embedder: Fingerprinted, dataset: FaceDataset, recipe: Recipe) -> dict[str, Any]:

@@ -3,18 +3,16 @@
 import abc
 import difflib
 import functools
-import importlib
 import itertools
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
 from tfface.errors import UserError
-from tfface.utils.files import digest_of
-from tfface.utils.public import fields_of
+from tfface.utils.files import digest_of, fields_of
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -66,6 +64,9 @@ class SampledPairs(Pairs):
         dataset: the data set.
     """
 
+    # Set by `tfface.data.crops`, which lies above data sets.
+    cropper: ClassVar[Callable[..., tuple[np.ndarray, np.ndarray]]]
+
     dataset: "FaceDataset" = field(repr=False)
 
     def crops(self, embedder: PresetEmbedder, recipe: str | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -84,10 +85,7 @@ class SampledPairs(Pairs):
         Raises:
             UserError: no pair is left, or the recipe does not fit the data set.
         """
-        # By name, since crops are made of data sets and pairs are part of them.
-        crop_pairs = importlib.import_module("tfface.data.crops").crop_pairs
-        images, references = crop_pairs(self.dataset, self, embedder.preset, recipe)
-        return images, references
+        return self.cropper(self.dataset, self, embedder.preset, recipe)
 
 
 @dataclass(frozen=True, eq=False)

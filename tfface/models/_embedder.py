@@ -18,8 +18,7 @@ import numpy as np
 from tfface.errors import Unavailable, UserError
 from tfface.hub import weights
 from tfface.utils import registry
-from tfface.utils.files import check_package_data, package_data, read_json, sha256_of, write_json
-from tfface.utils.public import fields_of
+from tfface.utils.files import check_package_data, fields_of, package_data, read_json, sha256_of, write_json
 
 if TYPE_CHECKING:
     import keras

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from tfface.distributed.executor import LOCAL, Executor, RowJob, Save, fill
+from tfface.distributed.executor import LOCAL, Executor
+from tfface.distributed.rows import RowJob, Save, fill
 from tfface.errors import UserError
 from tfface.preprocessing.images import encode_png
 from tfface.robustness.trial import BATCH, Trial, TrialResults, TrialStore

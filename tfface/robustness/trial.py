@@ -21,7 +21,7 @@ from tfface.evaluation.embeddings import Embeddings, embed_dataset
 from tfface.models._embedder import Embedder, as_embedder
 from tfface.preprocessing.images import Recipe, recipe
 from tfface.utils.cache import Store, digest_of
-from tfface.utils.public import fields_of
+from tfface.utils.files import fields_of
 
 if TYPE_CHECKING:
     from tfface.attacks._attack import Attack

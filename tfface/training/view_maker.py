@@ -27,9 +27,8 @@ from tfface.training.distiller import bfloat16_convolutions
 from tfface.training.losses import answers_with_hints
 from tfface.training.view_bank import PART, ViewBank
 from tfface.training.views import Augmentation, Photograph, make_view
-from tfface.utils.files import cache_dir, digest_of, read_json, write_json
+from tfface.utils.files import cache_dir, digest_of, fields_of, read_json, write_json
 from tfface.utils.progress import progress
-from tfface.utils.public import fields_of
 
 if TYPE_CHECKING:
     import keras

@@ -22,9 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tfface.errors import UserError
-from tfface.utils.files import atomic_write, cache_dir, digest_of, lock, read_json, sha256_of, write_json
+from tfface.utils.files import atomic_write, cache_dir, digest_of, fields_of, lock, read_json, sha256_of, write_json
 from tfface.utils.progress import progress
-from tfface.utils.public import fields_of
 
 logger = logging.getLogger(__name__)
 

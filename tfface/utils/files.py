@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import errno
 import hashlib
 import json
@@ -159,3 +160,8 @@ def natural_key(path: str) -> tuple[list[list[int | str]], str]:
         for part in path.split("/")
     ]
     return parts, path
+
+
+def fields_of(instance: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass without cached properties: its state as another process gets it."""
+    return {entry.name: getattr(instance, entry.name) for entry in dataclasses.fields(instance)}

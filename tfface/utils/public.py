@@ -218,11 +218,6 @@ def configured(config: type) -> Callable[[Callable[..., T]], Callable[..., T]]:
     return decorate
 
 
-def fields_of(instance: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass without cached properties: its state as another process gets it."""
-    return {entry.name: getattr(instance, entry.name) for entry in dataclasses.fields(instance)}
-
-
 def _unknown(function: str, name: str, valid: list[str]) -> UserError:
     near = difflib.get_close_matches(name, valid, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfface.distributed import executor
-from tfface.distributed.executor import LOCAL, Piece, RowJob, fill, pieces
+from tfface.distributed import rows
+from tfface.distributed.executor import LOCAL
+from tfface.distributed.rows import Piece, RowJob, fill, pieces
 from tfface.errors import UserError
 from tfface.utils.cache import Store
 
@@ -90,7 +91,7 @@ def test_a_retried_piece_skips_what_its_first_worker_saved():
 
 
 def test_too_many_failures_are_no_matter_of_rows(giving_up, monkeypatch):
-    monkeypatch.setattr(executor, "MOST_GIVEN_UP", 3)
+    monkeypatch.setattr(rows, "MOST_GIVEN_UP", 3)
     with pytest.raises(UserError, match=r"more than 3 rows of .* fail: cannot do"):
         fill(Squares(store(), bad=tuple(range(32))), label="squaring", executor=giving_up())
 
