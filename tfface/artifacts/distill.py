@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tfface.artifacts.making import lite_speed
-from tfface.data.catalogue import load_dataset
-from tfface.data.dataset import FaceDataset
+from tfface.evaluation.inputs import Embedder, FaceDataset, as_embedder, load_dataset
 from tfface.models import _embedder
-from tfface.models._embedder import Embedder, as_embedder
 from tfface.report.distillation import distillation_tables, model_card, plot_curves
 from tfface.robustness.heldout import attack_heldout, certify_heldout
 from tfface.robustness.trial import Context

@@ -28,11 +28,9 @@ from tfface.artifacts.artifact import (
 )
 from tfface.artifacts.measure import milliseconds
 from tfface.data.crops import crop_stream
-from tfface.data.dataset import FaceDataset
 from tfface.defenses._stack import portable
 from tfface.errors import UserError
-from tfface.models._embedder import Embedder
-from tfface.preprocessing.images import Recipe, recipe
+from tfface.evaluation.inputs import Embedder, FaceDataset, Recipe, recipe
 from tfface.training.split import split_people
 from tfface.utils.files import atomic_write, digest_of, explain_full_disk, write_json
 from tfface.utils.tensorflow_logs import held_stderr

@@ -11,10 +11,9 @@ import numpy as np
 from tfface.augmentation.changes import PAPER, Kind, augmented, key_number
 from tfface.augmentation.changes import kinds as named_kinds
 from tfface.data import manifest
-from tfface.data.catalogue import load_dataset
 from tfface.data.crops import Crops, crop_stream, face_boxes
-from tfface.data.dataset import FaceDataset
 from tfface.evaluation.embeddings import report_failures
+from tfface.evaluation.inputs import FaceDataset, load_dataset
 from tfface.preprocessing.images import Recipe, decode, encode_png
 from tfface.preprocessing.images import recipe as named_recipe
 from tfface.utils import files

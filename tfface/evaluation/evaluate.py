@@ -10,17 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfface.augmentation.changes import Corruption, corruption
-from tfface.data.catalogue import load_dataset
 from tfface.data.dataset import FaceDataset, Pairs
 from tfface.data.pairs import read_groups_file, read_pairs_file
-from tfface.defenses._stack import apply
 from tfface.distributed.cluster import executor_at
 from tfface.distributed.executor import Executor
 from tfface.errors import Unavailable, UserError
 from tfface.evaluation.embeddings import embed_dataset, report_failures
+from tfface.evaluation.inputs import Embedder, Recipe, apply, as_embedder, load_dataset, recipe
 from tfface.evaluation.scoring import Evaluation, check_protocol, evaluate_embeddings
-from tfface.models._embedder import Embedder, as_embedder
-from tfface.preprocessing.images import Recipe, recipe
 from tfface.report.evaluation_tables import comparison_table, paper_table
 from tfface.utils.public import Clock, Result, Table, as_list, configured, one_or_many, run_record
 

@@ -14,27 +14,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tfface.data.catalogue import load_dataset
 from tfface.data.crops import Crops
-from tfface.data.dataset import FaceDataset
 from tfface.distributed.cluster import executor_at
 from tfface.distributed.executor import LOCAL, Executor
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings, embed_dataset, report_failures
+from tfface.evaluation.inputs import FaceDataset, as_embedder, load_dataset
+from tfface.evaluation.inputs import recipe as named_recipe
 from tfface.evaluation.protocols import ProtocolScores, estimate_entry
 from tfface.evaluation.scoring import check_protocol, remarks, score_pairs
 from tfface.metrics import intervals
 from tfface.metrics.distances import from_cosine, to_cosine
 from tfface.metrics.intervals import IdentityErrors
 from tfface.metrics.pair_tiles import WORST
-from tfface.models._embedder import as_embedder
-from tfface.preprocessing.images import recipe as named_recipe
 from tfface.report.evaluation_tables import mining_tables
 from tfface.utils.files import write_csv
 from tfface.utils.public import Clock, Result, Table, configured, run_record
 
 if TYPE_CHECKING:
-    from tfface.models._embedder import Embedder, Preset
+    from tfface.evaluation.inputs import Embedder, Preset
 
 KINDS = ("false_positive", "false_negative")
 

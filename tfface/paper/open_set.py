@@ -14,15 +14,15 @@ import numpy as np
 from tfface.data.dataset import FaceDataset, Pairs
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings, embed_dataset
+from tfface.evaluation.inputs import Recipe
 from tfface.metrics.distances import unit
-from tfface.preprocessing.images import Recipe
 from tfface.robustness.pairs import MOST_MEASURED
 from tfface.training.comparison import heldout_metrics
 from tfface.training.head import Head
 from tfface.training.split import Split, split_people
 
 if TYPE_CHECKING:
-    from tfface.models._embedder import Embedder, Preset
+    from tfface.evaluation.inputs import Embedder, Preset
 
 Metrics = dict[str, Any]
 CLAIM = "what the new head learned helps with people it has not seen"

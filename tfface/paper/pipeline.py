@@ -15,8 +15,7 @@ from tfface.paper.stages import Place, Stage
 from tfface.utils.files import cache_dir, digest_of
 
 if TYPE_CHECKING:
-    from tfface.data.dataset import FaceDataset
-    from tfface.models._embedder import Embedder
+    from tfface.evaluation.inputs import Embedder, FaceDataset
 
 PAPER = ("facenet", "resnet50", "deepface")
 """The paper's models."""

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tfface
-from tfface.data.catalogue import load_dataset
 from tfface.errors import UserError
-from tfface.models._embedder import as_embedder
+from tfface.evaluation.inputs import as_embedder, load_dataset
 from tfface.paper import pipeline, stages
 from tfface.paper.pipeline import PAGE, Choices, Models
 from tfface.paper.stages import Stage, Stages
 from tfface.utils.public import Clock, Result, Table, versions
 
 if TYPE_CHECKING:
-    from tfface.models._embedder import Embedder
+    from tfface.evaluation.inputs import Embedder
 
 logger = logging.getLogger(__name__)
 

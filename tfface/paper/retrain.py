@@ -11,13 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfface.data.catalogue import load_dataset
-from tfface.data.dataset import FaceDataset
+from tfface.evaluation.inputs import Embedder, FaceDataset, as_embedder, load_dataset, recipe
 from tfface.metrics.intervals import Estimate, wilson
-from tfface.models._embedder import Embedder, as_embedder
 from tfface.paper import open_set
 from tfface.paper.retraining import NewHead, RetrainingConfig, Start, attacked_photographs, prepare, train_rounds
-from tfface.preprocessing.images import recipe
 from tfface.report.retraining import plot_retraining, retraining_tables
 from tfface.robustness.trial import Context, ImageFormat
 from tfface.training.head import Head

@@ -11,12 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError
+from tfface.evaluation.inputs import Embedder, FaceDataset, Recipe
 from tfface.metrics.distances import cosine_distance, from_cosine, to_cosine
 from tfface.metrics.intervals import wilson
-from tfface.models._embedder import Embedder
-from tfface.preprocessing.images import Recipe
 from tfface.training.head import Head, HeadSettings, kept_head
 from tfface.training.head_data import PHOTOGRAPHS, HeadData, HeadVectors, embed_head_data, head_data
 

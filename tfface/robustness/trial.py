@@ -12,14 +12,12 @@ import pyarrow as pa
 
 from tfface.attacks._quantization import ImageFormat
 from tfface.augmentation.changes import key_number
-from tfface.data.catalogue import load_dataset
 from tfface.data.crops import Crops, crop_fingerprint, detect_faces
 from tfface.data.dataset import FaceDataset, Pairs
 from tfface.defenses._stack import DRAWS, DefendedEmbedder, apply
 from tfface.distributed.executor import LOCAL, Executor
 from tfface.evaluation.embeddings import Embeddings, embed_dataset
-from tfface.models._embedder import Embedder, as_embedder
-from tfface.preprocessing.images import Recipe, recipe
+from tfface.evaluation.inputs import Embedder, Model, Recipe, Source, as_embedder, load_dataset, recipe
 from tfface.utils.cache import Store, digest_of
 from tfface.utils.files import fields_of
 
@@ -35,12 +33,6 @@ SEARCH_BATCH = 64
 _FORMAT = 1
 _COLUMNS = ["failed", "clean", "epsilon", "success", "margin", "change", "vectors"]
 """Of the cache, all but pictures."""
-
-
-Model = str | Embedder
-"""A model, its name or its file."""
-Source = str | Path | FaceDataset
-"""A data set, its name, or a folder with one subfolder per person."""
 
 
 @dataclass(frozen=True, eq=False)

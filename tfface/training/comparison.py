@@ -11,6 +11,7 @@ import numpy as np
 
 from tfface.data.dataset import FaceDataset, Pairs
 from tfface.evaluation.embeddings import Embeddings, embed_dataset
+from tfface.evaluation.inputs import Embedder, Preset, Recipe
 from tfface.evaluation.protocols import PairListScores
 from tfface.evaluation.scoring import evaluate_embeddings
 from tfface.metrics import intervals
@@ -18,8 +19,6 @@ from tfface.metrics.all_pairs import all_pairs
 from tfface.metrics.distances import euclidean_distance, from_cosine, to_cosine
 from tfface.metrics.pair_tiles import BINS_PER_UNIT
 from tfface.metrics.roc import ErrorCurve
-from tfface.models._embedder import Embedder, Preset
-from tfface.preprocessing.images import Recipe
 from tfface.training.split import Split
 
 logger = logging.getLogger(__name__)

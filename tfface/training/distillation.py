@@ -12,10 +12,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfface.data.dataset import FaceDataset
+from tfface.evaluation.inputs import Embedder, FaceDataset, Recipe, recipe
 from tfface.models import _embedder, _h5
-from tfface.models._embedder import Embedder
-from tfface.preprocessing.images import Recipe, recipe
 from tfface.training.checkpoints import Checkpoints, History, rank
 from tfface.training.config import DistillConfig, Settings
 from tfface.training.fitting import train

@@ -10,16 +10,15 @@ import pyarrow as pa
 
 from tfface.augmentation.changes import PAPER, augment_batch, key_number
 from tfface.data.crops import Crops
-from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError
-from tfface.preprocessing.images import Recipe
+from tfface.evaluation.inputs import FaceDataset, Recipe
 from tfface.preprocessing.mtcnn import DETECTOR
 from tfface.utils.cache import Store
 from tfface.utils.files import digest_of
 from tfface.utils.progress import progress
 
 if TYPE_CHECKING:
-    from tfface.models._embedder import Embedder
+    from tfface.evaluation.inputs import Embedder
 
 PEOPLE = 6
 PHOTOGRAPHS = 200

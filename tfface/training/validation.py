@@ -14,10 +14,9 @@ import keras
 import numpy as np
 
 from tfface.data.crops import crop_stream, face_boxes
-from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError
+from tfface.evaluation.inputs import FaceDataset, Recipe
 from tfface.metrics.roc import ErrorCurve
-from tfface.preprocessing.images import Recipe
 from tfface.training.config import Hardening
 
 if TYPE_CHECKING:

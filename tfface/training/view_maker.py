@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfface.data.crops import face_boxes
-from tfface.data.dataset import FaceDataset
 from tfface.errors import ImageError, UserError
-from tfface.models._embedder import Embedder
+from tfface.evaluation.inputs import Embedder, FaceDataset
 from tfface.preprocessing.images import Recipe, decode
 from tfface.preprocessing.mtcnn import DETECTOR
 from tfface.training.distiller import bfloat16_convolutions

@@ -1,0 +1,27 @@
+"""What an evaluation, an attack or an export begins with: a model, a data set, a crop recipe."""
+
+from pathlib import Path
+
+from tfface.data.catalogue import load_dataset
+from tfface.data.dataset import FaceDataset
+from tfface.defenses._stack import apply
+from tfface.models._embedder import Embedder, Preset, as_embedder
+from tfface.preprocessing.images import Recipe, recipe
+
+__all__ = [
+    "Embedder",
+    "FaceDataset",
+    "Model",
+    "Preset",
+    "Recipe",
+    "Source",
+    "apply",
+    "as_embedder",
+    "load_dataset",
+    "recipe",
+]
+
+Model = str | Embedder
+"""A model, its name or its file."""
+Source = str | Path | FaceDataset
+"""A data set, its name, or a folder with one subfolder per person."""
