@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("keras-facenet", "promise")
-EXTRAS = ("serving", "cluster", "onnx", "peers")
+EXTRAS = ("serving", "cluster", "onnx", "peers", "playground", "docs")
 
 
 def pip(*arguments: str) -> None:
