@@ -7,7 +7,8 @@ import pytest
 
 from tfface.data import FolderFaces
 from tfface.errors import UserError
-from tfface.paper.retraining_data import aimed_copies, choose_photographs, embed_copies, mine_people, validation_part
+from tfface.paper.retraining import mine_people
+from tfface.paper.retraining_data import aimed_copies, choose_photographs, embed_copies, validation_part
 from tfface.preprocessing.images import recipe
 from tfface.robustness.trial import Context, ImageFormat
 from tfface.training.head_data import HeadData, HeadVectors, embed_head_data

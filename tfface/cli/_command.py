@@ -1,4 +1,4 @@
-"""What the commands share: options, tables on stdout, the log on stderr, errors in terms of options."""
+"""Parts that the commands share: options, tables on stdout, the log on stderr, errors in terms of options."""
 
 import logging
 import math

@@ -1,4 +1,4 @@
-"""What an evaluation, an attack or an export begins with: a model, a data set, a crop recipe."""
+"""Inputs of an evaluation, an attack or an export: a model, a data set, a crop recipe."""
 
 from pathlib import Path
 

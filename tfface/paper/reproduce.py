@@ -68,8 +68,8 @@ def reproduce(
 ) -> Reproduction:
     """Reproduce the paper: evaluate, mine, attack, augment, retrain, attack again, export, report.
 
-    A stage that is done is not done again until something that it depends on changes: an argument, the weights, the
-    data set, a package. The same call goes on where it was stopped. Models whose weights are unavailable are left out.
+    A stage is done again only when an argument, the weights, the data set or a package changes. The same call goes on
+    where it was stopped. Models whose weights are unavailable are left out.
 
     Args:
         embedder: name of the model that is attacked and defended.
@@ -80,8 +80,8 @@ def reproduce(
         manual_dir: folder of data set archives at hand.
         seed: random seed.
         offline: never touch a network.
-        out: output folder, a subfolder for each stage and `report.html`; `reproduction/<data set>` by default.
-        on_result: called with each result as soon as it is there.
+        out: output folder; `reproduction/<data set>` by default.
+        on_result: called with each result.
 
     Returns:
         The stages, and which of them ran now.
@@ -97,25 +97,16 @@ def reproduce(
     faces = load_dataset(dataset, manual_dir=manual_dir, offline=offline)
     folder = Path(out) if out else _default_out(str(dataset), faces.name)
     settings: dict[str, Any] = {"offline": True} if offline else {}
-    if manual_dir:
-        settings["manual_dir"] = str(manual_dir)
+    settings |= {"manual_dir": str(manual_dir)} if manual_dir else {}
     with stages.claim(folder, faces.name) as top:
         loader = _Loader(offline)
         models = _models(embedder, folder, top, loader, distill=distill)
-        choices = Choices(
-            main=embedder,
-            models=models,
-            dataset=str(dataset),
-            epsilons=epsilons,
-            seed=seed,
-            distill=distill,
-            settings=settings,
-            **pipeline.facts_of(faces),
-        )
+        facts = {"settings": settings, "distill": distill, **pipeline.facts_of(faces)}
+        choices = Choices(main=embedder, models=models, dataset=str(dataset), epsilons=epsilons, seed=seed, **facts)
         plan = Stages(folder, pipeline.stages_of(choices), versions())
         rows = [_done(plan, stage, models, loader, on_result) for stage in plan.needed_for(only)]
-    page = plan.located(PAGE)
-    return Reproduction(choices.model.name, choices.version, folder, rows, page if page.exists() else None)
+    page = next(filter(Path.exists, [plan.located(PAGE)]), None)
+    return Reproduction(choices.model.name, choices.version, folder, rows, page)
 
 
 class _Loader:

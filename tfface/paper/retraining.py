@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 
 from tfface.errors import UserError
+from tfface.evaluation.embeddings import Embeddings
+from tfface.evaluation.mining import hardest_people, mine_embeddings
 from tfface.paper.retraining_data import (
     ATTACKS,
     CopyVectors,
-    Hardness,
     adversarial_vectors,
     aimed_copies,
     attack_record,
     choose_photographs,
     embed_copies,
-    mine_people,
     validation_part,
 )
 from tfface.robustness.classification import saved_head, trained_head
@@ -32,6 +32,41 @@ from tfface.training.head_data import PEOPLE, HeadData, HeadVectors, embed_head_
 from tfface.utils import registry
 
 _FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Hardness:
+    """Errors of the base by person.
+
+    Attributes:
+        errors: person to number of wrong pairs among the training photographs; an impostor pair counts for both.
+        hard: the people with most errors, the hardest first; at most half of all.
+        threshold: at which pairs were judged, in the preset's metric.
+    """
+
+    errors: dict[str, int]
+    hard: tuple[str, ...]
+    threshold: float
+
+
+def mine_people(context: Context, data: HeadData, vectors: HeadVectors) -> Hardness:
+    """Mine all pairs of the training photographs at the preset's threshold.
+
+    Args:
+        context: the base, the photographs and the crop recipe.
+        data: of the head.
+        vectors: embeddings of its photographs.
+    """
+    dataset, preset = context.dataset, context.embedder.preset
+    failed = [(dataset.keys[index], "") for index in data.train[~vectors.train_ok]]
+    embeddings = Embeddings(vectors.train, vectors.train_ok, failed)
+    mined = mine_embeddings(dataset.take(data.train, "to-train-a-head"), embeddings, preset, seed=context.seed, top=1)
+    found = {person.person: person.errors for person in mined.people}
+    return Hardness(
+        {name: found.get(name, 0) for name in data.people},
+        tuple(hardest_people(mined, len(data.people) // 2)),
+        mined.metrics["threshold"],
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

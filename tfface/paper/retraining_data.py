@@ -14,10 +14,8 @@ import pyarrow as pa
 
 from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError
-from tfface.evaluation.embeddings import Embeddings
-from tfface.evaluation.mining import hardest_people, mine_embeddings
 from tfface.robustness.trial import Context, Subjects
-from tfface.training.head_data import FEWEST, PEOPLE, HeadData, HeadVectors, embed_head_data, head_data
+from tfface.training.head_data import FEWEST, PEOPLE, HeadData, embed_head_data, head_data
 from tfface.utils.cache import Store
 from tfface.utils.files import digest_of
 from tfface.utils.progress import progress
@@ -80,41 +78,6 @@ def validation_part(dataset: FaceDataset, data: HeadData) -> HeadData:
         )
     return dataclasses.replace(
         inner, train=data.train[inner.train], test=data.train[inner.test], copies=data.train[inner.copies]
-    )
-
-
-@dataclass(frozen=True)
-class Hardness:
-    """Errors of the base by person.
-
-    Attributes:
-        errors: person to number of wrong pairs among the training photographs; an impostor pair counts for both.
-        hard: the people with most errors, the hardest first; at most half of all.
-        threshold: at which pairs were judged, in the preset's metric.
-    """
-
-    errors: dict[str, int]
-    hard: tuple[str, ...]
-    threshold: float
-
-
-def mine_people(context: Context, data: HeadData, vectors: HeadVectors) -> Hardness:
-    """Mine all pairs of the training photographs at the preset's threshold.
-
-    Args:
-        context: the base, the photographs and the crop recipe.
-        data: of the head.
-        vectors: embeddings of its photographs.
-    """
-    dataset, preset = context.dataset, context.embedder.preset
-    failed = [(dataset.keys[index], "") for index in data.train[~vectors.train_ok]]
-    embeddings = Embeddings(vectors.train, vectors.train_ok, failed)
-    mined = mine_embeddings(dataset.take(data.train, "to-train-a-head"), embeddings, preset, seed=context.seed, top=1)
-    found = {person.person: person.errors for person in mined.people}
-    return Hardness(
-        {name: found.get(name, 0) for name in data.people},
-        tuple(hardest_people(mined, len(data.people) // 2)),
-        mined.metrics["threshold"],
     )
 
 

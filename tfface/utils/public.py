@@ -1,4 +1,4 @@
-"""What the public functions share: options as plain keywords in, results with tables and files out."""
+"""Parts that the public functions share: options as plain keywords in, results with tables and files out."""
 
 import abc
 import dataclasses
