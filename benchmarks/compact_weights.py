@@ -14,7 +14,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from tfface.data.catalogue import load_dataset
@@ -32,13 +31,13 @@ from tfface.utils import registry
 BATCH = 64
 
 
-def trained_network(name: str) -> keras.Model:
+def trained_network(name: str) -> Any:
     """Return the network of a preset as it was trained, which for DeepFace has fewer weights than the embedder's."""
     preset, file = locate(name)
     module = registry.load("models", preset.architecture)
     if not hasattr(module, "trained"):
         return load_embedder(name).model
-    network: keras.Model = module.trained(preset)
+    network = module.trained(preset)
     _h5.fill(network, file.path)
     return network
 

@@ -27,7 +27,7 @@ from tfface.paper.retraining_data import (
 )
 from tfface.robustness.classification import saved_head, trained_head
 from tfface.robustness.trial import Context
-from tfface.training.head import Head, HeadSettings, kept_head
+from tfface.training.head import Head, HeadSettings, cached_head
 from tfface.training.head_data import PEOPLE, HeadData, HeadVectors, embed_head_data
 from tfface.utils import registry
 
@@ -281,7 +281,7 @@ def _train(config: RetrainingConfig, start: Start, attacked: Sequence[Head], mad
             np.concatenate([clean[1], copies[1], labels[chosen]]),
         )
 
-    head = kept_head(examples, start.data.people, facts=_facts(config, start, attacked), settings=start.settings)
+    head = cached_head(examples, start.data.people, facts=_facts(config, start, attacked), settings=start.settings)
     return NewHead(head, len(clean[0]), len(copies[0]), len(chosen), len(pool))
 
 

@@ -15,7 +15,7 @@ from tfface.errors import UserError
 from tfface.evaluation.inputs import Embedder, FaceDataset, Recipe
 from tfface.metrics.distances import cosine_distance, from_cosine, to_cosine
 from tfface.metrics.intervals import wilson
-from tfface.training.head import Head, HeadSettings, kept_head
+from tfface.training.head import Head, HeadSettings, cached_head
 from tfface.training.head_data import PHOTOGRAPHS, HeadData, HeadVectors, embed_head_data, head_data
 
 Metrics = dict[str, Any]
@@ -43,7 +43,7 @@ def trained_head(
         seen = np.concatenate([vectors.train[vectors.train_ok], vectors.copies[vectors.copies_ok]])
         return seen, data.labels(dataset, indices)
 
-    return kept_head(examples, data.people, facts=facts, settings=settings), vectors
+    return cached_head(examples, data.people, facts=facts, settings=settings), vectors
 
 
 def saved_head(path: Path, dataset: FaceDataset, embedder: Embedder, recipe: Recipe) -> tuple[Head, HeadData]:

@@ -67,12 +67,12 @@ class AdversarialDistiller(Distiller):
         Args:
             student: (N, S, S, 3) in [0, 1] to (N, D) unit vectors.
             epsilon: largest change of a value.
-            alpha: how far a step of the attack goes.
+            alpha: size of a step of the attack.
             attack_steps: gradients of the attack.
             method: `pgd-at` or `trades`.
-            weight: of TRADES' second term.
+            weight: weight of TRADES' second term.
             climb_steps: training steps in which epsilon, and alpha with it, climb from 0.
-            seed: of the attacks' random starts.
+            seed: random seed of the attacks' starts.
             **kwargs: of the Distiller.
 
         Raises:
@@ -111,7 +111,7 @@ class AdversarialDistiller(Distiller):
         return self.get_metrics_result()
 
     def attack(self, images: Any, answers: Any, first: Any = None) -> Any:
-        """Attacks a batch.
+        """Attack a batch.
 
         Args:
             images: (N, S, S, 3) float32 in [0, 1].
@@ -137,7 +137,7 @@ class AdversarialDistiller(Distiller):
         return tf.stop_gradient(moved)
 
     def _gradient(self, images: Any, answers: Any) -> Any:
-        """Of the cosine distances between the student's embeddings, in inference mode, and the answers."""
+        """Return the gradient of the cosine distance between the student's embeddings, at inference, and the answers."""
         # Only the images are watched: gradients of the weights would cost as much again.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(images)
@@ -149,13 +149,13 @@ class AdversarialDistiller(Distiller):
         return {**super().get_config(), **{name: getattr(self, name) for name in own}}
 
     def _share(self) -> Any:
-        """Of epsilon, at this step."""
+        """Return the share of epsilon at this step."""
         if not self.climb_steps:
             return 1.0
         return ops.minimum(ops.cast(self.optimizer.iterations + 1, "float32") / self.climb_steps, 1.0)
 
     def _start(self, shape: Any, count: Any) -> tuple[Any, Any]:
-        """A point of the ball of size 1, uniform, and for each image whether it is that or the opposite one.
+        """Draw a uniform point of the ball of size 1, and for each image that point or the opposite one.
 
         A draw for every image would cost as much as a tenth of a plain step.
 
@@ -169,7 +169,7 @@ class AdversarialDistiller(Distiller):
 
 
 def _fused(update: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiled into one pass over the pixels, where TensorFlow makes one of each operation."""
+    """Compile into one pass over the pixels, where TensorFlow makes one of each operation."""
 
     @functools.cache
     def compiled() -> Callable[..., Any]:
@@ -180,20 +180,20 @@ def _fused(update: Callable[..., Any]) -> Callable[..., Any]:
 
 @_fused
 def _begun(images: Any, start: Any, side: Any, epsilon: Any) -> Any:
-    """Images moved to a point of their ball: epsilon times what `_start` gives."""
+    """Move images to a point of their ball: epsilon times that of `_start`."""
     return ops.clip(images + epsilon * side * start, 0.0, 1.0)
 
 
 @_fused
 def _climbed(moved: Any, gradient: Any, images: Any, alpha: Any, epsilon: Any) -> Any:
-    """One step up the gradient's sign, back into the images' ball and into [0, 1]."""
+    """Take one step up the gradient's sign, back into the images' ball and into [0, 1]."""
     low, high = ops.maximum(images - epsilon, 0.0), ops.minimum(images + epsilon, 1.0)
     return ops.minimum(ops.maximum(moved + alpha * ops.sign(gradient), low), high)
 
 
 @_fused
 def _first_climbed(images: Any, start: Any, side: Any, gradient: Any, alpha: Any, epsilon: Any) -> Any:
-    """Both in one pass."""
+    """Do both in one pass."""
     return _climbed(_begun(images, start, side, epsilon), gradient, images, alpha, epsilon)
 
 
@@ -268,7 +268,7 @@ class _Unstrided(keras.layers.Layer):
 
 
 def _input_gradient(upstream: tf.Tensor, kernel: tf.Tensor, stride: int, size: int) -> tf.Tensor:
-    """(N, size, size, C) gradient at the input of a convolution without padding, from that at its output.
+    """Compute the gradient at the input of a convolution without padding, from that at its output.
 
     Args:
         upstream: (N, M, M, F).

@@ -35,13 +35,13 @@ class HeadSettings:
     seed: int = 0
 
     def record(self) -> dict[str, Any]:
-        """JSON-able, for fingerprints and results."""
+        """Return it JSON-able, for fingerprints and results."""
         return dataclasses.asdict(self)
 
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """A trained head: whom it tells apart, its weights, and what it was trained on.
+    """A trained head: its people, its weights, and facts of its training.
 
     Attributes:
         people: in the order of the logits.
@@ -56,20 +56,20 @@ class Head:
 
     @property
     def sha256(self) -> str:
-        """Of people and weights."""
+        """Hash of people and weights."""
         digest = hashlib.sha256(json.dumps(self.people).encode())
         for array in self._arrays():
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
     def network(self) -> keras.Model:
-        """(N, D) embeddings to (N, people) logits."""
+        """Build the network of (N, D) embeddings to (N, people) logits."""
         model = _network(self.weights[0][0].shape[0], self._sizes(), seed=0)
         model.set_weights(self._arrays())
         return model
 
     def logits(self, vectors: np.ndarray) -> np.ndarray:
-        """(N, people) logits of embeddings (N, D), without a network."""
+        """Compute logits (N, people) of embeddings (N, D), without a network."""
         values = vectors
         for number, (kernel, bias) in enumerate(self.weights, start=1):
             values = values @ kernel + bias
@@ -78,7 +78,7 @@ class Head:
         return values
 
     def save(self, path: str | Path) -> None:
-        """Writes plain arrays, to be read with `numpy.load(path, allow_pickle=False)`."""
+        """Write plain arrays, to be read with `numpy.load(path, allow_pickle=False)`."""
         arrays: dict[str, Any] = {f"weight_{number}": array for number, array in enumerate(self._arrays())}
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.savez(
@@ -87,7 +87,7 @@ class Head:
 
     @classmethod
     def load(cls, path: str | Path) -> "Head":
-        """Reads what `save` wrote.
+        """Read a file that `save` wrote.
 
         Raises:
             UserError: the file cannot be read, or is no head.
@@ -124,15 +124,15 @@ def train_head(
     facts: dict[str, Any] | None = None,
     settings: HeadSettings | None = None,
 ) -> Head:
-    """Trains a head on embeddings that the frozen base gave once.
+    """Train a head on embeddings of the frozen base.
 
     Every step sees all of them, so nothing but the first weights is drawn at random.
 
     Args:
         vectors: (N, D) float32 embeddings.
         labels: (N,) int, positions in `people`.
-        people: whom to tell apart.
-        facts: what a later reader must know of the data.
+        people: the classes.
+        facts: of the data, JSON-able, for later readers.
         settings: of the training; the defaults if None.
 
     Raises:
@@ -157,18 +157,18 @@ def train_head(
     return Head(tuple(people), weights, {**(facts or {}), "settings": settings.record()})
 
 
-def kept_head(
+def cached_head(
     examples: Callable[[], tuple[np.ndarray, np.ndarray]],
     people: tuple[str, ...],
     *,
     facts: dict[str, Any],
     settings: HeadSettings,
 ) -> Head:
-    """The head of the cache that `facts` and `settings` name; trained first if there is none.
+    """Return the cached head of `facts` and `settings`; trained first if there is none.
 
     Args:
         examples: gives embeddings and labels, as `train_head` takes them.
-        people: whom to tell apart.
+        people: the classes.
         facts: all that the embeddings and labels depend on.
         settings: of the training.
     """
@@ -180,7 +180,7 @@ def kept_head(
 
 
 def with_head(embedder: keras.Model, head: Head) -> keras.Model:
-    """The classifier: an embedder's images to a head's logits.
+    """Join an embedder and a head: a classifier of images.
 
     Args:
         embedder: (N, H, W, 3) in [0, 1] to (N, D) unit vectors.

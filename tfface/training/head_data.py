@@ -24,7 +24,7 @@ PEOPLE = 6
 PHOTOGRAPHS = 200
 TEST_SHARE = 0.25
 FEWEST = 4
-"""Photographs that a person of a head has at least."""
+"""Least number of photographs of a person of a head."""
 _SHARD_ROWS = 256
 """Copies are made a shard at a time, since a pipeline for them takes half a second to build."""
 _BATCH = 64
@@ -33,7 +33,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True, eq=False)
 class HeadData:
-    """The photographs of a head's people: what trains it and, split off before any copy, what tests it.
+    """Photographs of a head's people: for training and, split off before any copy, for test.
 
     Attributes:
         people: in the order of the labels.
@@ -50,12 +50,12 @@ class HeadData:
     seed: int
 
     def labels(self, dataset: FaceDataset, indices: np.ndarray) -> np.ndarray:
-        """(N,) int: who is on each photograph, as a position in `people`."""
+        """Return the person on each photograph, as a position in `people`: (N,) int."""
         place = {person: label for label, person in enumerate(self.people)}
         return np.array([place[dataset.identities[index]] for index in indices], np.int64)
 
     def record(self, dataset: FaceDataset) -> dict[str, Any]:
-        """JSON-able: all that decides what the head sees."""
+        """Return all that decides the head's data, JSON-able."""
         return {
             "people": list(self.people),
             "train": [dataset.keys[index] for index in self.train],
@@ -90,13 +90,13 @@ def head_data(
     test_share: float = TEST_SHARE,
     seed: int = 0,
 ) -> HeadData:
-    """The people with most photographs, as the paper's 1,200 images of six people.
+    """Choose the people with most photographs, as the paper's 1,200 images of six people.
 
     Test photographs are split off first. The rest, of each person, are filled up with augmented copies to
     what `photographs` would have left for training, so that all people weigh the same.
 
     Args:
-        dataset: whose photographs.
+        dataset: the photographs.
         people: how many; of equally many photographs the first by name.
         photographs: at most so many a person, drawn at random.
         test_share: of each person's photographs.
@@ -149,10 +149,10 @@ class HeadVectors:
 
 
 def embed_head_data(dataset: FaceDataset, embedder: "Embedder", recipe: Recipe, data: HeadData) -> HeadVectors:
-    """Embeds photographs and copies, each once; from the cache where that was done before.
+    """Embed photographs and copies, each once; from the cache where that was done before.
 
     Args:
-        dataset: whose photographs.
+        dataset: the photographs.
         embedder: the frozen base.
         recipe: how they are cropped.
         data: which of them.

@@ -1,6 +1,6 @@
 """Views of a photograph: the same face cropped, turned, lit and blurred in other ways, by seed.
 
-A view is what both the teacher and the student see, as training on the same distorted images with
+Teacher and student see the same view, as training on the same distorted images with
 a patient teacher asks (Beyer et al. 2021, https://arxiv.org/abs/2106.05237). View number K of
 image I is drawn from (seed, K, I) alone, so every process makes the same one.
 """
@@ -19,7 +19,7 @@ class Augmentation:
     """Configuration of the views; sizes are fractions of the crop's side.
 
     Attributes:
-        name: part of every cache key; changes with what the numbers below mean.
+        name: part of every cache key; changes with the meaning of the numbers below.
         scale: the crop's sides are multiplied by up to 1 + scale, or divided by as much.
         shift: the crop's centre moves by up to this, each way.
         rotation: turned by up to so many degrees, each way.
@@ -137,13 +137,13 @@ def jittered(views: np.ndarray, amount: float, random: np.random.Generator) -> n
 
 
 def _regions(share: float, size: int, random: np.random.Generator) -> np.ndarray:
-    """float32 (size, size, 1) from 0 to 1: random regions that cover a share of the view."""
+    """Draw random regions that cover a share of the view: float32 (size, size, 1) from 0 to 1."""
     field = cv2.resize(random.random((4, 4), dtype=np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
     return np.clip(8 * (field - np.quantile(field, 1 - share)) + 0.5, 0, 1)[:, :, None].astype(np.float32)
 
 
 def _one_face(photograph: Photograph, size: int, augmentation: Augmentation, random: np.random.Generator) -> np.ndarray:
-    """float32 (size, size, 3) on a 0..255 scale."""
+    """Make a view of one face: float32 (size, size, 3) from 0 to 255."""
     pixels, box = photograph
     view = _cut(pixels, *_jitter(box, augmentation, random), size)
     for step in (_warp, _light, _fade, _blur, _compress, _erase):
@@ -154,7 +154,7 @@ def _one_face(photograph: Photograph, size: int, augmentation: Augmentation, ran
 def _jitter(
     box: np.ndarray, augmentation: Augmentation, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Centre and extent (negative width: mirrored) of the crop, in pixels, and its turn in radians."""
+    """Draw centre and extent (negative width: mirrored) of the crop, in pixels, and its turn in radians."""
     x0, y0, x1, y1 = (float(value) for value in box)
     extent = np.array([x1 - x0, y1 - y0]) * math.exp(random.uniform(-1, 1) * math.log1p(augmentation.scale))
     centre = np.array([x0 + x1, y0 + y1]) / 2 + random.uniform(-1, 1, 2) * augmentation.shift * extent
@@ -165,7 +165,7 @@ def _jitter(
 
 
 def _cut(pixels: np.ndarray, centre: np.ndarray, extent: np.ndarray, angle: float, size: int) -> np.ndarray:
-    """Cuts a turned box out and scales it to a square; what lies outside of the photograph is mirrored in.
+    """Cut a turned box out and scale it to a square; what lies outside of the photograph is mirrored in.
 
     A photograph much larger than the view is scaled down first, so that nothing aliases.
     """
@@ -247,7 +247,7 @@ def _erase(view: np.ndarray, augmentation: Augmentation, random: np.random.Gener
 
 
 def _matrix(side: int, *, mirror: bool, move: np.ndarray, turn: float, scale: float) -> np.ndarray:
-    """(2, 3), around the middle of a square view; `move` in shares of its side."""
+    """Return the affine map (2, 3) around the middle of a square view; `move` in shares of its side."""
     cosine, sine = scale * np.cos(turn), scale * np.sin(turn)
     linear = np.array([[cosine, -sine], [sine, cosine]]) @ np.diag([-1.0 if mirror else 1.0, 1.0])
     middle = np.full(2, (side - 1) / 2)
