@@ -137,7 +137,7 @@ class AdversarialDistiller(Distiller):
         return tf.stop_gradient(moved)
 
     def _gradient(self, images: Any, answers: Any) -> Any:
-        """Return the gradient of the cosine distance between the student's embeddings, at inference, and the answers."""
+        """Return the gradient of the cosine distance between the student's embeddings at inference and the answers."""
         # Only the images are watched: gradients of the weights would cost as much again.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(images)
