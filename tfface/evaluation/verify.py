@@ -60,21 +60,10 @@ class Verdict:
         return [self.metric, f"{self.distance:.4f}", f"{self.threshold:.4f}", str(self)]
 
 
-@dataclass(frozen=True)
-class Verification(Result):
-    """Result of the verification of two photographs.
+class DecidedResult(Result):
+    """Result with a verdict on two photographs."""
 
-    Attributes:
-        photographs: the two files.
-        verdict: distance, threshold and decision.
-        boxes: cut out of each photograph: (x0, y0, x1, y1) in its pixels.
-        record: model, recipe, time: the head of `metrics.json`.
-    """
-
-    photographs: tuple[Path, Path]
     verdict: Verdict
-    boxes: list[np.ndarray]
-    record: dict[str, Any] = field(default_factory=dict)
 
     @property
     def same(self) -> bool:
@@ -90,6 +79,23 @@ class Verification(Result):
     def threshold(self) -> float:
         """Distance up to which the two are the same person."""
         return self.verdict.threshold
+
+
+@dataclass(frozen=True)
+class Verification(DecidedResult):
+    """Result of the verification of two photographs.
+
+    Attributes:
+        photographs: the two files.
+        verdict: distance, threshold and decision.
+        boxes: cut out of each photograph: (x0, y0, x1, y1) in its pixels.
+        record: model, recipe, time: the head of `metrics.json`.
+    """
+
+    photographs: tuple[Path, Path]
+    verdict: Verdict
+    boxes: list[np.ndarray]
+    record: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         boxes = [[round(float(value), 2) for value in box] for box in self.boxes]

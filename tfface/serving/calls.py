@@ -9,7 +9,7 @@ import numpy as np
 
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings, report_failures, write_embeddings
-from tfface.evaluation.verify import Verdict
+from tfface.evaluation.verify import DecidedResult, Verdict
 from tfface.preprocessing.images import Boxes, read_boxes
 from tfface.serving.client import Client
 from tfface.utils.public import Clock, Result, Table, configured, versions
@@ -80,7 +80,7 @@ class ServedEmbeddings(Result):
 
 
 @dataclass(frozen=True)
-class ServedVerification(Result):
+class ServedVerification(DecidedResult):
     """Verdict of a served model on two photographs.
 
     Attributes:
@@ -92,21 +92,6 @@ class ServedVerification(Result):
     files: Sequence[Path]
     verdict: Verdict
     record: dict[str, Any] = field(repr=False)
-
-    @property
-    def same(self) -> bool:
-        """True where the two photographs show one person."""
-        return self.verdict.same
-
-    @property
-    def distance(self) -> float:
-        """Distance of the two embeddings, in the verdict's metric."""
-        return self.verdict.distance
-
-    @property
-    def threshold(self) -> float:
-        """Distance up to which the two are the same person."""
-        return self.verdict.threshold
 
     def to_dict(self) -> dict[str, Any]:
         return {**self.record, **self.verdict.to_dict()}
