@@ -17,7 +17,7 @@ import numpy as np
 
 from tfface.errors import UserError
 from tfface.metrics.distances import unit
-from tfface.models._embedder import Embedder, Preset
+from tfface.models._embedder import Embedder, FarThreshold, Preset
 from tfface.preprocessing.images import Recipe, recipe
 from tfface.utils.files import read_json, sha256_of
 from tfface.utils.tensorflow_logs import held_stderr
@@ -36,6 +36,7 @@ _PRESET_FIELDS = (
     "metric",
     "threshold",
     "threshold_source",
+    "thresholds",
     "training_data",
     "licence",
 )
@@ -84,7 +85,9 @@ class Artifact:
     @property
     def preset(self) -> Preset:
         """Record of the preset that was exported, without what only its weights file needs."""
-        return Preset(sources=(), file_name="", sha256=self.record["weights_sha256"], **self.record["preset"])
+        fields = dict(self.record["preset"])
+        fields["thresholds"] = tuple(FarThreshold(**row) for row in fields.get("thresholds", ()))
+        return Preset(sources=(), file_name="", sha256=self.record["weights_sha256"], **fields)
 
     @property
     def bytes(self) -> int:

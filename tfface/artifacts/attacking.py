@@ -65,7 +65,7 @@ class ArtifactAttacks:
 
 def threshold_of(judged: Metrics) -> Threshold:
     """Return the threshold that an evaluation calibrated; its fixed one where there was too little to calibrate on."""
-    entry = judged["calibrated"] or judged["fixed"]
+    entry = judged["calibrated"] or judged["fixed"]  # an exported preset has a threshold
     return Threshold(entry["threshold"], judged["metric"], entry["threshold_source"])
 
 

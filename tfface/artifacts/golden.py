@@ -309,7 +309,7 @@ def _head(artifact: Artifact) -> str:
         "embedding": f"{preset.embedding_size} float32 values"
         + (", to be scaled to length 1 by the reader" if artifact.renormalise else ", of length 1"),
         "crop": f"`{artifact.recipe}` for photographs without a face box; the preset's own recipe is `{preset.recipe}`",
-        "threshold": f"{preset.metric} distance up to {preset.threshold:g} matches ({preset.threshold_source})",
+        "threshold": "{} distance up to {:g} matches ({})".format(*preset.decide()),
         "training data": preset.training_data or "not recorded",
         "licence": preset.licence or "not recorded",
     }

@@ -27,6 +27,7 @@ def verify(
     recipe: str | None = None,
     boxes: str | Path | None = None,
     threshold: float | None = None,
+    far: float | None = None,
     flip: bool = False,
 ) -> Verification:
     """Verify through a TFLite artifact whether two photographs show one person, as `tfface.verify` does.
@@ -38,6 +39,7 @@ def verify(
         recipe: crop recipe; the artifact's by default.
         boxes: CSV file `image,x,y,width,height` of faces in pixels.
         threshold: distance up to which the two match, in the preset's metric; the preset's by default.
+        far: use the threshold calibrated at this false accept rate instead (`tfface.calibrate`).
         flip: add the mirrored photographs' embeddings.
 
     Raises:
@@ -46,6 +48,7 @@ def verify(
     clock, opened, faces = Clock(), _opened(artifact), read_boxes(Path(boxes)) if boxes else None
     chosen = reader_recipe(opened, recipe, boxed=faces is not None)
     embedder, preset = opened.embedder(), opened.preset
+    metric, limit, _ = preset.decide(threshold, far)
     crops, cuts = [], []
     for path in (Path(first), Path(second)):
         try:
@@ -54,8 +57,7 @@ def verify(
             raise ImageError(f"{path}: {error}") from error
         crops.append(crop)
         cuts.append(box)
-    limit = preset.threshold if threshold is None else threshold
-    verdict = Verdict.of(embed_images(embedder, np.stack(crops), flip=flip), preset.metric, limit)
+    verdict = Verdict.of(embed_images(embedder, np.stack(crops), flip=flip), metric, limit)
     record = {**run_record("verify", embedder, chosen.name, None, 0, clock), **opened.origin(), "flip": flip}
     return Verification((Path(first), Path(second)), verdict, cuts, record)
 

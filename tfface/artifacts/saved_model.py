@@ -105,9 +105,10 @@ class Service(tf.Module):
     def verify(self, first: tf.Tensor, second: tf.Tensor) -> dict[str, tf.Tensor]:
         """Map two batches of crops to `distance` (N,) and `same` (N,): 1 up to the preset's threshold."""
         a, b = self._model(self._checked(first)), self._model(self._checked(second))
-        is_cosine = self._preset.metric == "cosine"
+        metric, threshold, _ = self._preset.decide()
+        is_cosine = metric == "cosine"
         distance = 1.0 - tf.reduce_sum(a * b, 1) if is_cosine else tf.norm(a - b, axis=1)
-        return {"distance": distance, "same": tf.cast(distance <= self._preset.threshold, tf.int32)}
+        return {"distance": distance, "same": tf.cast(distance <= threshold, tf.int32)}
 
     def _checked(self, images: tf.Tensor) -> tf.Tensor:
         """Fail on images of another shape: a server does not look, and one of another rank would end it."""

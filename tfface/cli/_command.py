@@ -96,6 +96,11 @@ def _each_once(ctx: click.Context, param: click.Parameter, values: tuple[float, 
     return tuple(dict.fromkeys(values))
 
 
+far = click.option(
+    "--far",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Use the model's threshold that was calibrated at this false accept rate (tfface calibrate).",
+)
 epsilons = click.option(
     "--epsilon",
     "epsilons",

@@ -74,7 +74,8 @@ from tfface.cli._command import finish
 @click.option(
     "--far",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Choose the threshold of this false accept rate, on all pairs of people who are in no attacked pair.",
+    help="Use the threshold of this false accept rate: the model's calibrated one (tfface calibrate); with --defense, "
+    "or where there is none, the one measured on all pairs of people who are in no attacked pair.",
 )
 @click.option("--fold-thresholds", is_flag=True, help="Choose each fold's threshold on the other folds (View 2).")
 @click.option("--quantize", is_flag=True, help="Judge the 8-bit image that a file would hold.")

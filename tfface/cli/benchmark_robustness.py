@@ -52,6 +52,12 @@ from tfface.cli._command import finish
     "--draws", type=click.IntRange(min=1), help="Draws of a random defense whose mean a gradient is.  [default: 10]"
 )
 @click.option("--count", type=click.IntRange(min=1), default=100, show_default=True, help="Pairs attacked for a goal.")
+@click.option(
+    "--far",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Judge each row at the threshold of this false accept rate, measured behind its defense on all pairs of "
+    "people in no attacked pair.  [default: the best threshold on other folds or people]",
+)
 @click.option("--surrogate", metavar="NAME", help="Another model, for attacks that transfer from it.")
 @click.option(
     "--check",

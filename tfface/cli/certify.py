@@ -51,6 +51,7 @@ from tfface.cli._command import finish
     help="Probability with which a certificate may be wrong.",
 )
 @click.option("--threshold", type=_command.Distance(), help="A pair matches up to it, in the preset's metric.")
+@_command.far
 @click.option(
     "--fold-thresholds",
     is_flag=True,

@@ -28,6 +28,7 @@ from tfface.errors import UserError
     type=_command.Distance(),
     help="For verify: largest distance that matches; the artifact's if absent. Cosine distance without --artifact.",
 )
+@_command.far
 @click.option(
     "--boxes",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -56,7 +57,14 @@ from tfface.errors import UserError
     metavar="DIR",
     help="Output folder: metrics.json, and of embed embeddings.npz.",
 )
-def command(action: str, files: tuple[Path, ...], threshold: float | None, out: Path | None, **parameters: Any) -> None:
+def command(
+    action: str,
+    files: tuple[Path, ...],
+    threshold: float | None,
+    far: float | None,
+    out: Path | None,
+    **parameters: Any,
+) -> None:
     """Embed photographs, or verify a pair, through a served SavedModel.
 
     FILES are sent as they are; the server decodes and crops them. A photograph that cannot be used
@@ -68,8 +76,9 @@ def command(action: str, files: tuple[Path, ...], threshold: float | None, out: 
     if action == "verify":
         if len(files) != 2:
             raise UserError(f"client verify takes two photographs, not {len(files)}")
-        finish(verify(*files, threshold=threshold, **parameters), out)
+        finish(verify(*files, threshold=threshold, far=far, **parameters), out)
     else:
-        if threshold is not None:
-            raise UserError("`threshold` goes with client verify")
+        for name, value in (("threshold", threshold), ("far", far)):
+            if value is not None:
+                raise UserError(f"`{name}` goes with client verify")
         finish(embed(files, **parameters), out)

@@ -46,6 +46,7 @@ from tfface.cli._command import finish
 @click.option(
     "--threshold", type=_command.Distance(), help="Fixed threshold in the preset's metric, instead of the preset's."
 )
+@_command.far
 @click.option(
     "--groups",
     multiple=True,

@@ -18,6 +18,7 @@ from tfface.cli._command import finish
 @_command.recipe
 @_command.flip
 @click.option("--threshold", type=_command.Distance(), help="Threshold in the preset's metric, instead of its own.")
+@_command.far
 @click.option(
     "--calibrated", is_flag=True, help="Score each pair at a threshold chosen on other people or folds, as evaluate."
 )

@@ -19,6 +19,7 @@ from tfface.errors import UserError
 @_command.recipe
 @_command.flip
 @click.option("--threshold", type=_command.Distance(), help="Distances up to it match; the preset's if absent.")
+@_command.far
 @_command.offline
 @_command.out
 def command(

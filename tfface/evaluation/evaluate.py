@@ -75,6 +75,7 @@ class EvaluationConfig:
         defense: input defenses in front of the model, as `jpeg:quality=75`.
         corrupt: measure under a corruption of each crop, as `rotation:20`; several are compared with the clean run.
         threshold: fixed threshold in the preset's metric, instead of the preset's.
+        far: fixed threshold calibrated at this false accept rate (`tfface.calibrate`), instead of the preset's.
         groups: files of image or person to group: error rates by group.
         images_per_person: draw so many images of each person.
         strict: stop if a photograph fails, instead of counting it.
@@ -91,6 +92,7 @@ class EvaluationConfig:
     defense: str | Sequence[str] = ()
     corrupt: str | Sequence[str] = ()
     threshold: float | None = None
+    far: float | None = None
     groups: str | Path | Sequence[str | Path] = ()
     images_per_person: int | None = None
     strict: bool = False
@@ -174,6 +176,7 @@ class _Run:
             protocol=config.protocol,
             pairs=self.pairs,
             threshold=config.threshold,
+            far=config.far,
             groups=self.groups,
             seed=config.seed,
             executor=self.executor,

@@ -149,6 +149,7 @@ class MiningConfig:
         recipe: crop recipe; the preset's by default, or `whole` where a data set holds crops.
         flip: add the mirrored photographs' embeddings.
         threshold: in the preset's metric, instead of the preset's.
+        far: use the threshold calibrated at this false accept rate (`tfface.calibrate`), instead of the preset's.
         calibrated: score each pair at a threshold chosen on other people or folds, as `evaluate` does.
         top: number of pairs of each kind to list, and of people.
         strict: stop if a photograph fails, instead of counting it.
@@ -162,6 +163,7 @@ class MiningConfig:
     recipe: str | None = None
     flip: bool = False
     threshold: float | None = None
+    far: float | None = None
     calibrated: bool = False
     top: int = WORST
     strict: bool = False
@@ -196,7 +198,7 @@ def mine(
         >>> mined.people[0].person  # doctest: +SKIP
         'madonna'
     """
-    _check_threshold(config.threshold, calibrated=config.calibrated)
+    _check_threshold(config.threshold, config.far, calibrated=config.calibrated)
     clock, asked = Clock(), named_recipe(config.recipe) if config.recipe else None
     model = as_embedder(embedder, offline=config.offline)
     faces = load_dataset(dataset, manual_dir=config.manual_dir, offline=config.offline)
@@ -211,6 +213,7 @@ def mine(
             model.preset,
             protocol=config.protocol,
             threshold=config.threshold,
+            far=config.far,
             calibrated=config.calibrated,
             top=config.top,
             seed=config.seed,
@@ -228,6 +231,7 @@ def mine_embeddings(
     *,
     protocol: str = "all-pairs",
     threshold: float | None = None,
+    far: float | None = None,
     calibrated: bool = False,
     top: int = WORST,
     seed: int = 0,
@@ -241,6 +245,7 @@ def mine_embeddings(
         preset: metric and threshold.
         protocol: one of `PROTOCOLS`.
         threshold: in the preset's metric, instead of the preset's.
+        far: use the threshold calibrated at this false accept rate, instead of the preset's.
         calibrated: score each pair at a threshold chosen on other pairs, as `evaluate` does: of all
             pairs those within each half of the people, at the other half's.
         top: number of pairs of each kind to list, and of people in `metrics`.
@@ -250,17 +255,16 @@ def mine_embeddings(
     Raises:
         UserError: the data set lacks the protocol's pairs, or they cannot be calibrated or scored.
     """
-    _check_threshold(threshold, calibrated=calibrated)
+    _check_threshold(threshold, far, calibrated=calibrated)
     check_protocol(dataset, protocol)
     scores = score_pairs(dataset, embeddings, preset.metric, protocol=protocol, seed=seed, worst=top, executor=executor)
     if calibrated:
         parts, source = scores.calibrated_parts(), scores.calibration
         if not parts:
             raise UserError(f"{protocol} of {dataset.name} has too few pairs to calibrate on: give a threshold")
-    elif threshold is not None:
-        parts, source = [(scores, threshold)], "given"
     else:
-        parts, source = [(scores, preset.threshold)], preset.threshold_source
+        _, limit, source = preset.decide(threshold, far)
+        parts = [(scores, limit)]
     errors = _errors(parts, len(set(dataset.identities)))
     people = _people(dataset, errors)
     metrics = {
@@ -278,9 +282,10 @@ def mine_embeddings(
     return Mined(metrics, [pair for kind in KINDS for pair in _worst(dataset, parts, kind, top)], people)
 
 
-def _check_threshold(threshold: float | None, *, calibrated: bool) -> None:
-    if calibrated and threshold is not None:
-        raise UserError("`threshold` and `calibrated` exclude each other: give one of them", parameter="threshold")
+def _check_threshold(threshold: float | None, far: float | None, *, calibrated: bool) -> None:
+    for name, value in (("threshold", threshold), ("far", far)):
+        if calibrated and value is not None:
+            raise UserError(f"`{name}` and `calibrated` exclude each other: give one of them", parameter=name)
 
 
 def hardest_people(mined: Mined, count: int) -> list[str]:

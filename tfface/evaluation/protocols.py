@@ -7,6 +7,7 @@ threshold of the others; of View 1, the test list at the training list's.
 
 import abc
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -121,28 +122,29 @@ class ProtocolScores(abc.ABC):
         """Return `accuracy` and its interval at a threshold on the cosine distance."""
         return estimate_entry("accuracy", intervals.balanced_accuracy(errors))
 
-    def entries(self, thresholds: list[Threshold]) -> Metrics:
-        """Return all entries; the first threshold is the fixed one, in the metric of the curve."""
+    def entries(self, fixed: Threshold | None, others: Sequence[Threshold] = ()) -> Metrics:
+        """Return all entries at a fixed threshold, if there is one, in the metric of the curve, and at others."""
+        thresholds = [*([fixed] if fixed else []), *others]
         fars = supported_fars(self.curve.impostors)
         at_far = [to_cosine(max(self.curve.threshold_at_far(far), 0.0), self.metric) for far in fars]
         errors = self.errors([to_cosine(value, metric) for metric, value, _ in thresholds] + at_far)
         entries = [self._entry(*entry, found) for entry, found in zip(thresholds, errors, strict=False)]
+        own = entries.pop(0) if fixed else None
+        rate, at_eer = self.curve.eer()
+        equal = {"threshold": at_eer, "threshold_source": "equal error rate", "accuracy": 1 - rate, "ci95": None}
         calibrated = self.calibrated()
-        rate, _ = self.curve.eer()
+        entries.append(_in_other_metric(calibrated or own or equal, self.metric))
         return {
             "metric": self.metric,
             **self.moments(self.metric),
-            "fixed": {key: entries[0][key] for key in entries[0] if key != "metric"},
+            "fixed": {key: own[key] for key in own if key != "metric"} if own else None,
             "calibrated": calibrated,
             "eer": rate,
             "auc": self.curve.auc(),
             "tar_at_far": {
                 f"{far:g}": self._tar(far, found) for far, found in zip(fars, errors[len(thresholds) :], strict=True)
             },
-            "rows": [
-                {**entry, **self.moments(entry["metric"])}
-                for entry in [*entries[1:], _in_other_metric(calibrated or entries[0], self.metric)]
-            ],
+            "rows": [{**entry, **self.moments(entry["metric"])} for entry in entries],
         }
 
     def _entry(self, metric: str, threshold: float, source: str, errors: IdentityErrors) -> Metrics:

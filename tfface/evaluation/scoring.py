@@ -103,9 +103,10 @@ class Evaluation(Result):
         return self.metrics["eer"]
 
     @property
-    def fixed(self) -> AtThreshold:
-        """Rates at the preset's threshold, or at the one given."""
-        return AtThreshold.of(self.metrics["fixed"])
+    def fixed(self) -> AtThreshold | None:
+        """Rates at the preset's threshold, or at the one given; None where the preset has none."""
+        entry = self.metrics["fixed"]
+        return AtThreshold.of(entry) if entry else None
 
     @property
     def calibrated(self) -> AtThreshold | None:
@@ -183,6 +184,7 @@ def evaluate_embeddings(
     protocol: str = "all-pairs",
     pairs: Pairs | None = None,
     threshold: float | None = None,
+    far: float | None = None,
     groups: Mapping[str, str] | None = None,
     seed: int = 0,
     executor: Executor = LOCAL,
@@ -198,6 +200,7 @@ def evaluate_embeddings(
         protocol: one of `PROTOCOLS`.
         pairs: a list of pairs instead of the protocol's.
         threshold: fixed threshold in the preset's metric, instead of the preset's.
+        far: fixed threshold calibrated at this false accept rate, instead of the preset's.
         groups: image key to group: error rates within each group at the fixed threshold.
         seed: random seed of the split of the people into halves.
         executor: this process, or a cluster.
@@ -207,9 +210,8 @@ def evaluate_embeddings(
     """
     if pairs is None:
         check_protocol(dataset, protocol)
-    fixed = (preset.metric, preset.threshold, preset.threshold_source)
-    if threshold is not None:
-        fixed = (preset.metric, threshold, "given")
+    given = threshold is not None or far is not None or preset.threshold is not None
+    fixed = preset.decide(threshold, far) if given or groups else None
     scores = score_pairs(
         dataset, embeddings, preset.metric, protocol=protocol, pairs=pairs, seed=seed, executor=executor
     )
@@ -219,10 +221,10 @@ def evaluate_embeddings(
         "identities": len(set(dataset.identities)),
         "failed_images": len(embeddings.failed),
         "failures": [{"image": key, "reason": reason} for key, reason in embeddings.failed],
-        **scores.entries([fixed, *preset.other_thresholds]),
+        **scores.entries(fixed, preset.other_thresholds),
         "remarks": remarks(dataset, preset, scores),
     }
-    if groups:
+    if groups and fixed:
         inside = np.array([groups.get(key, "") for key in dataset.keys])
         limit = to_cosine(fixed[1], fixed[0])
         metrics["groups"] = {

@@ -127,6 +127,7 @@ def verify(
     *,
     recipe: str | None = None,
     threshold: float | None = None,
+    far: float | None = None,
     flip: bool = False,
     offline: bool = False,
 ) -> Verification:
@@ -138,6 +139,7 @@ def verify(
         second: path of the other.
         recipe: crop recipe; the preset's by default.
         threshold: distance up to which the two match, in the preset's metric; the preset's by default.
+        far: use the threshold calibrated at this false accept rate instead (`tfface.calibrate`).
         flip: add the mirrored photographs' embeddings.
         offline: never touch a network.
 
@@ -154,13 +156,13 @@ def verify(
     """
     clock, model, paths = Clock(), as_embedder(embedder, offline=offline), (Path(first), Path(second))
     preset = model.preset
+    metric, limit, _ = preset.decide(threshold, far)
     chosen = named_recipe(recipe or preset.recipe)
     try:
         images, boxes = crop_files([path.read_bytes() for path in paths], chosen, preset.input_size)
     except ImageError as error:
         position, _, reason = str(error).partition(": ")
         raise ImageError(f"{paths[int(position)]}: {reason}") from error
-    limit = preset.threshold if threshold is None else threshold
-    verdict = Verdict.of(embed_images(model, images, flip=flip), preset.metric, limit)
+    verdict = Verdict.of(embed_images(model, images, flip=flip), metric, limit)
     record = {**run_record("verify", model, chosen.name, None, 0, clock), "flip": flip}
     return Verification(paths, verdict, boxes, record)

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import importlib
 import logging
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,27 @@ _PACKAGES = {"deepface": "tfface.models._deepface_package"}
 
 
 @dataclass(frozen=True)
+class FarThreshold:
+    """A threshold measured at a false accept rate (`tfface.calibrate`).
+
+    Attributes:
+        far: the false accept rate.
+        threshold: distance in the preset's metric; pairs up to it match.
+        low: lower end of its 95% interval.
+        high: upper end.
+        impostors_beyond: number of impostor pairs at or below it, on which it stands.
+        source: where it was measured, and the command.
+    """
+
+    far: float
+    threshold: float
+    low: float
+    high: float
+    impostors_beyond: int
+    source: str
+
+
+@dataclass(frozen=True)
 class Preset:
     """All facts about one weight file.
 
@@ -44,12 +66,13 @@ class Preset:
         embedding_size: length of the embedding.
         recipe: its default crop recipe.
         metric: `cosine` or `euclidean`: the metric of `threshold`.
-        threshold: distances up to it mean "same person".
+        threshold: distances up to it mean "same person"; None where none was measured.
         threshold_source: where that threshold was measured.
         training_data: what it was trained on, and what is known of overlap with test sets.
         licence: of the weights.
         config: arguments of the architecture's `build` that differ between its presets.
         other_thresholds: (metric, threshold, source) of further published thresholds.
+        thresholds: those calibrated at false accept rates, in `metric`.
         identities_seen: the people it was trained on, where the project knows them.
         by_name_only: never chosen by the bare architecture name.
     """
@@ -62,12 +85,13 @@ class Preset:
     embedding_size: int
     recipe: str
     metric: str
-    threshold: float
+    threshold: float | None
     threshold_source: str
     training_data: str
     licence: str
     config: dict[str, Any] = field(default_factory=dict, hash=False)
     other_thresholds: tuple[tuple[str, float, str], ...] = ()
+    thresholds: tuple[FarThreshold, ...] = ()
     identities_seen: frozenset[str] = frozenset()
     by_name_only: bool = False
 
@@ -75,11 +99,50 @@ class Preset:
     def architecture(self) -> str:
         return self.name.split("/")[0]
 
+    def decide(self, threshold: float | None = None, far: float | None = None) -> tuple[str, float, str]:
+        """Choose the threshold of a decision: one given by hand, one calibrated at a FAR, or the preset's own.
+
+        Args:
+            threshold: given by hand, in `metric`.
+            far: false accept rate that a threshold was calibrated at.
+
+        Returns:
+            Metric, threshold, and where it was measured (`given` for one given by hand).
+
+        Raises:
+            UserError: both are given, no threshold was calibrated at that rate, or none is known.
+        """
+        if threshold is not None and far is not None:
+            raise UserError("`threshold` and `far` each choose the threshold: give one of them", parameter="far")
+        if threshold is not None:
+            return self.metric, threshold, "given"
+        if far is not None:
+            if not 0 < far < 1:
+                raise UserError(
+                    f"`far` is {far:g}: give a false accept rate between 0 and 1, as 0.001", parameter="far"
+                )
+            found = next((row for row in self.thresholds if math.isclose(row.far, far, rel_tol=1e-6)), None)
+            if found is None:
+                known = ", ".join(f"{row.far:g}" for row in self.thresholds) or "none"
+                raise UserError(
+                    f"{self.name} has no threshold calibrated at FAR {far:g} (it has: {known}): "
+                    f"run `tfface calibrate {self.name}` with `far` {far:g} first",
+                    parameter="far",
+                )
+            return self.metric, found.threshold, found.source
+        if self.threshold is None:
+            raise UserError(
+                f"{self.name} has no threshold: run `tfface calibrate {self.name}`, or give `threshold`",
+                parameter="threshold",
+            )
+        return self.metric, self.threshold, self.threshold_source
+
     def to_dict(self) -> dict[str, Any]:
         """Return the content of `preset.json`; the weights lie beside it, so no sources are named."""
         record = {"format": 1, **{entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}}
         record["identities_seen"] = sorted(self.identities_seen)
         record["other_thresholds"] = [list(row) for row in self.other_thresholds]
+        record["thresholds"] = [dataclasses.asdict(row) for row in self.thresholds]
         del record["sources"]
         return record
 
@@ -101,6 +164,7 @@ class Preset:
         fields = {key: value for key, value in record.items() if key in known}
         fields["sources"] = (weights.BundledSource(path.with_name(record["file_name"])),)
         fields["other_thresholds"] = tuple(tuple(row) for row in record.get("other_thresholds", ()))
+        fields["thresholds"] = tuple(FarThreshold(**row) for row in record.get("thresholds", ()))
         fields["identities_seen"] = frozenset(record.get("identities_seen", ()))
         return cls(**fields)
 

@@ -80,18 +80,10 @@ def plot_histogram(
                 color=colour,
                 label=f"{kind} ({counts.sum():,} pairs)",
             )
-    axes.axvline(
-        metrics["fixed"]["threshold"],
-        color="#333333",
-        linestyle="--",
-        label=f"fixed threshold {metrics['fixed']['threshold']:.3f}",
-    )
-    if metrics["calibrated"]:
-        axes.axvline(
-            metrics["calibrated"]["threshold"],
-            color="#3355cc",
-            label=f"calibrated threshold {metrics['calibrated']['threshold']:.3f}",
-        )
+    for name, colour, line in (("fixed", "#333333", "--"), ("calibrated", "#3355cc", "-")):
+        if metrics[name]:
+            limit = metrics[name]["threshold"]
+            axes.axvline(limit, color=colour, linestyle=line, label=f"{name} threshold {limit:.3f}")
     axes.set(xlabel=f"{metrics['metric']} distance", ylabel="density")
     axes.set_title(textwrap.fill(title, 80, break_on_hyphens=False), fontsize="medium")
     axes.legend()

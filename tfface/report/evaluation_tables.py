@@ -112,7 +112,7 @@ def comparison_table(objects: Sequence[Metrics]) -> Table:
     corrupted = any(metrics["corruption"] for metrics in objects)
     behind = objects[0].get("defense")  # of all of them
     for metrics in objects:
-        calibrated = metrics["calibrated"] or {}
+        fixed, calibrated = metrics["fixed"] or {}, metrics["calibrated"] or {}
         far = "0.001" if "0.001" in metrics["tar_at_far"] else next(reversed(metrics["tar_at_far"]), None)
         rows.append(
             [
@@ -121,8 +121,8 @@ def comparison_table(objects: Sequence[Metrics]) -> Table:
                 metrics["recipe"] + ("+flip" if metrics["flip"] else ""),
                 *([metrics["corruption"] or "none"] if corrupted else []),
                 f"{metrics['images'] - metrics['failed_images']:,} of {metrics['images']:,}",
-                percent(metrics["fixed"]["accuracy"]),
-                f"{metrics['fixed']['threshold']:.3f}",
+                percent(fixed.get("accuracy")),
+                _number(fixed.get("threshold"), 3),
                 percent(calibrated.get("accuracy")),
                 _number(calibrated.get("threshold"), 3),
                 _number(metrics["auc"]),
@@ -191,27 +191,22 @@ def paper_row(metrics: Metrics) -> list[str]:
 
 def _accuracy_at(metrics: Metrics, threshold: float) -> float | None:
     """Return the accuracy at the paper's threshold, in whichever metric a row has it."""
-    for row in [{"metric": metrics["metric"], **metrics["fixed"]}, *metrics["rows"]]:
+    for row in [*([metrics["fixed"]] if metrics["fixed"] else []), *metrics["rows"]]:
         if abs(row["threshold"] - threshold) < 1e-9:
             return row["accuracy"]
     return None
 
 
 def _threshold_rows(metrics: Metrics) -> list[list[str]]:
-    fixed = {
-        "threshold_source": f"fixed: {metrics['fixed']['threshold_source']}",
-        "metric": metrics["metric"],
-        **metrics["fixed"],
-    }
-    entries = [fixed]
-    if metrics["calibrated"]:
-        entries.append(
-            {
-                "threshold_source": f"calibrated: {metrics['calibrated']['threshold_source']}",
-                "metric": metrics["metric"],
-                **metrics["calibrated"],
-            }
-        )
+    entries = [
+        {
+            **metrics[name],
+            "threshold_source": f"{name}: {metrics[name]['threshold_source']}",
+            "metric": metrics["metric"],
+        }
+        for name in ("fixed", "calibrated")
+        if metrics[name]
+    ]
     entries += metrics["rows"]
     return [
         [

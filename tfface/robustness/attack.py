@@ -61,7 +61,8 @@ class AttackConfig:
         pairs: a pairs file to draw from instead.
         count: number of pairs, or of test photographs; 100 pairs and all photographs by default.
         threshold: distance up to which a pair matches, in the preset's metric; the preset's by default.
-        far: choose the threshold of this false accept rate, on people in no attacked pair.
+        far: use the threshold of this false accept rate: the one that the model was calibrated at (`tfface.calibrate`);
+            of a defended model, or one not calibrated at it, the one measured on people in no attacked pair.
         fold_thresholds: choose each fold's threshold on the other folds (LFW's View 2).
         quantize: judge the 8-bit image that a file would hold.
         jpeg: judge the image after JPEG compression of this quality.

@@ -70,6 +70,8 @@ class BenchmarkConfig:
         queries: answers of the model for an image (square).
         draws: draws of a random defense whose mean a gradient is; 10 by default.
         count: pairs attacked for a goal.
+        far: each row's threshold is that of this false accept rate, measured behind its defense on all pairs of people
+            in no attacked pair; by default the best one on other folds or people.
         surrogate: another model, for attacks that transfer from it.
         check: pairs of a goal for the gradient checks; 0 for none.
         check_steps: steps of PGD in these checks.
@@ -92,6 +94,7 @@ class BenchmarkConfig:
     queries: int | None = None
     draws: int | None = None
     count: int = 100
+    far: float | None = None
     surrogate: Model | None = None
     check: int = 16
     check_steps: int = STEPS
@@ -115,6 +118,8 @@ class BenchmarkConfig:
             goals=tuple(dict.fromkeys(as_list(self.goal))),
             protocol=self.protocol,
             count=self.count,
+            far=self.far,
+            measured=True,
             seed=self.seed,
             draws=self.draws or DRAWS,
         )
@@ -267,7 +272,10 @@ def benchmark_row(config: RowConfig, context: Context) -> Metrics:
     ).metrics
     calibrated = found["calibrated"] or found["fixed"]
     # A defense's effect on distances is not held against it: each row has its own threshold.
-    own = {"fold_thresholds": True} if plan.protocol != ALL_PAIRS else {"threshold": calibrated["threshold"]}
+    own: dict[str, Any] = {}
+    if plan.far is None:
+        _, limit, _ = embedder.preset.decide(calibrated and calibrated["threshold"])
+        own = {"fold_thresholds": True} if plan.protocol != ALL_PAIRS else {"threshold": limit}
     plan = dataclasses.replace(plan, epsilons=(), **own)
     attacks: list[Metrics] = []
     direct: Experiment | None = None
@@ -298,6 +306,7 @@ def _facts(config: RowConfig, context: Context) -> Metrics:
         "protocol": experiment.protocol,
         "count": experiment.count,
         "draws": experiment.draws,
+        **({"far": experiment.far} if experiment.far is not None else {}),
         "checked": config.check,
         "check_steps": config.check_steps,
         "surrogate": surrogate.preset.name if surrogate else None,

@@ -50,6 +50,7 @@ class CertificationConfig:
         guess: further copies that choose the answer to certify.
         alpha: probability with which a certificate may be wrong.
         threshold: distance up to which a pair matches, in the preset's metric; the preset's by default.
+        far: use the threshold calibrated at this false accept rate (`tfface.calibrate`), instead of the preset's.
         fold_thresholds: choose each fold's threshold on noisy copies of the other folds' pairs (LFW's View 2).
         radii: L2 radii of the table; multiples of sigma by default.
         check: attack so many certified pairs inside their radius, and at 10 times it, and count what breaks.
@@ -67,6 +68,7 @@ class CertificationConfig:
     guess: int = GUESS
     alpha: float = ALPHA
     threshold: float | None = None
+    far: float | None = None
     fold_thresholds: bool = False
     radii: float | Sequence[float] = ()
     check: int | None = None
@@ -176,9 +178,9 @@ def certify(embedder: Model = "facenet", dataset: Source = "lfw", *, config: Cer
 
 def _threshold(config: CertificationConfig, smoothed: Smoothed, listed: Any) -> Threshold:
     if not config.fold_thresholds:
-        return own(smoothed.context, config.threshold)
-    if config.threshold is not None:
-        raise UserError("`threshold` and `fold_thresholds` each choose the threshold: give one of them")
+        return own(smoothed.context, config.threshold, config.far)
+    if config.threshold is not None or config.far is not None:
+        raise UserError("`threshold`, `far` and `fold_thresholds` each choose the threshold: give one of them")
     if listed is None:
         raise UserError("`fold_thresholds` needs pairs in folds: give `protocol` view2, or `pairs` with folds")
     return by_noisy_fold(smoothed.context, listed, noisy_distances(smoothed, listed))

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,7 @@ class ExperimentConfig:
         count: number of pairs, or of test photographs; None: 100 pairs, all test photographs.
         threshold: given by hand, in the preset's metric.
         far: false accept rate that the threshold is to have, instead.
+        measured: measure that threshold here, even where the preset has one calibrated at the rate.
         fold_thresholds: each fold's threshold is the best on the others, instead.
         stored: format of adversarial images when they are judged.
         pictures: store every adversarial image.
@@ -59,6 +61,7 @@ class ExperimentConfig:
     count: int | None = None
     threshold: float | None = None
     far: float | None = None
+    measured: bool = False
     fold_thresholds: bool = False
     stored: ImageFormat = field(default_factory=ImageFormat)
     pictures: bool = False
@@ -235,11 +238,17 @@ def head_subjects(dataset: Any, data: Any, count: int | None, seed: int) -> Subj
 
 def _threshold(config: ExperimentConfig, context: Context, listed: Any, attacked: np.ndarray) -> Threshold:
     executor = config.executor
-    if config.far is not None:
+    if config.far is not None and (config.measured or not _is_calibrated(context, config.far)):
         return attacked_pairs.at_far(context, config.far, attacked, executor=executor)
     if not config.fold_thresholds:
-        return attacked_pairs.fixed(context, config.threshold, executor=executor)
+        return attacked_pairs.fixed(context, config.threshold, config.far, executor=executor)
     listed = listed or listed_pairs(context.dataset, config.protocol, None)
     if listed is None:
         raise UserError("`fold_thresholds` needs pairs in folds: give `protocol` view2, or `pairs` with folds")
     return attacked_pairs.by_fold(context, listed, executor=executor)
+
+
+def _is_calibrated(context: Context, far: float) -> bool:
+    """Return True where the model's record has a threshold at a FAR; a defense in front of it moves distances."""
+    rows = () if context.embedder.defense else context.embedder.preset.thresholds
+    return any(math.isclose(row.far, far, rel_tol=1e-6) for row in rows)

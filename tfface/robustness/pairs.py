@@ -141,22 +141,24 @@ class Threshold:
         }
 
 
-def own(context: Context, value: float | None = None) -> Threshold:
-    """Return the preset's threshold, or one given by hand in its metric, without its errors."""
-    preset = context.embedder.preset
-    source = f"preset: {preset.threshold_source}" if value is None else "given"
-    return Threshold(preset.threshold if value is None else value, preset.metric, source)
+def own(context: Context, value: float | None = None, far: float | None = None) -> Threshold:
+    """Return the preset's threshold, its one at a FAR, or one given by hand in its metric, without its errors."""
+    metric, limit, source = context.embedder.preset.decide(value, far)
+    return Threshold(limit, metric, source if value is not None else f"preset: {source}")
 
 
-def fixed(context: Context, value: float | None = None, *, executor: Executor = LOCAL) -> Threshold:
+def fixed(
+    context: Context, value: float | None = None, far: float | None = None, *, executor: Executor = LOCAL
+) -> Threshold:
     """Return the preset's threshold, or one given by hand, with its errors on all pairs of a data set.
 
     Args:
         context: the model, and the data set on which errors are measured, unless it is too large.
         value: given by hand, in the preset's metric; None for the preset's.
+        far: false accept rate; the preset's threshold that was calibrated at it.
         executor: of the embedding.
     """
-    threshold = own(context, value)
+    threshold = own(context, value, far)
     if len(context.dataset) > MOST_MEASURED:
         return threshold
     curve = _curve(context, np.ones(len(context.dataset), bool), executor)
@@ -179,7 +181,10 @@ def at_far(context: Context, far: float, attacked: np.ndarray, *, executor: Exec
     people = np.array(context.dataset.identities)
     free = ~np.isin(people, np.unique(people[attacked]))
     where = f"all pairs of {len(set(people[free].tolist()))} people who are in no attacked pair"
-    advice = "give a higher one, attack fewer pairs (`count`), or take a larger data set"
+    advice = (
+        "give a higher one, attack fewer pairs (`count`), take a larger data set, or calibrate the model "
+        f"beforehand: `tfface calibrate {context.embedder.preset.name}` with `far` {far:g}"
+    )
     curve = _curve(context, free, executor)
     if curve is None:
         raise UserError(f"`far` {far:g}: {where} are too few to tell: {advice}", parameter="far")

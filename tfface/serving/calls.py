@@ -128,7 +128,12 @@ def embed(files: Sequence[str | Path], *, config: ServerConfig) -> ServedEmbeddi
 
 @configured(ServerConfig)
 def verify(
-    first: str | Path, second: str | Path, *, threshold: float | None = None, config: ServerConfig
+    first: str | Path,
+    second: str | Path,
+    *,
+    threshold: float | None = None,
+    far: float | None = None,
+    config: ServerConfig,
 ) -> ServedVerification:
     """Judge through a server if two photographs show one person.
 
@@ -136,6 +141,7 @@ def verify(
         first: path of a photograph.
         second: path of another.
         threshold: distance up to which they match; the artifact's by default. Without an artifact, cosine distance.
+        far: use the artifact's threshold that was calibrated at this false accept rate.
 
     Raises:
         UserError: the server cannot be reached or serves something else, a photograph cannot be used, or there is
@@ -150,7 +156,7 @@ def verify(
         raise UserError("a server does not tell its threshold: give `artifact` or `threshold`", parameter="threshold")
     clock, paths, boxes = Clock(), (Path(first), Path(second)), _boxes(config)
     with _client(config, boxed=boxes is not None) as client:
-        verdict = client.verify(*paths, threshold=threshold, batch=config.batch, boxes=boxes)
+        verdict = client.verify(*paths, threshold=threshold, far=far, batch=config.batch, boxes=boxes)
         return ServedVerification(paths, verdict, _record("client verify", client, clock))
 
 

@@ -166,6 +166,7 @@ class Client:
         second: str | Path,
         *,
         threshold: float | None = None,
+        far: float | None = None,
         batch: int = 16,
         boxes: Boxes | None = None,
     ) -> Verdict:
@@ -175,22 +176,24 @@ class Client:
             first: path of a photograph.
             second: path of another.
             threshold: distance up to which they match; the artifact's by default. Without an artifact, cosine distance.
+            far: use the artifact's threshold that was calibrated at this false accept rate.
             batch: as in `embed`.
             boxes: as in `embed`.
 
         Raises:
             UserError: as `embed`; a photograph cannot be used, or there is neither threshold nor artifact.
         """
-        metric = self.artifact.preset.metric if self.artifact else "cosine"
-        if threshold is None:
-            if self.artifact is None:
-                message = "a server does not tell its threshold: give `artifact` or `threshold`"
-                raise UserError(message, parameter="threshold")
-            threshold = self.artifact.preset.threshold
+        if self.artifact is not None:
+            metric, limit, _ = self.artifact.preset.decide(threshold, far)
+        elif threshold is None or far is not None:
+            message = "a server does not tell its threshold: give `artifact` or `threshold`"
+            raise UserError(message, parameter="threshold")
+        else:
+            metric, limit = "cosine", threshold
         embeddings = self.embed([first, second], batch=batch, boxes=boxes)
         for name, reason in embeddings.failed:
             raise ImageError(f"{name}: {reason}")
-        return Verdict.of(embeddings.vectors, metric, threshold)
+        return Verdict.of(embeddings.vectors, metric, limit)
 
     def ask(self, photographs: Sequence[Photograph]) -> tuple[np.ndarray, np.ndarray]:
         """Send one request.
