@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tfface.data.catalogue import load_dataset
-from tfface.data.crops import crop_stream, face_boxes
+from tfface.data.crops import crop_stream, main_faces
 from tfface.data.dataset import FaceDataset
 from tfface.evaluation.embeddings import Embeddings
 from tfface.evaluation.scoring import evaluate_embeddings
@@ -46,12 +46,12 @@ def embeddings_of(dataset: FaceDataset, indices: np.ndarray, embedders: list[Emb
     """Embed some photographs with several embedders of one input; the others of the data set count as failed."""
     preset = embedders[0].preset
     chosen = recipe(preset.recipe)
-    faces = face_boxes(dataset, chosen)
+    faces = main_faces(dataset, chosen)
     crops = crop_stream(
         dataset.take(indices, "compared"),
         chosen,
         preset.input_size,
-        boxes=None if faces is None else [faces[index] for index in indices],
+        faces=None if faces is None else [faces[index] for index in indices],
     )
     found = [np.zeros((len(dataset), preset.embedding_size), np.float32) for _ in embedders]
     ok = np.zeros(len(dataset), bool)

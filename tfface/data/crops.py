@@ -17,7 +17,7 @@ from tfface.distributed.executor import LOCAL, Executor
 from tfface.distributed.rows import RowJob, Save, fill
 from tfface.errors import ImageError, UserError
 from tfface.preprocessing import mtcnn
-from tfface.preprocessing.images import NO_FACE, Recipe, crop_photograph, crop_resize, decode, recipe
+from tfface.preprocessing.images import NO_FACE, Recipe, crop_photograph, crop_resize, decode, recipe, warp
 from tfface.utils.cache import Fingerprinted, Range, Store
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 NO_BOX = "the data set gives no face box for it"
 _SHARD_ROWS = 256
 
-Boxes = Sequence[np.ndarray | str] | Mapping[int, np.ndarray | str]
-"""By index the face (x, y, width, height), or why there is none."""
+FacesFound = Sequence[np.ndarray | str] | Mapping[int, np.ndarray | str]
+"""By index the face as a recipe needs it (a box, or five points), or why there is none."""
 
 
 def crop_stream(
@@ -39,7 +39,7 @@ def crop_stream(
     *,
     start: int = 0,
     stop: int | None = None,
-    boxes: Boxes | None = None,
+    faces: FacesFound | None = None,
     corruption: Corruption | None = None,
     given_up: Mapping[int, str] = MappingProxyType({}),
 ) -> "tf.data.Dataset":
@@ -51,7 +51,8 @@ def crop_stream(
         size: side of a crop in pixels.
         start: first index.
         stop: one past the last index; None for the end.
-        boxes: by index the face (x, y, width, height), or why there is none; detected if None.
+        faces: by index the face (x, y, width, height), or its five points for an aligned recipe, or why there is none;
+            detected if None.
         corruption: applied to every crop.
         given_up: photographs not to be read: index to reason.
 
@@ -61,26 +62,27 @@ def crop_stream(
     import tensorflow as tf
 
     stop = len(dataset.keys) if stop is None else stop
-    boxes = face_boxes(dataset, recipe) if boxes is None else boxes
+    faces = main_faces(dataset, recipe) if faces is None else faces
     given_up = {int(index): reason for index, reason in given_up.items()}
     indices = tf.data.Dataset.range(start, stop)
+    nowhere = np.eye(2, 3) if recipe.aligned else np.array([0, 0, 1, 1], np.float32)
 
     def cut(index: int, data: bytes) -> tuple[np.ndarray, np.ndarray, bytes]:
-        face = boxes[int(index)] if boxes else None
+        face = faces[int(index)] if faces else None
         try:
             if int(index) in given_up:
                 raise ImageError(given_up[int(index)])
             pixels = decode(data)
             if isinstance(face, str):
                 raise ImageError(face)
+            return pixels, recipe.place(pixels.shape[0], pixels.shape[1], face), b""
         except ImageError as error:
-            return np.zeros((1, 1, 3), np.uint8), np.array([0, 0, 1, 1], np.float32), str(error).encode()
-        return pixels, recipe.box(pixels.shape[0], pixels.shape[1], face), b""
+            return np.zeros((1, 1, 3), np.uint8), nowhere, str(error).encode()
 
     def crop(index: "tf.Tensor", element: dict[str, "tf.Tensor"]) -> tuple["tf.Tensor", "tf.Tensor"]:
-        pixels, box, reason = tf.numpy_function(cut, [index, element["image"]], [tf.uint8, tf.float32, tf.string])
-        pixels, box = tf.ensure_shape(pixels, (None, None, 3)), tf.ensure_shape(box, (4,))
-        return crop_resize(pixels, box, size), tf.ensure_shape(reason, ())
+        found = tf.numpy_function(cut, [index, element["image"]], [tf.uint8, nowhere.dtype, tf.string])
+        pixels, place = tf.ensure_shape(found[0], (None, None, 3)), tf.ensure_shape(found[1], nowhere.shape)
+        return (warp if recipe.aligned else crop_resize)(pixels, place, size), tf.ensure_shape(found[2], ())
 
     pairs = tf.data.Dataset.zip(indices, dataset.encoded_without(start, stop, given_up))
     cropped = pairs.map(crop, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -97,10 +99,12 @@ def _corrupted(cropped: "tf.data.Dataset", keys: Sequence[str], corruption: Corr
     )
 
 
-def face_boxes(
+def main_faces(
     dataset: FaceDataset, recipe: Recipe, start: int = 0, stop: int | None = None
 ) -> Sequence[np.ndarray | str] | None:
     """Return for every key the face that the recipe cuts out, or why there is none; None for recipes without faces.
+
+    A face is its box (x, y, width, height), or its five points (10,) where the recipe is aligned.
 
     Args:
         dataset: photographs to crop.
@@ -111,16 +115,17 @@ def face_boxes(
     if recipe.source == "mtcnn":
         whole = (start, stop) == (0, None)
         table = find_faces(dataset) if whole else known_faces(dataset, start, len(dataset) if stop is None else stop)
-        return [reason or _or_no_face(table.main_face(index)) for index, reason in enumerate(table.failed)]
+        found = [table.main_face(index, points=recipe.aligned) for index in range(len(table.failed))]
+        return [reason or (NO_FACE if face is None else face) for reason, face in zip(table.failed, found, strict=True)]
     if recipe.source == "given":
+        if recipe.aligned:
+            raise UserError(
+                f"recipe {recipe.name} takes points that are given, which no data set does: leave out given-"
+            )
         if dataset.boxes is None:
             raise UserError(f"data set {dataset.name} gives no face boxes, which recipe {recipe.name} needs")
         return [NO_BOX if np.isnan(box).any() else box for box in dataset.boxes[start:stop]]
     return None
-
-
-def _or_no_face(box: np.ndarray | None) -> np.ndarray | str:
-    return NO_FACE if box is None else box
 
 
 class Crops:
@@ -152,7 +157,7 @@ class Crops:
         return np.array([crop for crop, _ in found], np.float32).reshape(shape), [reason for _, reason in found]
 
     def _crop(self, index: int) -> tuple[np.ndarray, str]:
-        face = self._boxes[index] if self._boxes is not None else None
+        face = self._faces[index] if self._faces is not None else None
         try:
             if isinstance(face, str):
                 raise ImageError(face)
@@ -162,8 +167,8 @@ class Crops:
         return crop, ""
 
     @functools.cached_property
-    def _boxes(self) -> Sequence[np.ndarray | str] | None:
-        return face_boxes(self.dataset, self.recipe)
+    def _faces(self) -> Sequence[np.ndarray | str] | None:
+        return main_faces(self.dataset, self.recipe)
 
 
 class ModelInput(Protocol):
@@ -223,11 +228,9 @@ class FaceTable:
     sizes: np.ndarray
     faces: list[mtcnn.Faces]
 
-    def main_face(self, index: int) -> np.ndarray | None:
-        """Return the main face (x, y, width, height) of a photograph, or None."""
-        boxes = self.faces[index].boxes
-        chosen = mtcnn.choose_face(boxes, *self.sizes[index])
-        return None if chosen is None else boxes[chosen]
+    def main_face(self, index: int, *, points: bool = False) -> np.ndarray | None:
+        """Return the main face of a photograph, or None: its box (4,), or its five points (10,)."""
+        return self.faces[index].main(*self.sizes[index], points=points)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ import numpy as np
 from tfface.augmentation.changes import PAPER, Kind, augmented, key_number
 from tfface.augmentation.changes import kinds as named_kinds
 from tfface.data import manifest
-from tfface.data.crops import Crops, crop_stream, face_boxes
+from tfface.data.crops import Crops, crop_stream, main_faces
 from tfface.evaluation.embeddings import report_failures
 from tfface.evaluation.inputs import FaceDataset, load_dataset
 from tfface.preprocessing.images import Recipe, decode, encode_png
@@ -196,9 +196,9 @@ def _changed(
     """Yield copies of the photographs at `indices`: uint8 pixels, the copy's number, the index, why it failed."""
     import tensorflow as tf
 
-    boxes = face_boxes(dataset, recipe)
-    own = None if boxes is None else [boxes[index] for index in indices]
-    cropped = crop_stream(dataset.take(np.array(indices), "missing"), recipe, header["size"], boxes=own)
+    faces = main_faces(dataset, recipe)
+    own = None if faces is None else [faces[index] for index in indices]
+    cropped = crop_stream(dataset.take(np.array(indices), "missing"), recipe, header["size"], faces=own)
     numbers = np.array([key_number(dataset.keys[index]) for index in indices], np.int64)
     elements = tf.data.Dataset.zip(cropped, tf.data.Dataset.from_tensor_slices((numbers, np.array(indices, np.int64))))
     elements = elements.map(lambda crop, label: (crop[0], label[0], label[1], crop[1]))

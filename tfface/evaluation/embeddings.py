@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from tfface.augmentation.changes import Corruption
-from tfface.data.crops import crop_fingerprint, crop_stream, detect_faces, face_boxes
+from tfface.data.crops import crop_fingerprint, crop_stream, detect_faces, main_faces
 from tfface.data.dataset import FaceDataset
 from tfface.data.folder import open_photographs
 from tfface.distributed.cluster import executor_at
@@ -267,14 +267,14 @@ class _Embedding(RowJob):
                 save((start, stop), _to_table(self.dataset.keys[start:stop], np.concatenate(vectors), reasons))
 
     def _crops(self, start: int, stop: int, given_up: Mapping[int, str]) -> "tf.data.Dataset":
-        boxes = face_boxes(self.dataset, self.recipe, start, stop)
+        faces = main_faces(self.dataset, self.recipe, start, stop)
         return crop_stream(
             self.dataset,
             self.recipe,
             self.embedder.preset.input_size,
             start=start,
             stop=stop,
-            boxes=None if boxes is None else dict(enumerate(boxes, start=start)),
+            faces=None if faces is None else dict(enumerate(faces, start=start)),
             corruption=self.corruption,
             given_up=given_up,
         )

@@ -8,20 +8,23 @@ filter that crops and scales in a single step, as `tf.image.resize(antialias=Tru
 import csv
 import functools
 import io
-import re
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfface.errors import ImageError, UserError
 from tfface.preprocessing import mtcnn
+from tfface.preprocessing.alignment import RECIPES as RECIPES
+from tfface.preprocessing.alignment import Recipe as Recipe
+from tfface.preprocessing.alignment import recipe as recipe
+from tfface.preprocessing.alignment import warp as warp
+from tfface.preprocessing.alignment import warp_array
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -31,9 +34,6 @@ MAX_PIXELS = 2**27
 MIN_SIDE = 16
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_CHUNK = struct.Struct(">I4s")  # the length of a chunk's content and its kind; 4 bytes of checksum follow
-
-RECIPES = ("whole", "center-140", "mtcnn-v1-margin0.20", "given-margin0.30")
-"""Examples of each kind; the number in a name is a parameter of it."""
 
 
 @functools.cache
@@ -129,72 +129,6 @@ def encode_png(pixels: np.ndarray) -> bytes:
     return data.tobytes()
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Crop recipe: how a photograph becomes a model's input. Its name is part of every cache key and result.
-
-    - `whole`: the whole photograph, stretched to the square input.
-    - `center-N`: the central square of N/250 of the shorter side (N pixels of LFW's 250).
-    - `mtcnn-v1-marginM`: the box of the largest, most central MTCNN face, both sides grown by
-      the fraction M in total, clipped to the photograph, stretched. No face found: the image
-      counts as failed (a failure to enrol) and takes part in no pair.
-    - `given-marginM`: the same from the boxes that the data set gives (VGGFace2's).
-
-    Attributes:
-        name: as commands and functions take it.
-        source: where the box comes from: `image`, `mtcnn` or `given`.
-        fraction: `center`: part of the shorter side.
-        margin: growth of the box's sides.
-    """
-
-    name: str
-    source: str
-    fraction: float = 1.0
-    margin: float = 0.0
-
-    def box(self, height: int, width: int, face: np.ndarray | None = None) -> np.ndarray:
-        """Return the box to cut out, float32 (x0, y0, x1, y1) in pixels of the photograph.
-
-        Args:
-            height: height of the photograph.
-            width: width of the photograph.
-            face: (x, y, width, height) of the face, for recipes that need one.
-        """
-        if self.source == "image":
-            if self.name == "whole":
-                return np.array([0, 0, width, height], np.float32)
-            side = self.fraction * min(height, width)
-            x0, y0 = (width - side) / 2, (height - side) / 2
-            return np.array([x0, y0, x0 + side, y0 + side], np.float32)
-        assert face is not None, "a detector recipe needs a face"
-        x, y, w, h = (float(value) for value in face)
-        grow_x, grow_y = w * self.margin / 2, h * self.margin / 2
-        grown = [x - grow_x, y - grow_y, x + w + grow_x, y + h + grow_y]
-        return np.clip(grown, 0, [width, height, width, height]).astype(np.float32)
-
-
-def recipe(name: str) -> Recipe:
-    """Return the recipe of a name.
-
-    Raises:
-        UserError: the name is none; lists the forms.
-    """
-    if name == "whole":
-        return Recipe(name, "image")
-    if match := re.fullmatch(r"center-(\d+)", name):
-        size = int(match[1])
-        if 16 <= size <= 250:
-            return Recipe(name, "image", fraction=size / 250)
-    if match := re.fullmatch(r"(mtcnn-v1|given)-margin(\d+\.\d+)", name):
-        margin = float(match[2])
-        if margin <= 2:
-            return Recipe(name, "mtcnn" if match[1] == "mtcnn-v1" else "given", margin=margin)
-    raise UserError(
-        f"unknown recipe {name!r}; valid: whole, center-N (16 to 250), mtcnn-v1-marginM, given-marginM (M 0.0 to 2.0), "
-        f"as in {', '.join(RECIPES)}"
-    )
-
-
 def crop_resize(image: "tf.Tensor | np.ndarray", box: "tf.Tensor | np.ndarray", size: int) -> "tf.Tensor":
     """Cut a box out of an image and scale it to a square, antialiased.
 
@@ -273,7 +207,7 @@ def crop_photograph(
     size: int,
     face: np.ndarray | None = None,
     *,
-    resize: Callable[..., Any] = crop_resize,
+    tensorflow: bool = True,
 ) -> Crop:
     """Decode an image file and crop it.
 
@@ -281,24 +215,24 @@ def crop_photograph(
         data: an image file's bytes.
         recipe: crop recipe.
         size: side of the crop in pixels.
-        face: (x, y, width, height) in pixels, for recipes that cut out a face.
-        resize: `crop_resize`, or `crop_array` where TensorFlow must not be imported.
+        face: (x, y, width, height) in pixels, for recipes that cut out a face; five points for aligned ones.
+        tensorflow: False where it must not be imported.
 
     Raises:
-        ImageError: the file cannot be read.
+        ImageError: the file cannot be read, or the five points coincide.
     """
-    return _crop(decode(data), recipe, size, face, resize)
+    return _crop(decode(data), recipe, size, face, tensorflow=tensorflow)
 
 
 def crop_boxed(data: bytes, recipe: Recipe, size: int, face: np.ndarray | None = None) -> Crop:
-    """Decode an image file and crop it without TensorFlow, at a face box where the recipe cuts out a face.
+    """Decode an image file and crop it without TensorFlow, at a face that is given where the recipe cuts out one.
 
     Raises:
         ImageError: the file cannot be read, or its face lies outside of it.
     """
-    crop, box = crop_photograph(data, recipe, size, face, resize=crop_array)
+    crop, box = crop_photograph(data, recipe, size, face, tensorflow=False)
     if box[2] <= box[0] or box[3] <= box[1]:
-        raise ImageError("has a face box that lies outside of it")
+        raise ImageError(f"has a face {'at five points' if recipe.aligned else 'box'} that lies outside of it")
     return crop, box
 
 
@@ -324,8 +258,8 @@ def crop_files(files: Sequence[bytes], recipe: Recipe, size: int) -> tuple[np.nd
             photographs.append(decode(data))
         except ImageError as error:
             raise ImageError(f"{position}: {error}") from error
-    faces = _main_faces(photographs) if recipe.source == "mtcnn" else [None] * len(photographs)
-    cut = [_crop(pixels, recipe, size, face, crop_resize) for pixels, face in zip(photographs, faces, strict=True)]
+    faces = _main_faces(photographs, recipe) if recipe.source == "mtcnn" else [None] * len(photographs)
+    cut = [_crop(pixels, recipe, size, face) for pixels, face in zip(photographs, faces, strict=True)]
     return np.stack([crop for crop, _ in cut]), [box for _, box in cut]
 
 
@@ -380,16 +314,18 @@ def in_fractions(box: Sequence[float] | np.ndarray, image: bytes) -> list[float]
     return [y / height, x / width, (y + high) / height, (x + wide) / width]
 
 
-def _crop(pixels: np.ndarray, recipe: Recipe, size: int, face: np.ndarray | None, resize: Callable[..., Any]) -> Crop:
-    box = recipe.box(pixels.shape[0], pixels.shape[1], face)
-    return np.asarray(resize(pixels, box, size)), box
+def _crop(pixels: np.ndarray, recipe: Recipe, size: int, face: np.ndarray | None, *, tensorflow: bool = True) -> Crop:
+    place, box = (find(pixels.shape[0], pixels.shape[1], face) for find in (recipe.place, recipe.box))
+    if recipe.aligned:
+        return warp_array(pixels, place, size), box
+    return crop_resize(pixels, place, size).numpy() if tensorflow else crop_array(pixels, place, size), box
 
 
-def _main_faces(photographs: Sequence[np.ndarray]) -> list[np.ndarray | None]:
+def _main_faces(photographs: Sequence[np.ndarray], recipe: Recipe) -> list[np.ndarray | None]:
     faces: list[np.ndarray | None] = []
     for position, (pixels, found) in enumerate(zip(photographs, mtcnn.detect(photographs), strict=True)):
-        chosen = mtcnn.choose_face(found.boxes, *pixels.shape[:2])
-        if chosen is None:
+        face = found.main(*pixels.shape[:2], points=recipe.aligned)
+        if face is None:
             raise ImageError(f"{position}: {NO_FACE}")
-        faces.append(found.boxes[chosen])
+        faces.append(face)
     return faces

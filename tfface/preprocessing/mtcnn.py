@@ -44,6 +44,19 @@ class Faces:
     def __len__(self) -> int:
         return len(self.boxes)
 
+    def main(self, height: int, width: int, *, points: bool = False) -> np.ndarray | None:
+        """Return the main face of a photograph of that size (see `choose_face`), or None when there is none.
+
+        Args:
+            height: height of the photograph.
+            width: width of the photograph.
+            points: return its five points (10,): x0, y0, ..., x4, y4; else its box (4,): x, y, width, height.
+        """
+        chosen = choose_face(self.boxes, height, width)
+        if chosen is None:
+            return None
+        return self.landmarks[chosen].reshape(-1) if points else self.boxes[chosen]
+
 
 def choose_face(boxes: np.ndarray, height: int, width: int) -> int | None:
     """Choose the main face of a photograph: the largest, less twice its squared distance from the centre.

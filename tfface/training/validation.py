@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from tfface.data.crops import crop_stream, face_boxes
+from tfface.data.crops import crop_stream, main_faces
 from tfface.errors import UserError
 from tfface.evaluation.inputs import FaceDataset, Recipe
 from tfface.metrics.roc import ErrorCurve
@@ -90,10 +90,10 @@ def validation_of(dataset: FaceDataset, indices: np.ndarray, recipe: Recipe, siz
     """
     chosen = dataset.take(indices, "validation").sample(IMAGES_PER_PERSON, seed)
     # Faces are found once for the whole data set, not again for a part of it.
-    boxes = face_boxes(dataset, recipe)
-    own = None if boxes is None else [boxes[dataset.position(key)] for key in chosen.keys]
+    faces = main_faces(dataset, recipe)
+    own = None if faces is None else [faces[dataset.position(key)] for key in chosen.keys]
     images, people = [], []
-    for position, (crop, reason) in enumerate(crop_stream(chosen, recipe, size, boxes=own).as_numpy_iterator()):
+    for position, (crop, reason) in enumerate(crop_stream(chosen, recipe, size, faces=own).as_numpy_iterator()):
         if not reason:
             images.append(np.rint(crop * 255).astype(np.uint8))
             people.append(chosen.identities[position])

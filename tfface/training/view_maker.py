@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfface.data.crops import face_boxes
+from tfface.data.crops import main_faces
 from tfface.errors import ImageError, UserError
 from tfface.evaluation.inputs import Embedder, FaceDataset
 from tfface.preprocessing.images import Recipe, decode
@@ -45,11 +45,11 @@ def usable(dataset: FaceDataset, recipe: Recipe, indices: np.ndarray) -> np.ndar
     Raises:
         UserError: no photograph can be used.
     """
-    boxes = face_boxes(dataset, recipe)
-    if boxes is None:
+    faces = main_faces(dataset, recipe)
+    if faces is None:
         unreadable = _unreadable(dataset)
     else:
-        unreadable = {index for index, face in enumerate(boxes) if isinstance(face, str)}
+        unreadable = {index for index, face in enumerate(faces) if isinstance(face, str)}
     good = np.array([index for index in indices if int(index) not in unreadable], np.int64)
     if len(good) < len(indices):
         logger.warning(f"{len(indices) - len(good)} of {len(indices)} photographs of {dataset.name} cannot be used")
@@ -153,7 +153,7 @@ class ViewMaker:
     def make(self, number: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """Make one part of a view number, as `ViewBank.fill` needs it."""
         views, answers = [], []
-        self._boxes  # noqa: B018 - found before the threads below ask for them
+        self._faces  # noqa: B018 - found before the threads below ask for them
         with ThreadPoolExecutor() as pool, bfloat16_convolutions(on=self.fast):
             for batch in _ahead(pool, lambda rows: self._views(number, rows), range(start, stop)):
                 views.append(batch)
@@ -161,8 +161,8 @@ class ViewMaker:
         return np.concatenate(views), np.concatenate(answers)
 
     @functools.cached_property
-    def _boxes(self) -> Sequence[np.ndarray | str]:
-        return face_boxes(self.dataset, self.recipe) or ()
+    def _faces(self) -> Sequence[np.ndarray | str]:
+        return main_faces(self.dataset, self.recipe) or ()
 
     @functools.cached_property
     def _answering(self) -> "keras.Model":
@@ -187,7 +187,7 @@ class ViewMaker:
     def _photograph(self, row: int) -> Photograph:
         index = int(self.indices[row])
         pixels = decode(self.dataset.read(self.dataset.keys[index]))
-        face = self._boxes[index] if self._boxes else None
+        face = self._faces[index] if self._faces else None
         assert not isinstance(face, str), "only usable photographs are read"
         return pixels, self.recipe.box(pixels.shape[0], pixels.shape[1], face)
 
