@@ -26,7 +26,7 @@ FUNCTIONS = {
 # A command's own: the folder of results, and what sends it to another function.
 OWN = {
     "*": {"out"},
-    "client": {"action", "files", "threshold"},
+    "client": {"action", "far", "files", "threshold"},
     "embed": {"artifact", "boxes"},
     "verify": {"artifact", "boxes"},
 }
