@@ -10,7 +10,7 @@ from scipy import stats
 
 from tfface.errors import UserError
 from tfface.metrics import intervals
-from tfface.metrics.intervals import Estimate, IdentityErrors, bootstrap_median, mean_of, student, wilson
+from tfface.metrics.intervals import Estimate, IdentityAuc, IdentityErrors, bootstrap_median, mean_of, student, wilson
 
 
 def errors_of(genuine_errors, genuine_pairs, impostor_errors, impostor_pairs) -> IdentityErrors:
@@ -155,3 +155,68 @@ def test_the_medians_interval_is_the_percentile_bootstraps():
     assert ours.value == np.median(values)
     assert ours.ci95 == pytest.approx([peer.low, peer.high], rel=0.05)
     assert bootstrap_median(values) == ours != bootstrap_median(values, seed=1)
+
+
+def three_people() -> tuple[np.ndarray, ...]:
+    """Genuine pairs of A, B, C at 0.1, 0.5, 0.3; impostor pairs AB, AC, BC at 0.4, 0.6, 0.2."""
+    distances = np.array([0.1, 0.5, 0.3, 0.4, 0.6, 0.2])
+    first, second = np.array([0, 1, 2, 0, 0, 1]), np.array([0, 1, 2, 1, 2, 2])
+    return distances, first == second, first, second
+
+
+def test_area_by_hand():
+    """Impostor pairs farther than AA, BB, CC: 3, 1, 2 of 3. Genuine pairs nearer than AB, AC, BC: 2, 3, 1 of 3.
+
+    Shares: A 1/9 of its genuine pair and 0 + 1/9 of its impostor pairs, B -1/9 and 0 - 1/9, C 0 and 1/9 - 1/9.
+    """
+    area = IdentityAuc.of(*three_people())
+    assert area.value == pytest.approx(2 / 3)
+    assert area.shares == pytest.approx([2 / 9, -2 / 9, 0])
+    assert area.people == 3
+    assert area.estimate.ci95 == [0, 1]  # half a width of 4.302653 x sqrt(3 / 2 x 8 / 81) = 1.656
+
+
+def test_difference_of_areas_by_hand():
+    """With BB at 0.35 the placements are AA 1, BB 2/3, CC 2/3 and AB 1, AC 1, BC 1/3; the area is 7/9.
+
+    Shares: A (2/9 + 2/9 + 2/9) / 3 = 2/9, B (-1/9 + 2/9 - 4/9) / 3 = -1/9, C (-1/9 + 2/9 - 4/9) / 3 = -1/9.
+    Less those above: 0, 1/9, -1/9.
+    """
+    distances, *rest = three_people()
+    area = IdentityAuc.of(distances, *rest)
+    better = IdentityAuc.of(np.where(distances == 0.5, 0.35, distances), *rest)
+    assert better.shares == pytest.approx([2 / 9, -1 / 9, -1 / 9])
+    half = 4.302653 * (3 / 2 * 2 / 81) ** 0.5
+    assert better.minus(area).value == pytest.approx(1 / 9)
+    assert better.minus(area).ci95 == pytest.approx([1 / 9 - half, 1 / 9 + half], abs=1e-6)
+    assert better.minus(better).ci95 == [0, 0]
+
+
+def test_area_counts_equal_distances_half():
+    distances, same, first, second = three_people()
+    area = IdentityAuc.of(np.zeros(6), same, first, second)
+    assert area.value == 0.5
+    assert area.estimate.ci95 == [0.5, 0.5]
+    with pytest.raises(UserError, match="none of a kind"):
+        IdentityAuc.of(distances, np.ones(6, bool), first, second)
+
+
+def test_area_agrees_with_a_bootstrap_by_people():
+    """Resample people; a genuine pair weighs as often as its person was drawn, an impostor pair the product of both."""
+    random, people = np.random.default_rng(5), 40
+    blur = random.gamma(2, 0.5, (people, 1, 1))
+    vectors = random.normal(size=(people, 1, 8)) + blur * random.normal(size=(people, 4, 8))
+    vectors = vectors.reshape(-1, 8) / np.linalg.norm(vectors.reshape(-1, 8), axis=1, keepdims=True)
+    one, other = np.triu_indices(len(vectors), 1)
+    first, second, distances = one // 4, other // 4, 1 - (vectors @ vectors.T)[one, other]
+    same = first == second
+    area = IdentityAuc.of(distances, same, first, second)
+    farther = (distances[same][:, None] < distances[~same][None]).astype(np.float32)
+    assert area.value == pytest.approx(farther.mean(), abs=1e-6)
+    drawn = []
+    for _ in range(200):
+        often = np.bincount(random.integers(0, people, people), minlength=people).astype(np.float32)
+        genuine, impostor = often[first[same]], often[first[~same]] * often[second[~same]]
+        drawn.append(genuine @ farther @ impostor / genuine.sum() / impostor.sum())
+    half = area.estimate.high - area.value
+    assert half == pytest.approx(stats.t.ppf(0.975, people - 1) * np.std(drawn), rel=0.15)

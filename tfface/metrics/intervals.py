@@ -199,17 +199,75 @@ def true_accept(errors: IdentityErrors, *, roc_slope: float) -> Estimate | None:
     return _interval(1 - genuine.value, (-1.0, genuine), (-roc_slope, impostor))
 
 
+@dataclass(frozen=True)
+class IdentityAuc:
+    """Area under the ROC of some pairs, and how much each person moves it.
+
+    Attributes:
+        value: how often a genuine pair is closer than an impostor pair, ties half.
+        shares: (P,) share of each person in the area's deviation; each impostor pair counts for both of its people.
+        people: number of people with pairs of the kind that fewer people have.
+    """
+
+    value: float
+    shares: np.ndarray
+    people: int
+
+    @classmethod
+    def of(cls, distances: np.ndarray, same: np.ndarray, first: np.ndarray, second: np.ndarray) -> "IdentityAuc":
+        """Measure the area over pairs whose people are known.
+
+        A pair's weight in the deviation is its placement: the share of pairs of the other kind on its right side
+        (DeLong et al., 1988, https://doi.org/10.2307/2531595), here summed by person.
+
+        Args:
+            distances: (N,) distances of the pairs.
+            same: (N,) bool, True for genuine pairs.
+            first: (N,) int, the person on the first image of each pair, from 0.
+            second: (N,) int, the person on the second.
+
+        Raises:
+            UserError: there are no pairs of a kind.
+        """
+        genuine, impostor = distances[same], distances[~same]
+        if not (len(genuine) and len(impostor)):
+            raise UserError("an area under the ROC needs genuine and impostor pairs: there are none of a kind")
+        farther, nearer = 1 - _placed(genuine, np.sort(impostor)), _placed(impostor, np.sort(genuine))
+        value = float(farther.mean())
+        count = int(max(first.max(), second.max())) + 1
+        shares = np.bincount(first[same], (farther - value) / len(genuine), count)
+        for person in (first[~same], second[~same]):
+            shares += np.bincount(person, (nearer - value) / len(impostor), count)
+        people = min(len(np.unique(first[same])), len(np.union1d(first[~same], second[~same])))
+        return cls(value, shares, people)
+
+    @property
+    def estimate(self) -> Estimate:
+        """Area with its interval by identity."""
+        half = _half_width(self.shares, self.people)
+        return Estimate(self.value, max(0.0, self.value - half), min(1.0, self.value + half))
+
+    def minus(self, other: "IdentityAuc") -> Estimate:
+        """Estimate how much larger this area is than another over the same pairs: the people are the same draw."""
+        half = _half_width(self.shares - other.shares, self.people)
+        return Estimate(self.value - other.value, self.value - other.value - half, self.value - other.value + half)
+
+
+def _placed(distances: np.ndarray, ordered: np.ndarray) -> np.ndarray:
+    """Return the share of ordered distances below each one, ties half."""
+    below, up_to = (np.searchsorted(ordered, distances, side=side) for side in ("left", "right"))
+    return (below + up_to) / (2 * len(ordered))
+
+
 def _interval(value: float, *parts: tuple[float, _Rate]) -> Estimate:
     """Estimate a value that moves with rates, each by its weight.
 
     The interval is never narrower than with independent pairs: the variance by identity is 0 where
     there was no error at all.
     """
-    people = min(rate.people for _, rate in parts)
-    half = math.inf
-    if people > 1:
-        shares = sum((weight * rate.shares for weight, rate in parts), start=np.zeros(1))
-        half = _quantile(people - 1) * math.sqrt(people / (people - 1) * float((shares * shares).sum()))
+    half = _half_width(
+        sum((weight * rate.shares for weight, rate in parts), start=np.zeros(1)), min(rate.people for _, rate in parts)
+    )
     sides = [_moves(weight, rate.independent) for weight, rate in parts]
     below, above = (max(half, math.hypot(*side)) for side in zip(*sides, strict=True))
     return Estimate(value, max(0.0, value - below), min(1.0, value + above))
@@ -219,6 +277,13 @@ def _moves(weight: float, rate: Estimate) -> tuple[float, float]:
     """Return how far down and up a value goes when a rate goes to the ends of its interval."""
     down, up = weight * (rate.low - rate.value), weight * (rate.high - rate.value)
     return (down, up) if weight > 0 else (up, down)
+
+
+def _half_width(shares: np.ndarray, people: int) -> float:
+    """Return half of the interval of a value, from the share of each person in its deviation."""
+    if people < 2:
+        return math.inf
+    return _quantile(people - 1) * math.sqrt(people / (people - 1) * float((shares * shares).sum()))
 
 
 def _quantile(degrees: int) -> float:
