@@ -12,6 +12,7 @@ _NAMES = {
     "attack": "tfface.robustness.attack",
     "augment": "tfface.evaluation.augment",
     "benchmark_robustness": "tfface.robustness.benchmark",
+    "calibrate": "tfface.evaluation.calibrate",
     "certify": "tfface.robustness.certify",
     "check_golden": "tfface.artifacts.golden",
     "check_weights": "tfface.models._inventory",

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfface.errors import UserError
-from tfface.metrics.distances import unit
-from tfface.models._embedder import Embedder, FarThreshold, Preset
+from tfface.metrics.distances import FarThreshold, unit
+from tfface.models._embedder import Embedder, Preset
 from tfface.preprocessing.images import Recipe, recipe
 from tfface.utils.files import read_json, sha256_of
 from tfface.utils.tensorflow_logs import held_stderr

@@ -8,7 +8,7 @@ import numpy as np
 from tfface.artifacts.artifact import Artifact, open_reader, reader_recipe
 from tfface.data.folder import open_photographs
 from tfface.errors import ImageError, UserError
-from tfface.evaluation.embeddings import Embeddings, FolderEmbeddings, embed_images, report_failures
+from tfface.evaluation.embeddings import Embeddings, FolderEmbeddings, embed_images, report_failures, with_flip
 from tfface.evaluation.verify import Verdict, Verification
 from tfface.preprocessing.images import Boxes, Recipe, box_of, crop_boxed, read_boxes
 from tfface.utils.progress import progress
@@ -48,7 +48,7 @@ def verify(
     clock, opened, faces = Clock(), _opened(artifact), read_boxes(Path(boxes)) if boxes else None
     chosen = reader_recipe(opened, recipe, boxed=faces is not None)
     embedder, preset = opened.embedder(), opened.preset
-    metric, limit, _ = preset.decide(threshold, far)
+    metric, limit, _ = preset.decide(threshold, far, with_flip(chosen.name, flip=flip))
     crops, cuts = [], []
     for path in (Path(first), Path(second)):
         try:

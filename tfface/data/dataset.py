@@ -4,6 +4,7 @@ import abc
 import difflib
 import functools
 import itertools
+import re
 import zlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -249,6 +250,33 @@ class FaceDataset(abc.ABC):
         }
         chosen = set(sorted(lots, key=lambda name: (lots[name], name))[:people])
         return self._of(chosen, f"{people}-people-seed{seed}")
+
+    def whose(self, people: str) -> np.ndarray:
+        """Find the images of some of the people.
+
+        Args:
+            people: `all`; `fold1` to `fold10`, the people of a fold of LFW's View 2; or those of a list of pairs, as
+                `view1-train`.
+
+        Returns:
+            (N,) bool.
+
+        Raises:
+            UserError: the data set has no such list or fold.
+        """
+        if people == "all":
+            return np.ones(len(self), bool)
+        fold = re.fullmatch(r"fold(\d+)", people)
+        try:
+            pairs = self.pairs("view2" if fold else people)
+        except UserError as error:
+            raise UserError(f"`people` {people}: {error}; or give `people` all", parameter="people") from error
+        chosen = pairs.fold == int(fold[1]) - 1 if fold else np.ones(len(pairs), bool)
+        if not chosen.any():
+            known = f"fold1 to fold{int(pairs.fold.max()) + 1}"
+            raise UserError(f"`people` {people}: {pairs.name} of {self.name} has {known}", parameter="people")
+        names = np.array(self.identities)
+        return np.isin(names, names[np.concatenate([pairs.first[chosen], pairs.second[chosen]])])
 
     def of_people(self, names: Sequence[str]) -> "FaceDataset":
         """Return the images of some people.

@@ -82,6 +82,11 @@ def embed_dataset(
     return _read(dataset, plain, _embed_once(dataset, embedder, recipe, corruption, mirrored=True, executor=executor))
 
 
+def with_flip(recipe: str, *, flip: bool) -> str:
+    """Return the name of a recipe, as tables have it where mirrored photographs are added."""
+    return f"{recipe}+flip" if flip else recipe
+
+
 def embed_images(embedder: "Embedder", images: np.ndarray, *, flip: bool = False) -> np.ndarray:
     """Embed one batch of crops outside any data set.
 

@@ -15,7 +15,7 @@ from tfface.data.pairs import read_groups_file, read_pairs_file
 from tfface.distributed.cluster import executor_at
 from tfface.distributed.executor import Executor
 from tfface.errors import Unavailable, UserError
-from tfface.evaluation.embeddings import embed_dataset, report_failures
+from tfface.evaluation.embeddings import embed_dataset, report_failures, with_flip
 from tfface.evaluation.inputs import Embedder, Recipe, apply, as_embedder, load_dataset, recipe
 from tfface.evaluation.scoring import Evaluation, check_protocol, evaluate_embeddings
 from tfface.report.evaluation_tables import comparison_table, paper_table
@@ -177,6 +177,7 @@ class _Run:
             pairs=self.pairs,
             threshold=config.threshold,
             far=config.far,
+            recipe=with_flip(recipe.name, flip=config.flip),
             groups=self.groups,
             seed=config.seed,
             executor=self.executor,

@@ -5,18 +5,20 @@ from pathlib import Path
 from tfface.data.catalogue import load_dataset
 from tfface.data.dataset import FaceDataset
 from tfface.defenses._stack import apply
-from tfface.models._embedder import Embedder, Preset, as_embedder
+from tfface.models._embedder import Embedder, FarThreshold, Preset, as_embedder, calibrations_file
 from tfface.preprocessing.images import Recipe, recipe
 
 __all__ = [
     "Embedder",
     "FaceDataset",
+    "FarThreshold",
     "Model",
     "Preset",
     "Recipe",
     "Source",
     "apply",
     "as_embedder",
+    "calibrations_file",
     "load_dataset",
     "recipe",
 ]

@@ -18,7 +18,7 @@ from tfface.data.crops import Crops
 from tfface.distributed.cluster import executor_at
 from tfface.distributed.executor import LOCAL, Executor
 from tfface.errors import UserError
-from tfface.evaluation.embeddings import Embeddings, embed_dataset, report_failures
+from tfface.evaluation.embeddings import Embeddings, embed_dataset, report_failures, with_flip
 from tfface.evaluation.inputs import FaceDataset, as_embedder, load_dataset
 from tfface.evaluation.inputs import recipe as named_recipe
 from tfface.evaluation.protocols import ProtocolScores, estimate_entry
@@ -214,6 +214,7 @@ def mine(
             protocol=config.protocol,
             threshold=config.threshold,
             far=config.far,
+            recipe=with_flip(chosen.name, flip=config.flip),
             calibrated=config.calibrated,
             top=config.top,
             seed=config.seed,
@@ -232,6 +233,7 @@ def mine_embeddings(
     protocol: str = "all-pairs",
     threshold: float | None = None,
     far: float | None = None,
+    recipe: str | None = None,
     calibrated: bool = False,
     top: int = WORST,
     seed: int = 0,
@@ -246,6 +248,7 @@ def mine_embeddings(
         protocol: one of `PROTOCOLS`.
         threshold: in the preset's metric, instead of the preset's.
         far: use the threshold calibrated at this false accept rate, instead of the preset's.
+        recipe: crop recipe of the embeddings (`with_flip`).
         calibrated: score each pair at a threshold chosen on other pairs, as `evaluate` does: of all
             pairs those within each half of the people, at the other half's.
         top: number of pairs of each kind to list, and of people in `metrics`.
@@ -263,7 +266,7 @@ def mine_embeddings(
         if not parts:
             raise UserError(f"{protocol} of {dataset.name} has too few pairs to calibrate on: give a threshold")
     else:
-        _, limit, source = preset.decide(threshold, far)
+        _, limit, source = preset.decide(threshold, far, recipe)
         parts = [(scores, limit)]
     errors = _errors(parts, len(set(dataset.identities)))
     people = _people(dataset, errors)

@@ -185,6 +185,7 @@ def evaluate_embeddings(
     pairs: Pairs | None = None,
     threshold: float | None = None,
     far: float | None = None,
+    recipe: str | None = None,
     groups: Mapping[str, str] | None = None,
     seed: int = 0,
     executor: Executor = LOCAL,
@@ -201,6 +202,7 @@ def evaluate_embeddings(
         pairs: a list of pairs instead of the protocol's.
         threshold: fixed threshold in the preset's metric, instead of the preset's.
         far: fixed threshold calibrated at this false accept rate, instead of the preset's.
+        recipe: crop recipe of the embeddings (`with_flip`), to tell a threshold that was calibrated with another.
         groups: image key to group: error rates within each group at the fixed threshold.
         seed: random seed of the split of the people into halves.
         executor: this process, or a cluster.
@@ -211,7 +213,7 @@ def evaluate_embeddings(
     if pairs is None:
         check_protocol(dataset, protocol)
     given = threshold is not None or far is not None or preset.threshold is not None
-    fixed = preset.decide(threshold, far) if given or groups else None
+    fixed = preset.decide(threshold, far, recipe) if given or groups else None
     scores = score_pairs(
         dataset, embeddings, preset.metric, protocol=protocol, pairs=pairs, seed=seed, executor=executor
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfface.errors import ImageError
-from tfface.evaluation.embeddings import embed_images
+from tfface.evaluation.embeddings import embed_images, with_flip
 from tfface.metrics.distances import cosine_distance, from_cosine
 from tfface.models._embedder import as_embedder
 from tfface.preprocessing.images import crop_files
@@ -156,8 +156,8 @@ def verify(
     """
     clock, model, paths = Clock(), as_embedder(embedder, offline=offline), (Path(first), Path(second))
     preset = model.preset
-    metric, limit, _ = preset.decide(threshold, far)
     chosen = named_recipe(recipe or preset.recipe)
+    metric, limit, _ = preset.decide(threshold, far, with_flip(chosen.name, flip=flip))
     try:
         images, boxes = crop_files([path.read_bytes() for path in paths], chosen, preset.input_size)
     except ImageError as error:

@@ -1,10 +1,16 @@
 """Distances of unit vectors, in the metrics that thresholds are given in."""
 
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
 from tfface.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 METRICS = ("cosine", "euclidean")
 
@@ -58,3 +64,81 @@ def checked_metric(metric: str) -> str:
     if metric not in METRICS:
         raise UserError(f"unknown metric {metric!r}; valid: {', '.join(METRICS)}")
     return metric
+
+
+@dataclass(frozen=True)
+class FarThreshold:
+    """A threshold measured at a false accept rate (`tfface.calibrate`).
+
+    Attributes:
+        far: the false accept rate.
+        threshold: distance in the preset's metric; pairs up to it match.
+        low: lower end of its 95% interval.
+        high: upper end.
+        impostors_beyond: number of impostor pairs at or below it, on which it stands.
+        source: where it was measured.
+        recipe: crop recipe that it was measured with, with `+flip` where mirrored photographs were added.
+    """
+
+    far: float
+    threshold: float
+    low: float
+    high: float
+    impostors_beyond: int
+    source: str
+    recipe: str = ""
+
+    def is_at(self, far: float) -> bool:
+        """Tell if it was measured at a rate."""
+        return math.isclose(self.far, far, rel_tol=1e-6)
+
+
+def checked_far(far: float) -> float:
+    """Return a false accept rate, if it is one.
+
+    Raises:
+        UserError: it is not between 0 and 1.
+    """
+    if not 0 < far < 1:
+        raise UserError(f"`far` is {far:g}: give a rate between 0 and 1, as 0.001", parameter="far")
+    return far
+
+
+def chosen_threshold(
+    name: str, rows: Sequence[FarThreshold], threshold: float | None, far: float | None, recipe: str | None
+) -> tuple[float, str]:
+    """Choose a threshold given by hand, or the one calibrated at a FAR.
+
+    Args:
+        name: of the model, for messages.
+        rows: its calibrated thresholds; of several at one rate, one of the recipe in use, else the first.
+        threshold: given by hand.
+        far: false accept rate.
+        recipe: crop recipe in use; None where it does not matter.
+
+    Returns:
+        The threshold, and where it was measured.
+
+    Raises:
+        UserError: both are given, or neither; or none was calibrated at that rate.
+    """
+    if threshold is not None and far is not None:
+        raise UserError("`threshold` and `far` each choose the threshold: give one of them", parameter="far")
+    if threshold is not None:
+        return threshold, "given"
+    if far is None:
+        advice = f"run `tfface calibrate {name}` and give `far`, or give `threshold`"
+        raise UserError(f"{name} has no threshold of its own: {advice}", parameter="threshold")
+    found = [row for row in rows if row.is_at(checked_far(far))]
+    if not found:
+        known = ", ".join(f"{rate:g}" for rate in sorted({row.far for row in rows})) or "none"
+        raise UserError(
+            f"{name} has no threshold calibrated at FAR {far:g} (calibrated are: {known}): "
+            f"run `tfface calibrate {name}` with `far` {far:g} first",
+            parameter="far",
+        )
+    row = next((row for row in found if row.recipe == recipe), found[0])
+    if recipe is None or row.recipe in ("", recipe):
+        return row.threshold, row.source
+    logger.warning(f"the threshold of {name} at FAR {far:g} was calibrated with recipe {row.recipe}, not {recipe}")
+    return row.threshold, f"{row.source}; calibrated with recipe {row.recipe}, used with {recipe}"

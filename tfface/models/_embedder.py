@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import importlib
 import logging
-import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +18,9 @@ import numpy as np
 
 from tfface.errors import Unavailable, UserError
 from tfface.hub import weights
+from tfface.metrics.distances import FarThreshold, chosen_threshold
 from tfface.utils import registry
-from tfface.utils.files import check_package_data, fields_of, package_data, read_json, sha256_of, write_json
+from tfface.utils.files import cache_path, check_package_data, fields_of, package_data, read_json, sha256_of, write_json
 
 if TYPE_CHECKING:
     import keras
@@ -30,27 +31,6 @@ SAVED_MODELS = package_data("saved_models")
 
 _PACKAGES = {"deepface": "tfface.models._deepface_package"}
 """Modules that build the models of other packages, by the prefix of a name; imported when such a name is loaded."""
-
-
-@dataclass(frozen=True)
-class FarThreshold:
-    """A threshold measured at a false accept rate (`tfface.calibrate`).
-
-    Attributes:
-        far: the false accept rate.
-        threshold: distance in the preset's metric; pairs up to it match.
-        low: lower end of its 95% interval.
-        high: upper end.
-        impostors_beyond: number of impostor pairs at or below it, on which it stands.
-        source: where it was measured, and the command.
-    """
-
-    far: float
-    threshold: float
-    low: float
-    high: float
-    impostors_beyond: int
-    source: str
 
 
 @dataclass(frozen=True)
@@ -99,12 +79,15 @@ class Preset:
     def architecture(self) -> str:
         return self.name.split("/")[0]
 
-    def decide(self, threshold: float | None = None, far: float | None = None) -> tuple[str, float, str]:
+    def decide(
+        self, threshold: float | None = None, far: float | None = None, recipe: str | None = None
+    ) -> tuple[str, float, str]:
         """Choose the threshold of a decision: one given by hand, one calibrated at a FAR, or the preset's own.
 
         Args:
             threshold: given by hand, in `metric`.
             far: false accept rate that a threshold was calibrated at.
+            recipe: crop recipe in use, with `+flip` where mirrored photographs are added.
 
         Returns:
             Metric, threshold, and where it was measured (`given` for one given by hand).
@@ -112,30 +95,9 @@ class Preset:
         Raises:
             UserError: both are given, no threshold was calibrated at that rate, or none is known.
         """
-        if threshold is not None and far is not None:
-            raise UserError("`threshold` and `far` each choose the threshold: give one of them", parameter="far")
-        if threshold is not None:
-            return self.metric, threshold, "given"
-        if far is not None:
-            if not 0 < far < 1:
-                raise UserError(
-                    f"`far` is {far:g}: give a false accept rate between 0 and 1, as 0.001", parameter="far"
-                )
-            found = next((row for row in self.thresholds if math.isclose(row.far, far, rel_tol=1e-6)), None)
-            if found is None:
-                known = ", ".join(f"{row.far:g}" for row in self.thresholds) or "none"
-                raise UserError(
-                    f"{self.name} has no threshold calibrated at FAR {far:g} (it has: {known}): "
-                    f"run `tfface calibrate {self.name}` with `far` {far:g} first",
-                    parameter="far",
-                )
-            return self.metric, found.threshold, found.source
-        if self.threshold is None:
-            raise UserError(
-                f"{self.name} has no threshold: run `tfface calibrate {self.name}`, or give `threshold`",
-                parameter="threshold",
-            )
-        return self.metric, self.threshold, self.threshold_source
+        if threshold is None and far is None and self.threshold is not None:
+            return self.metric, self.threshold, self.threshold_source
+        return self.metric, *chosen_threshold(self.name, self.thresholds, threshold, far, recipe)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of `preset.json`; the weights lie beside it, so no sources are named."""
@@ -358,9 +320,26 @@ def load_embedder(name: str, *, offline: bool = False) -> Embedder:
     """
     package, _, model = name.partition(":")
     if model and package in _PACKAGES:
-        found: Embedder = importlib.import_module(_PACKAGES[package]).load(model, offline=offline)
-        return found
-    return load(*locate(name, offline=offline))
+        return _calibrated(importlib.import_module(_PACKAGES[package]).load(model, offline=offline))
+    return _calibrated(load(*locate(name, offline=offline)))
+
+
+def calibrations_file(name: str) -> Path:
+    """Return the path of the thresholds that `tfface.calibrate` measured here for a preset, by weights hash."""
+    return cache_path("thresholds", re.sub(r"[^\w./-]", "-", name) + ".json")
+
+
+def _calibrated(embedder: Embedder) -> Embedder:
+    """Add the thresholds that were calibrated here; they go before those of the preset's record."""
+    path = calibrations_file(embedder.preset.name)
+    if not path.exists():
+        return embedder
+    try:
+        rows = tuple(FarThreshold(**row) for row in read_json(path)["weights"].get(embedder.sha256, ()))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged: delete it, and calibrate {embedder.preset.name} again") from error
+    preset = dataclasses.replace(embedder.preset, thresholds=(*rows, *embedder.preset.thresholds))
+    return dataclasses.replace(embedder, preset=preset)
 
 
 def as_embedder(embedder: str | Embedder, *, offline: bool = False) -> Embedder:

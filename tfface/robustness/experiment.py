@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -251,4 +250,4 @@ def _threshold(config: ExperimentConfig, context: Context, listed: Any, attacked
 def _is_calibrated(context: Context, far: float) -> bool:
     """Return True where the model's record has a threshold at a FAR; a defense in front of it moves distances."""
     rows = () if context.embedder.defense else context.embedder.preset.thresholds
-    return any(math.isclose(row.far, far, rel_tol=1e-6) for row in rows)
+    return any(row.is_at(far) for row in rows)

@@ -143,7 +143,7 @@ class Threshold:
 
 def own(context: Context, value: float | None = None, far: float | None = None) -> Threshold:
     """Return the preset's threshold, its one at a FAR, or one given by hand in its metric, without its errors."""
-    metric, limit, source = context.embedder.preset.decide(value, far)
+    metric, limit, source = context.embedder.preset.decide(value, far, context.recipe.name)
     return Threshold(limit, metric, source if value is not None else f"preset: {source}")
 
 

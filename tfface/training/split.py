@@ -59,14 +59,8 @@ def split_people(dataset: FaceDataset, *, fraction: float = 0.2, seed: int = 0) 
 
 def _by_folds(dataset: FaceDataset) -> Split:
     pairs = dataset.pairs("view2")
-    identities = np.array(dataset.identities)
-
-    def photographs(folds: tuple[int, ...]) -> np.ndarray:
-        chosen = np.isin(pairs.fold, folds)
-        people = np.unique(identities[np.concatenate([pairs.first[chosen], pairs.second[chosen]])])
-        return np.isin(identities, people)
-
-    heldout, validation = photographs(HELDOUT_FOLDS), photographs((VALIDATION_FOLD,))
+    heldout = np.any([dataset.whose(f"fold{fold + 1}") for fold in HELDOUT_FOLDS], axis=0)
+    validation = dataset.whose(f"fold{VALIDATION_FOLD + 1}")
     judged = np.isin(pairs.fold, HELDOUT_FOLDS)
     return Split(
         train=np.flatnonzero(~heldout & ~validation),

@@ -18,10 +18,15 @@ import filelock
 from tfface.errors import UserError
 
 
-def cache_dir(*parts: str) -> Path:
-    """Return the cache folder (`TFFACE_CACHE`, else `~/.cache/tfface`) or a folder in it, made if absent."""
+def cache_path(*parts: str) -> Path:
+    """Return a path in the cache folder (`TFFACE_CACHE`, else `~/.cache/tfface`); nothing is made."""
     root = os.environ.get("TFFACE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "tfface")
-    folder = Path(root, *parts)
+    return Path(root, *parts)
+
+
+def cache_dir(*parts: str) -> Path:
+    """Return the cache folder or a folder in it, made if absent."""
+    folder = cache_path(*parts)
     with explain_full_disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
