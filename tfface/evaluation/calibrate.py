@@ -121,7 +121,7 @@ def calibrate(embedder: Model, dataset: Source = "lfw", *, config: CalibrationCo
         dataset: a data set, its name, or a folder with one subfolder per person.
 
     Returns:
-        A `ThresholdCalibration`: thresholds with intervals, the impostor pairs that each stands on, and the TAR at each.
+        A `ThresholdCalibration`: thresholds with intervals, the impostor pairs that each stands on, the TAR at each.
 
     Raises:
         UserError: a rate is none or the people cannot support it, or the model or data set cannot be had.

@@ -12,7 +12,14 @@ from tfface.data.dataset import FaceDataset, Pairs
 from tfface.distributed.executor import LOCAL, Executor
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings
-from tfface.evaluation.protocols import AllPairsScores, Metrics, PairListScores, ProtocolScores, estimate_entry
+from tfface.evaluation.protocols import (
+    AllPairsScores,
+    Metrics,
+    PairListScores,
+    ProtocolScores,
+    Threshold,
+    estimate_entry,
+)
 from tfface.metrics import intervals
 from tfface.metrics.distances import from_cosine, to_cosine
 from tfface.metrics.intervals import IdentityErrors
@@ -212,8 +219,8 @@ def evaluate_embeddings(
     """
     if pairs is None:
         check_protocol(dataset, protocol)
-    given = threshold is not None or far is not None or preset.threshold is not None
-    fixed = preset.decide(threshold, far, recipe) if given or groups else None
+    unknown = not groups and threshold is None and far is None and preset.threshold is None
+    fixed = None if unknown else preset.decide(threshold, far, recipe)
     scores = score_pairs(
         dataset, embeddings, preset.metric, protocol=protocol, pairs=pairs, seed=seed, executor=executor
     )
@@ -227,16 +234,7 @@ def evaluate_embeddings(
         "remarks": remarks(dataset, preset, scores),
     }
     if groups and fixed:
-        inside = np.array([groups.get(key, "") for key in dataset.keys])
-        limit = to_cosine(fixed[1], fixed[0])
-        metrics["groups"] = {
-            "metric": preset.metric,
-            "threshold": fixed[1],
-            "threshold_source": fixed[2],
-            "rates": {
-                name: _group_entry(scores.group_errors(inside == name, limit)) for name in sorted(set(groups.values()))
-            },
-        }
+        metrics["groups"] = _groups_entry(dataset, scores, fixed, groups)
     return Evaluation(metrics, scores.curve, scores.histogram(), _worst(dataset, scores))
 
 
@@ -280,6 +278,20 @@ def _worst(dataset: FaceDataset, scores: ProtocolScores) -> list[WorstPair]:
             islice(zip(pairs.first, pairs.second, pairs.distance, strict=True), WORST), start=1
         )
     ]
+
+
+def _groups_entry(dataset: FaceDataset, scores: ProtocolScores, fixed: Threshold, groups: Mapping[str, str]) -> Metrics:
+    metric, threshold, source = fixed
+    inside = np.array([groups.get(key, "") for key in dataset.keys])
+    limit = to_cosine(threshold, metric)
+    return {
+        "metric": metric,
+        "threshold": threshold,
+        "threshold_source": source,
+        "rates": {
+            name: _group_entry(scores.group_errors(inside == name, limit)) for name in sorted(set(groups.values()))
+        },
+    }
 
 
 def _group_entry(errors: IdentityErrors | None) -> Metrics:
