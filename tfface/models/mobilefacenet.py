@@ -40,8 +40,8 @@ PRESETS: tuple[Preset, ...] = (
         metric="cosine",
         threshold=0.5,
         threshold_source="not measured yet",
-        training_data="not stated by the package; most likely MS-Celeb-1M, as sirius-ai/MobileFaceNet_TF, whose network "
-        "it resembles (not confirmed): people who are also in LFW were then not removed",
+        training_data="not stated by the package; most likely MS-Celeb-1M, as for sirius-ai/MobileFaceNet_TF, whose "
+        "network it resembles (not confirmed): people who are also in LFW were then not removed",
         licence="MIT, as the package that carries the file",
     ),
 )
