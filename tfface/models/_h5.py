@@ -24,7 +24,7 @@ from tfface.utils.files import atomic_write
 if TYPE_CHECKING:
     import keras
 
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
 LOW_RANK = "tfface_low_rank"
 """Attribute of a file whose network was trained with few weights (`_low_rank`)."""
 _SMALL = 2**18
@@ -133,7 +133,7 @@ def _values(dataset: h5py.Dataset) -> np.ndarray:
 def _check_whole(path: Path) -> None:
     with open(path, "rb") as file:
         start = file.read(64)
-    if not start.startswith(_SIGNATURE):
+    if not start.startswith(SIGNATURE):
         kind = "a web page" if start.lstrip().lower().startswith((b"<!doctype", b"<html")) else "no HDF5 file"
         raise ValueError(f"it is {kind if start else 'empty'}")
     try:

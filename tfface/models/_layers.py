@@ -88,6 +88,28 @@ class BlueGreenRedMinusMean(keras.layers.Layer):
 
 
 @_register
+class PaddedAdd(keras.layers.Layer):
+    """Adds two stacks of feature maps; where one has fewer rows, columns or channels, zeros stand for what it lacks.
+
+    The zeros are below, to the right and after the channels there are, as dlib's `add_prev` has it.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        shape = self.compute_output_shape([part.shape for part in inputs])
+        first, second = (self._pad(part, shape) for part in inputs)
+        return first + second
+
+    @staticmethod
+    def _pad(part: Any, shape: tuple) -> Any:
+        missing = [(0, 0), *((0, want - have) for want, have in zip(shape[1:], part.shape[1:], strict=True))]
+        return ops.pad(part, missing) if any(after for _, after in missing) else part
+
+    def compute_output_shape(self, input_shape: list[tuple]) -> tuple:
+        first, second = input_shape
+        return (first[0], *(max(pair) for pair in zip(first[1:], second[1:], strict=True)))
+
+
+@_register
 class LocallyConnected2D(keras.layers.Layer):
     """A convolution whose kernel differs from place to place; padding `valid`, channels last.
 
