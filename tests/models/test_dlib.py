@@ -13,7 +13,7 @@ from tfface.hub import packages
 from tfface.models import _embedder
 from tfface.models import dlib as own
 from tfface.models._layers import PaddedAdd
-from tfface.preprocessing.images import crop_array, crop_photograph, recipe
+from tfface.preprocessing.images import crop_photograph, recipe
 
 PRESET = own.PRESETS[0]
 
@@ -54,7 +54,7 @@ def write_network(seed: int = 0) -> tuple[bytes, dict[str, np.ndarray]]:
     for value in own.MEAN:
         write.real(value)
     write(150, 150)
-    channels, shortcut, first = 3, 3, True
+    channels, first = 3, True
     for layer in own._saved_layers():
         write.text(layer.kind)
         if layer.kind == "con_4":
@@ -88,7 +88,6 @@ def write_network(seed: int = 0) -> tuple[bytes, dict[str, np.ndarray]]:
         if first:
             write(1)
             first = False
-    assert shortcut == 3
     return b"".join(write.parts), kept
 
 
@@ -117,8 +116,8 @@ def test_weights_come_out_of_a_file_as_they_went_in(written, network, tmp_path):
     np.testing.assert_array_equal(network.get_layer("raw").get_weights()[0], kept["raw"][0])
 
 
-def patched(data: bytes, old: bytes, new: bytes, *, last: bool = False) -> bytes:
-    place = data.rindex(old) if last else data.index(old)
+def patched(data: bytes, old: bytes, new: bytes) -> bytes:
+    place = data.index(old)
     return data[:place] + new + data[place + len(old) :]
 
 
@@ -136,12 +135,6 @@ def patched(data: bytes, old: bytes, new: bytes, *, last: bool = False) -> bytes
         (lambda data: patched(data, b"max_pool_2", b"avg_pool_2"), "its layer 4 is 'avg_pool_2', not max_pool_2"),
         (lambda data: patched(data, b"max_pool_2\x01\x03", b"max_pool_2\x01\x04"), r"layer 4 is max_pool_2\(4, 3, 2"),
         (lambda data: patched(data, b"affine_\x01\x02", b"affine_\x01\x03"), "no tensor of version 2"),
-        (
-            lambda data: patched(
-                data, b"affine_\x01\x02\x01\x40" + b"\x01\x01" * 3, b"affine_\x01\x02\x01\x41" + b"\x01\x01" * 3
-            ),
-            "damaged",
-        ),
     ],
 )
 def test_damage_and_other_networks_are_refused(written, network, tmp_path, damage, reason):
@@ -172,7 +165,7 @@ def test_a_file_cut_anywhere_is_refused_in_one_line(written, tmp_path):
     assert "\n" not in str(caught.value)
     # Every place of the small parts: header, settings and state of the first layers.
     for length in [*range(400), *range(19_300, 19_450)]:
-        with pytest.raises(ValueError, match="it is (cut short|empty)"):
+        with pytest.raises(ValueError, match=r"it is (cut short|empty)"):
             own._read(data[:length])
 
 
@@ -205,14 +198,14 @@ def real(published) -> _embedder.Embedder:
 
 @pytest.fixture(scope="module")
 def chips(from_registries) -> np.ndarray:
-    """uint8 (5, 150, 150, 3): a photograph of each of five people, its middle."""
+    """uint8 (3, 150, 150, 3): the middle of a photograph of each of three people."""
     (archive,) = [path for _, path in from_registries if "keras-facenet" in path.name]
     people: dict[str, np.ndarray] = {}
     for name, data in packages.read_members(archive, lambda name: "/train/" in name and name.endswith(".jpg")):
         person = name.split("/")[-2]
         if person not in people:
-            people[person] = crop_photograph(data, recipe("center-140"), 150, resize=crop_array)[0]
-    return np.round(255 * np.stack(list(people.values()))).astype(np.uint8)
+            people[person] = crop_photograph(data, recipe("center-140"), 150)[0]
+    return np.ascontiguousarray(np.round(255 * np.stack(list(people.values())[:3])), np.uint8)
 
 
 @pytest.mark.registry
