@@ -17,6 +17,12 @@ QUICK = {
     "mim": {"steps": 3},
     "cw": {"steps": 30, "searches": 3, "initial_constant": 1.0},
     "square": {"queries": 25},
+    "apgd": {"steps": 8},
+    "fmn": {"steps": 30},
+    "dim": {"steps": 3},
+    "tim": {"steps": 3, "kernel": 3},
+    "si_ni": {"steps": 3, "copies": 2},
+    "vmi": {"steps": 3, "neighbours": 2},
 }
 ATTACKS = {name: registry.load("attacks", name).ATTACK for name in registry.names("attacks")}
 ROWS = [(name, norm, goal) for name, attack in ATTACKS.items() for norm in attack.norms for goal in GOALS]
@@ -26,8 +32,11 @@ rows = pytest.mark.parametrize(("name", "norm", "goal"), ROWS)
 
 
 def test_the_table_is_whole():
-    assert set(ATTACKS) == {"fgsm", "bim", "pgd", "mim", "cw", "square"}
-    assert len(ROWS) == 3 * (2 * 5 + 1)
+    assert set(ATTACKS) == {
+        *("fgsm", "bim", "pgd", "mim", "cw", "square"),
+        *("apgd", "fmn", "dim", "tim", "si_ni", "vmi"),
+    }
+    assert len(ROWS) == 3 * (2 * 11 + 1)
 
 
 @pytest.fixture

@@ -217,6 +217,9 @@ class GradientAttack(Attack):
         steps: gradients taken.
     """
 
+    plain: ClassVar[bool] = True
+    """It follows the gradient at its iterate: `ascent` is that of this class."""
+
     steps: int = 1
 
     def __post_init__(self) -> None:
@@ -235,6 +238,21 @@ class GradientAttack(Attack):
     def step_size(self, epsilon: tf.Tensor) -> tf.Tensor:
         """Return (N,) lengths of a step, in the unit of epsilon."""
         return epsilon
+
+    def ascent(
+        self, victim: Victim, batch: Batch, images: tf.Tensor, velocity: tf.Tensor, carried: dict[str, Any]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the gradient (N, H, W, C) that a step follows, and the success (N,) of `images`.
+
+        Args:
+            victim: the model and the criterion.
+            batch: images to attack.
+            images: the iterate.
+            velocity: state of the last step's direction.
+            carried: `step`, the number of the step; whatever an attack adds is there at the next.
+        """
+        gradient, success, _ = victim.gradient(images, batch.targets)
+        return gradient, success
 
     def move(
         self, images: tf.Tensor, velocity: tf.Tensor, gradient: tf.Tensor, clean: tf.Tensor, epsilon: tf.Tensor
@@ -261,8 +279,10 @@ class GradientAttack(Attack):
         clean = current if start is batch.images else tf.constant(batch.images)
         epsilon, velocity = tf.constant(batch.epsilon, tf.float32), tf.zeros_like(clean)
         succeeded, ever = current, tf.zeros(len(batch), tf.bool)
-        for _ in range(self.steps):
-            gradient, success, _ = victim.gradient(current, batch.targets)
+        carried: dict[str, Any] = {}
+        for number in range(self.steps):
+            carried["step"] = number
+            gradient, success = self.ascent(victim, batch, current, velocity, carried)
             if tf.reduce_any(success):
                 succeeded = tf.where(success[:, None, None, None], current, succeeded)
                 ever |= success

@@ -125,7 +125,7 @@ def search_minimal(
     found = Minimal(np.full(len(batch), np.inf), batch.images.copy(), np.zeros(len(batch), bool))
     if attack.minimal_norm:
         successes = _own_distances(attack, victim, batch, judge, batch_size)
-    elif isinstance(attack, GradientAttack) and (judge is None or attack.steps == 1):
+    elif isinstance(attack, GradientAttack) and attack.plain and (judge is None or attack.steps == 1):
         successes = Stepwise(attack, victim, batch, judge, tolerance, batch_size).successes()
     else:
         # A judge sees what the loop does not, so an iterate that succeeds there may still fail: no stopping early.

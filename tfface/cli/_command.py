@@ -59,6 +59,8 @@ class Epsilon(click.FloatRange):
         return number
 
 
+ATTACKS = ", ".join(registry.names("attacks"))
+
 embedder = click.option(
     "--model",
     "embedder",

@@ -18,7 +18,7 @@ from tfface.cli._command import finish
     default=("fgsm",),
     show_default=True,
     metavar="NAME",
-    help="fgsm, bim, pgd, mim, cw, square; repeats.",
+    help=f"{_command.ATTACKS}; repeats.",
 )
 @click.option(
     "--goal",

@@ -34,7 +34,7 @@ from tfface.cli._command import finish
     default=("pgd",),
     show_default=True,
     metavar="NAME",
-    help="fgsm, bim, pgd, mim, square; repeats.",
+    help=f"{_command.ATTACKS}; repeats.",
 )
 @click.option(
     "--goal",
