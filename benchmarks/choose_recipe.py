@@ -29,6 +29,13 @@ CANDIDATES = (
     "mtcnn-v1-margin0.30",
     "mtcnn-v1-margin0.35",
     "mtcnn-v1-margin0.40",
+    "align5-88",
+    "align5-96",
+    "align5-104",
+    "align5-112",
+    "align5-120",
+    "align5-128",
+    "dlib-chip-padding0.25",
 )
 
 

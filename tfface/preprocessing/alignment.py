@@ -5,8 +5,9 @@ Pixel centres lie at whole numbers in points, as detectors and the usual templat
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -168,22 +169,59 @@ def similarity(points: np.ndarray, template: Template) -> np.ndarray:
 
     Raises:
         ImageError: the points coincide, or are no finite numbers.
+
+    Example:
+        >>> points = [10, 10, 20, 10, 15, 15, 10, 20, 20, 20]
+        >>> similarity(points, ((0.25, 0.25), (0.75, 0.25), (0.5, 0.5), (0.25, 0.75), (0.75, 0.75))).tolist()
+        [[20.0, 0.0, 5.0], [-0.0, 20.0, 5.0]]
     """
-    found, wanted = np.asarray(points, np.float64).reshape(5, 2), np.array(template)
-    centre, middle = found.mean(0), wanted.mean(0)
-    (x, y), (u, v) = (found - centre).T, (wanted - middle).T
-    # As complex numbers: the transform is a product with (real + i imaginary) / spread.
-    spread, real, imaginary = (x * x + y * y).sum(), (x * u + y * v).sum(), (x * v - y * u).sum()
-    length = real * real + imaginary * imaginary
-    if not np.isfinite(length) or not (spread > 1e-6 and length > 1e-9 * spread):
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        rows, sound = least_squares([np.float64(value) for value in points], template)
+    if not sound:
         raise ImageError(COINCIDE)
-    turn, shear = spread * real / length, spread * imaginary / length
-    return np.array(
-        [
-            [turn, shear, centre[0] - (turn * middle[0] + shear * middle[1])],
-            [-shear, turn, centre[1] - (turn * middle[1] - shear * middle[0])],
-        ]
-    )
+    return np.array(rows)
+
+
+def least_squares(points: Sequence[Any], template: Template) -> tuple[tuple[tuple[Any, Any, Any], ...], Any]:
+    """Compute `similarity` of ten float64 scalars, of NumPy or of TensorFlow alike.
+
+    Returns:
+        The two rows of the transform; and True where there is one: the points are finite and do not coincide.
+    """
+    centre_x, centre_y = sum(points[0::2]) / 5, sum(points[1::2]) / 5
+    middle_x, middle_y = (sum(place[axis] for place in template) / 5 for axis in (0, 1))
+    spread = real = imaginary = 0.0
+    for x, y, (u, v) in zip(points[0::2], points[1::2], template, strict=True):
+        x, y, u, v = x - centre_x, y - centre_y, u - middle_x, v - middle_y
+        # As complex numbers: the transform multiplies with (real + i imaginary) / spread.
+        spread, real, imaginary = spread + x * x + y * y, real + x * u + y * v, imaginary + x * v - y * u
+    length = real * real + imaginary * imaginary
+    along, across = spread * real / length, spread * imaginary / length
+    shift_x = centre_x - along * middle_x - across * middle_y
+    shift_y = centre_y + across * middle_x - along * middle_y
+    # A spread of a millionth of a pixel is none; and points that are nothing like the template have no best turn.
+    sound = (spread > 1e-6) & (length > 1e-9 * spread) & (spread < 1e18)
+    return ((along, across, shift_x), (-across, along, shift_y)), sound
+
+
+def upright(pixels: np.ndarray, transform: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Turn a photograph so that an aligned crop is a box of it; shows 0.3 of the crop's side more on each side.
+
+    Args:
+        pixels: uint8 (H, W, 3).
+        transform: as `similarity` returns it.
+        size: side of the crop that will be made of the result, which has up to twice its resolution.
+
+    Returns:
+        uint8 (L, L, 3), black outside of the photograph; and the crop's box, float32 (x0, y0, x1, y1).
+    """
+    side = int(np.clip(np.hypot(*transform[0, :2]), size, 2 * size))
+    more = round(0.3 * side)
+    whole = (side + 2 * more) / side
+    # From fractions of the larger square to those of the crop.
+    larger = transform @ [[whole, 0, (1 - whole) / 2], [0, whole, (1 - whole) / 2], [0, 0, 1]]
+    turned = np.rint(warp_array(pixels, larger, side + 2 * more) * 255).astype(np.uint8)
+    return turned, np.array([more, more, more + side, more + side], np.float32)
 
 
 def warp(image: "tf.Tensor | np.ndarray", transform: "tf.Tensor | np.ndarray", size: int) -> "tf.Tensor":
@@ -272,8 +310,8 @@ def warp_array(image: np.ndarray, transform: np.ndarray, size: int) -> np.ndarra
     framed = np.pad(touched, [(1, 1), (1, 1), (0, 0)])
     ends = (last - first)[:, None, None] + 1
     near, far = (np.clip(corner - first[:, None, None] + step, 0, ends).astype(int) for step in (1, 2))
-    down, across = ((part).astype(np.float32)[:, :, None] for part in (y - corner[0], x - corner[1]))
+    down, beside = (part.astype(np.float32)[:, :, None] for part in (y - corner[0], x - corner[1]))
     upper, lower = (
-        framed[place, near[1]] * (1 - across) + framed[place, far[1]] * across for place in (near[0], far[0])
+        framed[place, near[1]] * (1 - beside) + framed[place, far[1]] * beside for place in (near[0], far[0])
     )
     return np.clip((upper * (1 - down) + lower * down) / np.float32(255), 0, 1)

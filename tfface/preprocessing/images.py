@@ -23,6 +23,7 @@ from tfface.preprocessing import mtcnn
 from tfface.preprocessing.alignment import RECIPES as RECIPES
 from tfface.preprocessing.alignment import Recipe as Recipe
 from tfface.preprocessing.alignment import recipe as recipe
+from tfface.preprocessing.alignment import upright as upright
 from tfface.preprocessing.alignment import warp as warp
 from tfface.preprocessing.alignment import warp_array
 

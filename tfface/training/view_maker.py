@@ -20,7 +20,7 @@ import numpy as np
 from tfface.data.crops import main_faces
 from tfface.errors import ImageError, UserError
 from tfface.evaluation.inputs import Embedder, FaceDataset
-from tfface.preprocessing.images import Recipe, decode
+from tfface.preprocessing.images import Recipe, decode, upright
 from tfface.preprocessing.mtcnn import DETECTOR
 from tfface.training.distiller import bfloat16_convolutions
 from tfface.training.losses import answers_with_hints
@@ -189,7 +189,8 @@ class ViewMaker:
         pixels = decode(self.dataset.read(self.dataset.keys[index]))
         face = self._faces[index] if self._faces else None
         assert not isinstance(face, str), "only usable photographs are read"
-        return pixels, self.recipe.box(pixels.shape[0], pixels.shape[1], face)
+        place = self.recipe.place(pixels.shape[0], pixels.shape[1], face)
+        return upright(pixels, place, self.teacher.preset.input_size) if self.recipe.aligned else (pixels, place)
 
 
 def padded(batch: np.ndarray) -> np.ndarray:
