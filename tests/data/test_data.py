@@ -79,26 +79,8 @@ class TestFolder:
         (people / "group.jpg").write_bytes(b"x")
         (people / "party.png").write_bytes(b"x")
         assert data.load_dataset(str(people)).keys == KEYS
-        assert "2 images lie outside of any person's subfolder" in capsys.readouterr().err
-
-    def test_a_linked_person_is_a_person_and_a_link_in_a_circle_ends(self, people, tmp_path):
-        elsewhere = tmp_path / "elsewhere"
-        elsewhere.mkdir()
-        (elsewhere / "1.jpg").write_bytes(b"x")
-        (people / "Cid").symlink_to(elsewhere)
-        (elsewhere / "loop").symlink_to(people)
-        assert [key for key in data.load_dataset(str(people)).keys if key.startswith("Cid")] == ["Cid/1.jpg"]
-
-    def test_the_version_follows_the_files(self, people):
-        before = data.load_dataset(str(people)).version
-        assert data.load_dataset(str(people)).version == before
-        path = people / KEYS[0]
-        stat = path.stat()
-        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
-        touched = data.load_dataset(str(people)).version
-        path.rename(people / "Ann_Ames/Ann_Ames_0003.jpg")
-        renamed = data.load_dataset(str(people)).version
-        assert len({before, touched, renamed}) == 3
+        found = capsys.readouterr().err
+        assert "2 images lie outside of any person's subfolder and are left out (group.jpg, party.png)" in found
 
     def test_a_file_that_went_away_is_an_error(self, faces, people):
         (people / KEYS[3]).unlink()

@@ -129,9 +129,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("", "as JSON"),
-            ("[1", "as JSON"),
-            ("[]", "is no manifest of the format tfface-manifest-1"),
+            ('{"format": "tfface-manifest-1", "comp', "as JSON"),
             ('{"format": "tfface-manifest-2"}', "is no manifest of the format tfface-manifest-1"),
             ('{"format": "tfface-manifest-1", "complete": true, "header": {}}', "is damaged (its records)"),
             ('{"format": "tfface-manifest-1", "complete": true, "header": {}, "records": []}', "holds no images"),
@@ -140,6 +138,15 @@ class TestRefused:
     def test_what_is_no_manifest(self, written, text, message):
         (written / manifest.FILE).write_text(text)
         assert message in refused(written)
+
+    @pytest.mark.parametrize("text", ["", "[1", "[]", '{"name": "Photos", "icons": []}', '{"format": 1}', "\0\xff"])
+    def test_a_manifest_of_another_program_is_none(self, written, text):
+        (written / manifest.FILE).write_text(text)
+        dataset = data.load_dataset(str(written))
+        assert (dataset.identities, dataset.own_recipe) == (["Ann", "Ann", "Zoë Žák"], None)
+        with pytest.raises(UserError, match="is not empty"), manifest.claim(written, HEADER):
+            pass
+        assert (written / manifest.FILE).read_text() == text
 
     def test_writing_a_record_of_no_file(self, written):
         with pytest.raises(UserError, match=r"none\.png is named by manifest\.json and cannot be read"):

@@ -45,18 +45,18 @@ def test_crops_are_those_of_the_data_set(faces):
     assert not np.array_equal(images, other)
 
 
-def test_a_pair_with_a_bad_photograph_is_left_out_and_named(faces, tiny_faces, capsys):
-    pairs = faces.sample_pairs(100)
+def test_a_pair_with_a_bad_photograph_is_left_out_and_named(tiny_faces, capsys):
     (tiny_faces / "Ann Ames" / "Ann Ames 0.jpg").write_bytes(b"no image")
+    pairs = data.load_dataset(tiny_faces).sample_pairs(100)
     images, references = pairs.crops(EMBEDDER)
     assert len(images) == len(references) == 7, "two of the nine pairs hold that photograph"
     assert "Ann Ames/Ann Ames 0.jpg is no image that can be read: its pairs are left out" in capsys.readouterr().err
 
 
-def test_no_usable_pair_is_an_error(faces, tiny_faces):
-    pairs = faces.sample_pairs(2, genuine=False)
-    for key in faces.keys:
+def test_no_usable_pair_is_an_error(tiny_faces):
+    for key in data.load_dataset(tiny_faces).keys:
         (tiny_faces / key).write_bytes(b"no image")
+    pairs = data.load_dataset(tiny_faces).sample_pairs(2, genuine=False)
     with pytest.raises(UserError, match="none of the 2 pairs can be used; the first photograph that fails: "):
         pairs.crops(EMBEDDER)
 

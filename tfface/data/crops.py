@@ -64,14 +64,15 @@ def crop_stream(
     stop = len(dataset.keys) if stop is None else stop
     faces = main_faces(dataset, recipe) if faces is None else faces
     given_up = {int(index): reason for index, reason in given_up.items()}
+    left_out = {**dataset.unreadable, **given_up}
     indices = tf.data.Dataset.range(start, stop)
     nowhere = np.eye(2, 3) if recipe.aligned else np.array([0, 0, 1, 1], np.float32)
 
     def cut(index: int, data: bytes) -> tuple[np.ndarray, np.ndarray, bytes]:
         face = faces[int(index)] if faces else None
         try:
-            if int(index) in given_up:
-                raise ImageError(given_up[int(index)])
+            if int(index) in left_out:
+                raise ImageError(left_out[int(index)])
             pixels = decode(data)
             if isinstance(face, str):
                 raise ImageError(face)
@@ -253,6 +254,9 @@ class _Finding(RowJob):
     def prepare(self) -> None:
         self.dataset.check_at_hand()
 
+    def check(self) -> None:
+        self.dataset.check_unchanged()
+
     def compute(self, parts: Sequence[Range], given_up: Mapping[int, str], save: Save) -> Iterator[int]:
         for start, stop in parts:
             save((start, stop), _face_rows(self.dataset, start, stop, given_up))
@@ -280,11 +284,12 @@ def _face_rows(dataset: FaceDataset, start: int, stop: int, given_up: Mapping[in
     sizes: list[tuple[int, int]] = []
 
     def readable() -> Iterator[np.ndarray]:
+        left_out = {**dataset.unreadable, **given_up}
         elements = dataset.encoded_without(start, stop, given_up).as_numpy_iterator()
         for index, element in enumerate(elements, start=start):
             try:
-                if index in given_up:
-                    raise ImageError(given_up[index])
+                if index in left_out:
+                    raise ImageError(left_out[index])
                 pixels = decode(element["image"])
             except ImageError as error:
                 failed.append(str(error))

@@ -6,7 +6,7 @@ import functools
 import itertools
 import re
 import zlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -159,6 +159,19 @@ class FaceDataset(abc.ABC):
             nothing = tf.data.Dataset.from_tensors({"key": tf.constant(self.keys[index]), "image": tf.constant("")})
             data = data.concatenate(nothing).concatenate(self.encoded(index + 1, following))
         return data
+
+    @property
+    def unreadable(self) -> Mapping[int, str]:
+        """Photographs that could not be read when the data set was opened: index to reason."""
+        return {}
+
+    def check_unchanged(self) -> None:
+        """Check that what was read in this process is what the version says.
+
+        Raises:
+            UserError: a photograph changed after the data set was opened; names it.
+        """
+        return
 
     def check_at_hand(self) -> None:
         """Check that the files of a data set that was opened in another process can be read in this one.

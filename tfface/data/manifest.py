@@ -8,7 +8,7 @@ else its maker knows of it. `tfface.data.load(folder)` reads it as a data set.
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,6 +20,22 @@ from tfface.utils.files import cache_dir, digest_of, explain_full_disk, lock, re
 
 FILE = "manifest.json"
 FORMAT = "tfface-manifest-1"
+_OURS, _LOOKED_AT = b'"tfface-manifest-', 2**16
+_OUTPUTS: Mapping[str, Sequence[str]] = {
+    "metrics.json": [
+        "versions started",
+        "preset weights_sha256",
+        "artifact_sha256",
+        "served_model",
+        "command dataset",
+    ],
+    "stage.json": ["complete digest inputs"],
+    "reproduction.json": ["format dataset"],
+    "figure1.json": ["epsilons rows"],
+    "golden.json": ["inputs"],
+    "preset.json": ["format input_size embedding_size"],
+}
+"""Files that commands write into their folders, each with names in it: all of one line are in those that are ours."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +57,33 @@ class Manifest:
 
 
 def exists(folder: Path) -> bool:
-    """Return True where a command wrote this folder, or began to."""
-    return (folder / FILE).is_file()
+    """Return True where a command wrote this folder, or began to; other programs write a `manifest.json` too."""
+    try:
+        with (folder / FILE).open("rb") as file:
+            return _OURS in file.read(_LOOKED_AT)
+    except OSError:
+        return False
+
+
+def is_output(folder: Path, names: Collection[str]) -> bool:
+    """Return True for a folder that a command wrote results into: nobody's photographs.
+
+    Args:
+        folder: the folder.
+        names: of the files in it.
+    """
+    marks = [(folder / name, lines) for name, lines in _OUTPUTS.items() if name in names]
+    return (FILE in names and exists(folder)) or any(_has_names(path, lines) for path, lines in marks)
+
+
+def _has_names(path: Path, lines: Sequence[str]) -> bool:
+    try:
+        content = read_json(path)
+    except UserError:
+        return False
+    several = content.get("models") if isinstance(content, dict) else None
+    one = several[0] if isinstance(several, list) and several else content
+    return isinstance(one, dict) and any(one.keys() >= set(line.split()) for line in lines)
 
 
 @contextlib.contextmanager

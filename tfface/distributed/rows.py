@@ -71,6 +71,13 @@ class RowJob(Job[Piece]):
     def compute(self, parts: Sequence[Range], given_up: Mapping[int, str], save: Save) -> Iterator[int]:
         """Compute and save each part; yield how many units are done, as they are."""
 
+    def check(self) -> None:
+        """Check that computed rows may be saved; by default they may.
+
+        Raises:
+            UserError: what they were computed from has changed meanwhile.
+        """
+
     def units(self, part: Range) -> int:
         """Return how many units of progress a part is."""
         return part[1] - part[0]
@@ -82,7 +89,11 @@ class RowJob(Job[Piece]):
         # A worker before this one may have done some and died before it could report them.
         parts = [part for part in piece.parts if not self.store.has(part)]
         yield sum(map(self.units, piece.parts)) - sum(map(self.units, parts))
-        yield from self.compute(parts, piece.given_up, self.store.save)
+        yield from self.compute(parts, piece.given_up, self._save)
+
+    def _save(self, part: Range, table: pa.Table) -> None:
+        self.check()
+        self.store.save(part, table)
 
 
 def fill(job: RowJob, *, label: str, unit: str = "images", executor: Executor = LOCAL) -> None:

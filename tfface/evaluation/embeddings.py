@@ -255,6 +255,9 @@ class _Embedding(RowJob):
         self.dataset.check_at_hand()
         self.embedder.open()  # a worker that lacks the weights says so before it begins
 
+    def check(self) -> None:
+        self.dataset.check_unchanged()
+
     def compute(self, parts: Sequence[Range], given_up: Mapping[int, str], save: Save) -> Iterator[int]:
         """Embed shard by shard; neighbours share one pipeline, so that it runs dry only at its end."""
         import tensorflow as tf
@@ -354,6 +357,8 @@ def report_failures(failed: Sequence[tuple[str, str]], total: int, *, strict: bo
         logger.warning(f"{key} {reason}")
     if len(failed) > shown:
         logger.warning(f"... and {len(failed) - shown} more photographs failed")
+    elif failed:
+        logger.warning(f"{len(failed)} of {total} photographs failed")
     first = " ".join(failed[0]) if failed else ""
     if failed and len(failed) == total:
         raise UserError(f"none of the {total} photographs could be used; the first: {first}")

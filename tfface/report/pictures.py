@@ -1,5 +1,7 @@
 """Pictures of faces: a verified pair, galleries of pairs, contact sheets. All are uint8 RGB arrays (H, W, 3)."""
 
+import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tfface.preprocessing.images import decode, encode_png
-from tfface.utils.files import atomic_write
+from tfface.utils.files import OWN_PICTURE, atomic_write
 
 SHOWN = 24
 """Pairs in a gallery at most."""
@@ -19,6 +21,7 @@ _SIDE, _GAP, _LINE, _MARGIN = 150, 4, 17, 14
 _TEXT = 3 * _LINE + 4
 _INK, _GREY, _PAPER, _GREEN = (25, 25, 28), (110, 110, 118), (255, 255, 255), (60, 200, 90)
 _HEIGHT = 320
+_PNG_HEAD = 33  # bytes of the signature and of the first chunk
 _SHEET_SIDE, _SHEET_GAP, _SHEET_LINE = 128, 6, 20
 
 
@@ -40,9 +43,11 @@ class GalleryPair:
 
 
 def save_picture(picture: np.ndarray, target: Path) -> None:
-    """Write uint8 RGB (H, W, 3) as a PNG file."""
+    """Write uint8 RGB (H, W, 3) as a PNG file that says that it is no photograph."""
+    data = encode_png(picture)
+    size, mark = struct.pack(">I", len(OWN_PICTURE) - 4), struct.pack(">I", zlib.crc32(OWN_PICTURE))
     with atomic_write(target) as temporary:
-        temporary.write_bytes(encode_png(picture))
+        temporary.write_bytes(data[:_PNG_HEAD] + size + OWN_PICTURE + mark + data[_PNG_HEAD:])
 
 
 def draw_photographs(photographs: Sequence[bytes], boxes: Sequence[np.ndarray], caption: str) -> np.ndarray:

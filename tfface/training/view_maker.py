@@ -63,14 +63,14 @@ def _unreadable(dataset: FaceDataset) -> set[int]:
     path = cache_dir("training") / f"unreadable-{digest_of([dataset.name, dataset.version])}.json"
     if not path.exists():
         with ThreadPoolExecutor() as pool:
-            fine = list(pool.map(lambda key: _is_image(dataset.read(key)), dataset.keys))
+            fine = list(pool.map(lambda key: _is_image(dataset, key), dataset.keys))
         write_json(path, {"dataset": dataset.name, "unreadable": [index for index, ok in enumerate(fine) if not ok]})
     return set(read_json(path)["unreadable"])
 
 
-def _is_image(data: bytes) -> bool:
+def _is_image(dataset: FaceDataset, key: str) -> bool:
     try:
-        decode(data)
+        decode(dataset.read(key))
     except ImageError:
         return False
     return True

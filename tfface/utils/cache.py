@@ -11,7 +11,9 @@ import io
 import itertools
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -54,6 +56,86 @@ def cached(kind: str, fingerprint: dict[str, Any], compute: Callable[[], dict[st
             write_json(path, compute())
     found: dict[str, Any] = read_json(path)
     return found
+
+
+_CLOCK_TICK = 2 * 10**9
+"""Nanoseconds in which some disks tell two changes of a file apart."""
+_DIGESTS = pa.schema(
+    [
+        ("name", pa.string()),
+        *((fact, pa.int64()) for fact in ("size", "mtime", "ctime", "inode")),
+        ("digest", pa.string()),
+    ]
+)
+
+
+def content_digests(folder: Path, names: Sequence[str], digest: Callable[[Path], str]) -> list[str]:
+    """Return a digest of each file's content; of a file that is as it was the last time, from the cache.
+
+    A file is as it was while its size, inode and times of change (mtime, and ctime, which no program can set back) are.
+    One that changed within the clock's tick before it was read is read again the next time.
+
+    Args:
+        folder: folder of the files.
+        names: of files, relative to the folder.
+        digest: reads a file; raises OSError where it cannot be read.
+
+    Returns:
+        Digests; empty for files that cannot be read.
+    """
+    known = _known_digests(folder)
+
+    def one(name: str) -> tuple[tuple[int, ...], str, bool]:
+        try:
+            state = _state(folder / name)
+            if (found := known.get((name, *state))) is not None:
+                return state, found, True
+            started = time.time_ns()
+            found = digest(folder / name)
+            settled = state == _state(folder / name) and max(state[1:3]) < started - _CLOCK_TICK
+        except OSError:
+            return (), "", False
+        return state, found, settled
+
+    with ThreadPoolExecutor() as pool:
+        rows = list(pool.map(one, names))
+    kept = {(name, *row[0]): row[1] for name, row in zip(names, rows, strict=True) if row[2]}
+    # Another way to look at the folder sees more of it, or less.
+    asked = set(names)
+    others = {state: found for state, found in known.items() if state[0] not in asked}
+    if len(others) <= len(names):
+        kept |= others
+    if kept != known:
+        _keep_digests(folder, kept)
+    return [found for _, found, _ in rows]
+
+
+def _state(path: Path) -> tuple[int, int, int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino & (2**63 - 1)
+
+
+def _digests_file(folder: Path) -> Path:
+    return cache_dir("folders") / f"{digest_of(str(folder.resolve()))}.parquet"
+
+
+def _known_digests(folder: Path) -> dict[tuple, str]:
+    try:
+        columns = pq.read_table(_digests_file(folder), schema=_DIGESTS, partitioning=None).to_pydict()
+    except (UserError, OSError, pa.ArrowException):
+        return {}
+    *state, digests = columns.values()
+    return dict(zip(zip(*state, strict=True), digests, strict=True))
+
+
+def _keep_digests(folder: Path, kept: dict[tuple, str]) -> None:
+    columns = zip(*((*state, found) for state, found in kept.items()), strict=True) if kept else [()] * len(_DIGESTS)
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, _DIGESTS.types, strict=True)]
+    try:
+        with atomic_write(_digests_file(folder)) as temporary:
+            pq.write_table(pa.table(arrays, schema=_DIGESTS), temporary)
+    except (UserError, OSError) as error:
+        logger.debug(f"digests of {folder} are not kept: {error}")
 
 
 class Store:

@@ -17,6 +17,9 @@ import filelock
 
 from tfface.errors import UserError
 
+OWN_PICTURE = b"tEXtSoftware\0tfface"
+"""In the head of each PNG file that shows results; a folder of photographs leaves such files out."""
+
 
 def cache_path(*parts: str) -> Path:
     """Return a path in the cache folder (`TFFACE_CACHE`, else `~/.cache/tfface`); nothing is made."""

@@ -84,7 +84,7 @@ def save_figure(figure: Any, target: Path) -> None:
     import matplotlib.pyplot as plt
 
     with atomic_write(target) as temporary:
-        figure.savefig(temporary, dpi=120)
+        figure.savefig(temporary, dpi=120, metadata={"Software": "tfface"})
     plt.close(figure)
 
 
