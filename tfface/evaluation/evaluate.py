@@ -130,6 +130,8 @@ def evaluate(
     recipes = [recipe(name) for name in dict.fromkeys(as_list(config.recipe))]
     corruptions = list(dict.fromkeys(corruption(text, config.seed) for text in as_list(config.corrupt)))
     embedders = [apply(as_embedder(one, offline=config.offline), as_list(config.defense)) for one in as_list(embedder)]
+    for model in embedders if config.far is not None else ():
+        model.preset.decide(config.threshold, config.far)  # an unknown rate is an error at once
     # Several corruptions are compared with the clean run; one alone is not.
     cases: list[Corruption | None] = [*corruptions] if len(corruptions) == 1 else [None, *corruptions]
     found: list[Evaluation] = []
