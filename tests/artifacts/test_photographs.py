@@ -7,7 +7,7 @@ from tfface.data import open_photographs
 from tfface.errors import ImageError, UserError
 from tfface.evaluation.embeddings import embed_dataset
 from tfface.evaluation.verify import verify as verify_with_keras
-from tfface.preprocessing.images import NO_BOX, crop_boxed, crop_files, read_boxes, recipe
+from tfface.preprocessing.images import NOT_GIVEN, crop_boxed, crop_files, read_faces, recipe
 
 
 @pytest.fixture
@@ -69,12 +69,12 @@ def test_boxes_are_cut_out_by_path_or_name(artifact, pair, tmp_path):
 
 
 def test_photographs_without_a_box_are_counted(reader, tiny_faces, tmp_path):
-    boxes = read_boxes(boxes_file(tmp_path, "cid/cid 0.jpg,5,5,30,30", "Ann Ames/Ann Ames 0.jpg,900,5,30,30"))
-    found = embed_photographs(open_photographs(tiny_faces), reader, recipe("given-margin0.0"), boxes=boxes)
+    boxes = read_faces(boxes_file(tmp_path, "cid/cid 0.jpg,5,5,30,30", "Ann Ames/Ann Ames 0.jpg,900,5,30,30"))
+    found = embed_photographs(open_photographs(tiny_faces), reader, recipe("given-margin0.0"), faces=boxes)
     assert found.ok.sum() == 1
     reasons = dict(found.failed)
     assert reasons["Ann Ames/Ann Ames 0.jpg"] == "has a face box that lies outside of it"
-    assert reasons["Ann Ames/Ann Ames 1.jpg"] == NO_BOX
+    assert reasons["Ann Ames/Ann Ames 1.jpg"] == NOT_GIVEN
 
 
 @pytest.mark.parametrize(
@@ -82,15 +82,15 @@ def test_photographs_without_a_box_are_counted(reader, tiny_faces, tmp_path):
 )
 def test_lines_that_are_no_boxes(tmp_path, line):
     path = boxes_file(tmp_path, "good.jpg,1,2,3,4", line)
-    with pytest.raises(UserError, match=rf"{path}:3 is not an image and four numbers"):
-        read_boxes(path)
+    with pytest.raises(UserError, match=rf"{path}:3 is not an image and 4 numbers"):
+        read_faces(path)
 
 
 def test_a_file_without_the_header(tmp_path):
     path = tmp_path / "boxes.csv"
     path.write_text("x.jpg,1,2,3,4\n")
     with pytest.raises(UserError, match="must begin with the line image,x,y,width,height"):
-        read_boxes(path)
+        read_faces(path)
 
 
 def test_a_bad_photograph_is_named(artifact, pair):
@@ -101,19 +101,19 @@ def test_a_bad_photograph_is_named(artifact, pair):
 
 def test_which_recipe(made):
     artifact = made("tflite")
-    assert reader_recipe(artifact, None, boxed=False).name == "center-140"
-    assert reader_recipe(artifact, "whole", boxed=False).name == "whole"
+    assert reader_recipe(artifact, None, given=None).name == "center-140"
+    assert reader_recipe(artifact, "whole", given=None).name == "whole"
     with pytest.raises(UserError, match=r"recipe mtcnn-v1-margin0.20 needs faces, .* give `boxes`"):
-        reader_recipe(artifact, "mtcnn-v1-margin0.20", boxed=False)
+        reader_recipe(artifact, "mtcnn-v1-margin0.20", given=None)
 
 
 def test_which_recipe_with_boxes(made):
     # This preset's own recipe takes no faces: boxes are cut out as they are.
     artifact = made("tflite")
-    assert reader_recipe(artifact, None, boxed=True).name == "given-margin0.0"
-    assert reader_recipe(artifact, "mtcnn-v1-margin0.20", boxed=True).name == "given-margin0.20"
+    assert reader_recipe(artifact, None, given="box").name == "given-margin0.0"
+    assert reader_recipe(artifact, "mtcnn-v1-margin0.20", given="box").name == "given-margin0.20"
     with pytest.raises(UserError, match="recipe whole takes no faces"):
-        reader_recipe(artifact, "whole", boxed=True)
+        reader_recipe(artifact, "whole", given="box")
 
 
 def test_a_saved_model_is_not_read_here(made):

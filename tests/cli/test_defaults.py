@@ -27,8 +27,8 @@ FUNCTIONS = {
 OWN = {
     "*": {"out"},
     "client": {"action", "far", "files", "threshold"},
-    "embed": {"artifact", "boxes"},
-    "verify": {"artifact", "boxes"},
+    "embed": {"artifact", "boxes", "points"},
+    "verify": {"artifact", "boxes", "points"},
 }
 
 

@@ -9,7 +9,7 @@ from tfface.artifacts.golden import drawn_photograph, jpeg_of
 from tfface.errors import ImageError, UserError
 from tfface.preprocessing.images import crop_resize
 from tfface.serving import client as serving_client
-from tfface.serving.client import Client, Photograph, batches, boxed, connect, read
+from tfface.serving.client import Client, Photograph, batches, connect, read, with_face
 from tfface.serving.connection import Retry
 
 QUICK = Retry(retries=3, first=0.01)
@@ -52,10 +52,10 @@ def test_nothing_that_can_be_used(client, tmp_path):
 
 
 def test_boxes(connection, jpegs, files, tiny_embedder):
-    client = Client(connection, boxed=True, retries=QUICK)
+    client = Client(connection, given="box", retries=QUICK)
     boxes = {"0.jpg": np.array([10, 20, 40, 50]), "1.jpg": np.array([500, 20, 40, 50]), str(files[3]): np.ones(4)}
     files[3].write_bytes(b"text")
-    found = client.embed(files[:4], batch=16, boxes=boxes)
+    found = client.embed(files[:4], batch=16, faces=boxes)
     assert found.ok.tolist() == [True, False, False, False]
     pixels = cv2.cvtColor(cv2.imdecode(np.frombuffer(jpegs[0], np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     # x 10 to 50, y 20 to 70.
@@ -63,14 +63,14 @@ def test_boxes(connection, jpegs, files, tiny_embedder):
     np.testing.assert_allclose(found.vectors[0], tiny_embedder.embed(crop[None])[0], atol=1e-4)
     assert [reason for _, reason in found.failed] == [
         "is no JPEG or PNG file that the server can read, or its face box lies outside of it",
-        "has no box in the file of boxes",
+        "has no line in the file of faces",
         "is no image that can be read",
     ]
 
 
 def test_a_box_is_of_the_upright_photograph():
     data = jpeg_of(drawn_photograph(0, 200, 100), lying=True)
-    assert boxed(data, np.array([10, 20, 40, 50])).box.tolist() == pytest.approx([0.1, 0.1, 0.35, 0.5])
+    assert with_face(data, np.array([10, 20, 40, 50])).face.tolist() == pytest.approx([0.1, 0.1, 0.35, 0.5])
 
 
 def test_batches_are_bounded(monkeypatch):
@@ -170,11 +170,11 @@ class TestWhatIsServed:
             Client(connection, retries=QUICK)
         monkeypatch.setattr(server.versions[1], "definitions", {"classify": definitions["verify"]})
         with pytest.raises(UserError, match="of file and box, only classify: it is no export"):
-            Client(connection, boxed=True, retries=QUICK)
+            Client(connection, given="box", retries=QUICK)
 
-    @pytest.mark.parametrize("boxed", [False, True])
-    def test_it_answers_as_the_artifact_does(self, connection, artifact, boxed, server, monkeypatch):
-        client = Client(connection, boxed=boxed, retries=QUICK)
+    @pytest.mark.parametrize("given", [None, "box"])
+    def test_it_answers_as_the_artifact_does(self, connection, artifact, given, server, monkeypatch):
+        client = Client(connection, given=given, retries=QUICK)
         client.check_artifact(artifact)
         batcher = server.versions[1].batchers[client.signature]
         answer = batcher.call

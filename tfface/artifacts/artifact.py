@@ -18,7 +18,7 @@ import numpy as np
 from tfface.errors import UserError
 from tfface.metrics.distances import FarThreshold, unit
 from tfface.models._embedder import Embedder, Preset
-from tfface.preprocessing.images import Recipe, recipe
+from tfface.preprocessing.images import BOX, FIVE_POINTS, Recipe, recipe
 from tfface.utils.files import read_json, sha256_of
 from tfface.utils.tensorflow_logs import held_stderr
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 SIGNATURE = "embed"
 FLOAT_SIGNATURE = "embed_float"
+SIGNATURES = {None: "embed_jpeg", BOX: "embed_jpeg_boxes", FIVE_POINTS: "embed_jpeg_points"}
+"""A SavedModel's function for files, by the way that their faces are given."""
+_PARAMETERS = {BOX: "boxes", FIVE_POINTS: "points"}
 _PRESET_FIELDS = (
     "name",
     "input_size",
@@ -220,38 +223,52 @@ def fixed_recipe(name: str | None, preset: Preset) -> Recipe:
     own = recipe(preset.recipe)
     chosen = recipe(name) if name else own if own.source == "image" else recipe("center-140")
     if chosen.source != "image":
+        face = "five points" if own.aligned else "face boxes"
         raise UserError(
-            f"an artifact cannot look for faces, as recipe {chosen.name} does: give whole or center-N here, and face "
-            "boxes of your own detector to the signature embed_jpeg_boxes"
+            f"an artifact cannot look for faces, as recipe {chosen.name} does: give whole or center-N here, and {face} "
+            f"of your own detector to the signature {SIGNATURES[given_of(own)]}"
         )
     return chosen
 
 
-def reader_recipe(artifact: Artifact, name: str | None, *, boxed: bool) -> Recipe:
+def given_of(own: Recipe) -> str:
+    """Return how an artifact of a preset with that recipe takes a face: `points` where it is aligned, else `box`."""
+    return FIVE_POINTS if own.aligned else BOX
+
+
+def reader_recipe(artifact: Artifact, name: str | None, *, given: str | None) -> Recipe:
     """Return the crop recipe for photographs that go through an artifact here, where no detector runs.
 
     Args:
         artifact: gives the recipe where none is named.
         name: a recipe.
-        boxed: face boxes are given; the margin is then that of the preset's recipe.
+        given: `box` or `points` where faces are given so; margin or template are then those of the preset's recipe.
 
     Raises:
         UserError: the recipe needs faces and there are none, or has no use for them.
     """
-    if not boxed:
+    if given is None:
         chosen = recipe(name or artifact.recipe)
         if chosen.source != "image":
             raise UserError(
-                f"recipe {chosen.name} needs faces, and without TensorFlow none are looked for: give `boxes`, "
-                "a fixed recipe (whole, center-140), or an embedder instead of an artifact"
+                f"recipe {chosen.name} needs faces, and without TensorFlow none are looked for: give "
+                f"`{_PARAMETERS[given_of(chosen)]}`, a fixed recipe (whole, center-140), or an embedder instead of an "
+                "artifact"
             )
         return chosen
+    parameter = _PARAMETERS[given]
     chosen = recipe(name or artifact.preset.recipe)
-    if chosen.source == "image":
-        if name:
-            raise UserError(f"recipe {name} takes no faces: leave out `boxes` or `recipe`")
+    if chosen.source == "image" and name:
+        raise UserError(f"recipe {name} takes no faces: leave out `{parameter}` or `recipe`", parameter=parameter)
+    if chosen.source == "image" and given == BOX:
         return recipe("given-margin0.0")
-    return recipe(chosen.name.replace("mtcnn-v1-", "given-"))
+    if given_of(chosen) != given:
+        raise UserError(
+            f"recipe {chosen.name} cuts out no face that is given in `{parameter}`: "
+            + ("give `points` instead" if chosen.aligned else "give `boxes`, or a recipe like align5-112"),
+            parameter=parameter,
+        )
+    return recipe("given-" + chosen.name.removeprefix("mtcnn-v1-").removeprefix("given-"))
 
 
 def sidecar_of(path: Path) -> Path:

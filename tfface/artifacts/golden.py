@@ -13,9 +13,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from tfface.artifacts.artifact import Artifact, SavedModelEmbedder, open_artifact, reader_recipe
+from tfface.artifacts.artifact import SIGNATURES, Artifact, SavedModelEmbedder, open_artifact, reader_recipe
 from tfface.errors import UserError
-from tfface.preprocessing.images import crop_boxed, decode, encode_png, in_fractions
+from tfface.preprocessing.images import BOX, FIVE_POINTS, POINTS, crop_boxed, decode, encode_png, in_fractions, recipe
 from tfface.utils.files import atomic_write, read_json, sha256_of, write_json
 from tfface.utils.public import Result, Table
 from tfface.utils.tensorflow_logs import held_stderr
@@ -25,6 +25,12 @@ TOLERANCE = {"none": 1e-5, "float16": 1e-4, "dynamic": 1e-3, "int8": 1e-3}
 """The largest cosine distance to the golden vector that passes: other processors round otherwise."""
 _EXIF_TURNED = bytes.fromhex("ffe100224578696600004d4d002a00000008000101120003000000010006000000000000")
 """A JPEG segment that says: turn a quarter to the right to see it upright."""
+_FACES = {
+    False: "- `embed_jpeg_boxes`: `file` and `box` (y0, x0, y1, x1 in fractions of the upright photograph's sides),\n"
+    "  grown by {own.margin:g} of its sides in total;",
+    True: "- `embed_jpeg_points`: `file` and `points` (x0, y0, ..., x4, y4 in fractions of the upright photograph's\n"
+    "  sides: {points}), laid onto the template of `{own.name}`;",
+}
 _PRECISION = {
     "none": "float32",
     "float16": "float16 weights",
@@ -211,6 +217,10 @@ def _draw(artifact: Artifact, folder: Path) -> list[dict[str, Any]]:
     size = artifact.preset.input_size
     upright = drawn_photograph(10, 300, 260)
     crops = [drawn_photograph(seed, size, size) for seed in range(3)]
+    face = ("boxed.jpg", jpeg_of(upright), {"kind": "face", "box": [81.0, 72.0, 98.0, 156.0]})
+    if recipe(artifact.preset.recipe).aligned:
+        points = [108.0, 133.0, 152.0, 136.0, 130.0, 165.0, 113.0, 193.0, 147.0, 194.0]
+        face = ("aligned.jpg", jpeg_of(upright), {"kind": "face", "points": points})
     crops.append(np.random.default_rng(3).integers(0, 256, crops[0].shape).astype(np.uint8))
     files: list[tuple[str, bytes, dict[str, Any]]] = [
         (f"crop{index}.png", encode_png(pixels), {"kind": "crop"}) for index, pixels in enumerate(crops)
@@ -218,7 +228,7 @@ def _draw(artifact: Artifact, folder: Path) -> list[dict[str, Any]]:
     files += [
         ("photograph.png", encode_png(drawn_photograph(11)), {"kind": "photograph"}),
         ("lying.jpg", jpeg_of(upright, lying=True), {"kind": "photograph"}),
-        ("boxed.jpg", jpeg_of(upright), {"kind": "face", "box": [81.0, 72.0, 98.0, 156.0]}),
+        face,
         ("broken.jpg", jpeg_of(upright)[:-4000], {"kind": "photograph"}),
     ]
     inputs = []
@@ -245,14 +255,20 @@ def _ask(artifact: Artifact, folder: Path, inputs: Sequence[dict[str, Any]]) -> 
     return answers
 
 
+def face_in(entry: dict[str, Any]) -> tuple[str | None, np.ndarray | None]:
+    """Return the face that is given with a golden input: `box` or `points`, and its numbers in pixels."""
+    given = next((name for name in (BOX, FIVE_POINTS) if name in entry), None)
+    return given, None if given is None else np.array(entry[given])
+
+
 def _of_reader(artifact: Artifact, embedder: Any) -> Callable[[dict[str, Any], bytes], np.ndarray | None]:
     """Decode and crop in the reader."""
 
     def ask(entry: dict[str, Any], data: bytes) -> np.ndarray | None:
-        face = np.array(entry["box"]) if "box" in entry else None
+        given, face = face_in(entry)
         try:
-            recipe = reader_recipe(artifact, None, boxed="box" in entry)
-            crop, _ = crop_boxed(data, recipe, artifact.preset.input_size, face)
+            chosen = reader_recipe(artifact, None, given=given)
+            crop, _ = crop_boxed(data, chosen, artifact.preset.input_size, face)
         except UserError:
             return None
         return embedder.embed(crop[None])[0]
@@ -265,10 +281,9 @@ def _of_savedmodel(embedder: Any) -> Callable[[dict[str, Any], bytes], np.ndarra
 
     def ask(entry: dict[str, Any], data: bytes) -> np.ndarray | None:
         with held_stderr():  # TensorFlow's decoder complains of the broken one in words of its own
-            if "box" in entry:
-                answer = embedder.call("embed_jpeg_boxes", file=[data], box=[in_fractions(entry["box"], data)])
-            else:
-                answer = embedder.call("embed_jpeg", file=[data])
+            given, face = face_in(entry)
+            inputs = {given: [in_fractions(face, data)]} if given and face is not None else {}
+            answer = embedder.call(SIGNATURES[given], file=[data], **inputs)
         return answer["embedding"][0] if answer["valid"][0] else None
 
     return ask
@@ -322,7 +337,7 @@ def _head(artifact: Artifact) -> str:
 
 
 def _use(artifact: Artifact) -> str:
-    lines = ["## Use", ""]
+    lines, own = ["## Use", ""], recipe(artifact.preset.recipe)
     if artifact.format == "tflite":
         lines += [
             "Signature `embed`: `image`, uint8 (1, S, S, 3), RGB bytes as they are; what the network wants done to",
@@ -338,8 +353,7 @@ def _use(artifact: Artifact) -> str:
             "- `serving_default`: `image`, float32 (N, S, S, 3) in [0, 1] -> `embedding`;",
             f"- `embed_jpeg`: `file`, JPEG or PNG files -> `embedding`, `valid`; cropped by `{artifact.recipe}`; a",
             "  file that cannot be read has `valid` 0 and zeros, and does its neighbours no harm;",
-            "- `embed_jpeg_boxes`: `file` and `box` (y0, x0, y1, x1 in fractions of the upright photograph's sides),",
-            f"  grown by {artifact.record['signatures']['embed_jpeg_boxes']['box']['margin']:g} of its sides in total;",
+            _FACES[own.aligned].format(own=own, points=POINTS),
             "- `verify`: `first`, `second` as in `serving_default` -> `distance`, `same` (`assets/labels.txt`).",
             "",
             "EXIF orientation is applied. Of a PNG file, damage outside of its pixels goes unnoticed.",

@@ -19,8 +19,10 @@ from tfface.artifacts.artifact import (
     FLOAT_SIGNATURE,
     FORMAT,
     SIGNATURE,
+    SIGNATURES,
     Artifact,
     digest,
+    given_of,
     open_artifact,
     record_of,
     sidecar_of,
@@ -31,6 +33,7 @@ from tfface.data.crops import crop_stream
 from tfface.defenses._stack import portable
 from tfface.errors import UserError
 from tfface.evaluation.inputs import Embedder, FaceDataset, Recipe, recipe
+from tfface.preprocessing.images import POINTS
 from tfface.training.split import split_people
 from tfface.utils.files import atomic_write, digest_of, explain_full_disk, write_json
 from tfface.utils.tensorflow_logs import held_stderr
@@ -41,6 +44,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FORMATS = ("savedmodel", "tflite")
+_ORDERS = {
+    "box": "y0, x0, y1, x1, in fractions of the upright photograph's sides",
+    "points": "x0, y0, ..., x4, y4, in fractions of the upright photograph's sides",
+}
 QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
 
 
@@ -248,6 +255,9 @@ def _write_tflite(order: Order, path: Path) -> None:
 def _interface(order: Order) -> dict[str, Any]:
     """Return inputs and outputs, for a reader in another language."""
     preset = order.embedder.preset
+    own = recipe(preset.recipe)
+    given = given_of(own)
+    aligned = {"alignment": {"recipe": own.name, "points": POINTS, "template": own.template}} if own.template else {}
     output = {
         "name": "embedding",
         "dtype": "float32",
@@ -262,22 +272,17 @@ def _interface(order: Order) -> dict[str, Any]:
         }
         if order.quantization == "none":
             signatures[FLOAT_SIGNATURE] = {"image": {**image, "dtype": "float32", "range": [0, 1], "batch": 1}}
-        return {"signatures": signatures, "output": output}
+        return {"signatures": signatures, "output": output, **aligned}
     crop = {**image, "dtype": "float32", "range": [0, 1], "batch": "1 or more"}
     files = {"dtype": "string", "content": "a JPEG or PNG file", "batch": "any"}
-    box = {
-        "dtype": "float32",
-        "order": "y0, x0, y1, x1, in fractions of the upright photograph's sides",
-        "margin": recipe(preset.recipe).margin,
-        "batch": "any",
-    }
+    face = {"dtype": "float32", "order": _ORDERS[given], **({} if aligned else {"margin": own.margin}), "batch": "any"}
     signatures = {
         "serving_default": {"image": crop},
-        "embed_jpeg": {"file": files},
-        "embed_jpeg_boxes": {"file": files, "box": box},
+        SIGNATURES[None]: {"file": files},
+        SIGNATURES[given]: {"file": files, given: face},
         "verify": {"first": crop, "second": crop},
     }
-    return {"signatures": signatures, "output": output}
+    return {"signatures": signatures, "output": output, **aligned}
 
 
 def _versions() -> dict[str, str]:

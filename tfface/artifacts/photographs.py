@@ -10,7 +10,7 @@ from tfface.data.folder import open_photographs
 from tfface.errors import ImageError, UserError
 from tfface.evaluation.embeddings import Embeddings, FolderEmbeddings, embed_images, report_failures, with_flip
 from tfface.evaluation.verify import Verdict, Verification
-from tfface.preprocessing.images import Boxes, Recipe, box_of, crop_boxed, read_boxes
+from tfface.preprocessing.images import GivenFaces, Recipe, crop_boxed, face_of, given_faces
 from tfface.utils.progress import progress
 from tfface.utils.public import Clock, run_record
 
@@ -26,6 +26,7 @@ def verify(
     *,
     recipe: str | None = None,
     boxes: str | Path | None = None,
+    points: str | Path | None = None,
     threshold: float | None = None,
     far: float | None = None,
     flip: bool = False,
@@ -38,21 +39,22 @@ def verify(
         second: path of the other.
         recipe: crop recipe; the artifact's by default.
         boxes: CSV file `image,x,y,width,height` of faces in pixels.
+        points: CSV file `image,x0,y0,...,x4,y4` of five points a face in pixels, for recipes that align by them.
         threshold: distance up to which the two match, in the preset's metric; the preset's by default.
         far: use the threshold calibrated at this false accept rate instead (`tfface.calibrate`).
         flip: add the mirrored photographs' embeddings.
 
     Raises:
-        UserError: a photograph cannot be read or has no box; names it.
+        UserError: a photograph cannot be read or has no face; names it.
     """
-    clock, opened, faces = Clock(), _opened(artifact), read_boxes(Path(boxes)) if boxes else None
-    chosen = reader_recipe(opened, recipe, boxed=faces is not None)
+    clock, opened, (given, faces) = Clock(), _opened(artifact), given_faces(boxes, points)
+    chosen = reader_recipe(opened, recipe, given=given)
     embedder, preset = opened.embedder(), opened.preset
     metric, limit, _ = preset.decide(threshold, far, with_flip(chosen.name, flip=flip))
     crops, cuts = [], []
     for path in (Path(first), Path(second)):
         try:
-            crop, box = crop_boxed(path.read_bytes(), chosen, preset.input_size, box_of(faces, str(path), path.name))
+            crop, box = crop_boxed(path.read_bytes(), chosen, preset.input_size, face_of(faces, str(path), path.name))
         except ImageError as error:
             raise ImageError(f"{path}: {error}") from error
         crops.append(crop)
@@ -68,6 +70,7 @@ def embed(
     *,
     recipe: str | None = None,
     boxes: str | Path | None = None,
+    points: str | Path | None = None,
     flip: bool = False,
     strict: bool = False,
 ) -> FolderEmbeddings:
@@ -78,16 +81,17 @@ def embed(
         folder: photographs, at any depth.
         recipe: crop recipe; the artifact's by default.
         boxes: CSV file `image,x,y,width,height` of faces in pixels.
+        points: CSV file `image,x0,y0,...,x4,y4` of five points a face in pixels, for recipes that align by them.
         flip: add the mirrored photographs' embeddings.
         strict: stop if a photograph fails, instead of counting it.
 
     Raises:
         UserError: there is no image in the folder, or none can be embedded.
     """
-    opened, faces = _opened(artifact), read_boxes(Path(boxes)) if boxes else None
-    chosen = reader_recipe(opened, recipe, boxed=faces is not None)
+    opened, (given, faces) = _opened(artifact), given_faces(boxes, points)
+    chosen = reader_recipe(opened, recipe, given=given)
     photographs = open_photographs(Path(folder))
-    embeddings = embed_photographs(photographs, opened.embedder(), chosen, boxes=faces, flip=flip)
+    embeddings = embed_photographs(photographs, opened.embedder(), chosen, faces=faces, flip=flip)
     report_failures(embeddings.failed, len(photographs), strict=strict)
     origin = {"weights_sha256": opened.record["weights_sha256"], "artifact_sha256": opened.sha256}
     return FolderEmbeddings(photographs.keys, embeddings, opened.preset.name, chosen.name, origin)
@@ -102,16 +106,16 @@ def embed_photographs(
     embedder: "Embedder",
     chosen: Recipe,
     *,
-    boxes: Boxes | None = None,
+    faces: GivenFaces | None = None,
     flip: bool = False,
 ) -> Embeddings:
-    """Embed every photograph; one that cannot be read, or has no box where boxes are given, is counted as failed.
+    """Embed every photograph; one that cannot be read, or has no face where faces are given, is counted as failed.
 
     Args:
         photographs: photographs to embed.
         embedder: an artifact's.
         chosen: crop recipe.
-        boxes: faces by key, for recipes that take them.
+        faces: faces by key, for recipes that take them.
         flip: add the mirrored photographs' embeddings.
     """
     vectors = np.zeros((len(photographs), embedder.preset.embedding_size), np.float32)
@@ -119,7 +123,7 @@ def embed_photographs(
     label = f"embedding with {embedder.preset.name}"
     for row, key in enumerate(progress(photographs.keys, total=len(photographs), label=label)):
         try:
-            crop, _ = crop_boxed(photographs.read(key), chosen, embedder.preset.input_size, box_of(boxes, key))
+            crop, _ = crop_boxed(photographs.read(key), chosen, embedder.preset.input_size, face_of(faces, key))
         except UserError as error:
             failed.append((key, str(error)))
             continue

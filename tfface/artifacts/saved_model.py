@@ -20,9 +20,10 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from tensorflow.core.protobuf import saved_model_pb2
 
+from tfface.artifacts.artifact import SIGNATURES, given_of
 from tfface.artifacts.graph_decoding import decode
 from tfface.models._embedder import Embedder, Preset
-from tfface.preprocessing.images import Recipe, crop_resize, recipe
+from tfface.preprocessing.images import BOX, FIVE_POINTS, Recipe, crop_resize, least_squares, recipe, warp
 from tfface.utils.files import write_json
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Service(tf.Module):
         self._model = functools.partial(model, training=False)
         self._preset = preset
         self._cut = cut
-        self._margin = recipe(preset.recipe).margin
+        self._own = recipe(preset.recipe)
 
     def signatures(self) -> dict[str, Callable[..., Any]]:
         """Return the functions by the names that clients call them."""
@@ -70,10 +71,14 @@ class Service(tf.Module):
             return tf.function(function, input_signature=specs)
 
         files: tuple[list[int | None], tf.DType] = ([None], tf.string)
+        if self._own.aligned:
+            of_faces = signature(self.embed_jpeg_points, file=files, points=([None, 10], tf.float32))
+        else:
+            of_faces = signature(self.embed_jpeg_boxes, file=files, box=([None, 4], tf.float32))
         return {
             "serving_default": signature(self.embed, image=(images, tf.float32)),
-            "embed_jpeg": signature(self.embed_jpeg, file=files),
-            "embed_jpeg_boxes": signature(self.embed_jpeg_boxes, file=files, box=([None, 4], tf.float32)),
+            SIGNATURES[None]: signature(self.embed_jpeg, file=files),
+            SIGNATURES[given_of(self._own)]: of_faces,
             "verify": signature(self.verify, first=(images, tf.float32), second=(images, tf.float32)),
         }
 
@@ -98,9 +103,22 @@ class Service(tf.Module):
 
         def crop(data: tf.Tensor, face: tf.Tensor) -> tf.Tensor:
             pixels = decode(data)
-            return crop_resize(pixels, grown_box(face, pixels, self._margin), self._preset.input_size)
+            return crop_resize(pixels, grown_box(face, pixels, self._own.margin), self._preset.input_size)
 
         return self._embed_files((file, box), crop)
+
+    def embed_jpeg_points(self, file: tf.Tensor, points: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Do the same with five points of a face (N, 10): x0, y0, ..., x4, y4, the upright photograph's sides being 1.
+
+        They are left eye, right eye, nose, left and right mouth corner, left as the viewer sees it, and are laid onto
+        the template of the preset's recipe. Points that coincide, or a face outside, make their row invalid.
+        """
+
+        def crop(data: tf.Tensor, face: tf.Tensor) -> tf.Tensor:
+            pixels = decode(data)
+            return warp(pixels, aligned_square(face, pixels, self._own), self._preset.input_size)
+
+        return self._embed_files((file, points), crop)
 
     def verify(self, first: tf.Tensor, second: tf.Tensor) -> dict[str, tf.Tensor]:
         """Map two batches of crops to `distance` (N,) and `same` (N,): 1 up to the preset's threshold."""
@@ -154,6 +172,18 @@ def grown_box(face: tf.Tensor, pixels: tf.Tensor, margin: float) -> tf.Tensor:
         return tf.cast(tf.concat([low[::-1], high[::-1]], 0), tf.float32)
 
 
+def aligned_square(face: tf.Tensor, pixels: tf.Tensor, own: Recipe) -> tf.Tensor:
+    """Compute `Recipe.place` of five points in fractions of the sides; fails where there is none, or it is outside."""
+    assert own.template is not None, "the recipe is aligned"
+    sides = tf.cast(tf.shape(pixels)[1::-1], tf.float64)
+    rows, sound = least_squares(tf.unstack(tf.cast(face, tf.float64) * tf.tile(sides, [5])), own.template)
+    transform = tf.reshape(tf.stack([value for row in rows for value in row]), (2, 3))
+    corners = tf.matmul(transform, tf.constant([[0, 1, 0, 1], [0, 0, 1, 1], [1, 1, 1, 1]], tf.float64)) + 0.5
+    inside = tf.reduce_all((tf.reduce_max(corners, 1) > 0) & (tf.reduce_min(corners, 1) < sides))
+    with tf.control_dependencies([tf.debugging.Assert(sound & inside, ["no five points of a face inside"])]):
+        return tf.identity(transform)
+
+
 def write(embedder: Embedder, cut: Recipe, folder: Path, notes: dict[str, Any], requests: list[bytes]) -> None:
     """Write a SavedModel, ready to be served.
 
@@ -201,11 +231,14 @@ def write_requests(folder: Path, preset: Preset, photographs: list[bytes]) -> No
 
     image = np.full((1, preset.input_size, preset.input_size, 3), 0.5, np.float32)
     files = np.array(photographs, object)
-    boxes = np.tile(np.array([0.25, 0.25, 0.75, 0.75], np.float32), (len(photographs), 1))
+    # Corners of a box, or a face that looks out of it.
+    faces = {BOX: [0.25, 0.25, 0.75, 0.75], FIVE_POINTS: [0.4, 0.4, 0.6, 0.4, 0.5, 0.5, 0.42, 0.6, 0.58, 0.6]}
+    given = given_of(recipe(preset.recipe))
+    face = np.tile(np.array(faces[given], np.float32), (len(photographs), 1))
     requests = {
         "serving_default": {"image": image},
-        "embed_jpeg": {"file": files},
-        "embed_jpeg_boxes": {"file": files, "box": boxes},
+        SIGNATURES[None]: {"file": files},
+        SIGNATURES[given]: {"file": files, given: face},
         "verify": {"first": image, "second": image},
     }
     path = folder / "assets.extra" / "tf_serving_warmup_requests"

@@ -158,6 +158,19 @@ boxes = click.option(
     metavar="FILE.csv",
     help="For --artifact: lines image,x,y,width,height, the faces in pixels.",
 )
+points = click.option(
+    "--points",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE.csv",
+    help="For --artifact: lines image,x0,y0,...,x4,y4: eyes, nose, corners of the mouth in pixels, left first.",
+)
+
+
+def check_given(artifact: Path | None, **given: Path | None) -> None:
+    """Refuse faces that are given where a detector runs."""
+    for name, value in given.items():
+        if value and not artifact:
+            raise UserError(f"`{name}` goes with `artifact`: a model finds the faces itself", parameter=name)
 
 
 # Names of the commands that do not call one public function yet.

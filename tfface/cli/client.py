@@ -35,6 +35,12 @@ from tfface.errors import UserError
     metavar="FILE.csv",
     help="Lines image,x,y,width,height: the faces in pixels.",
 )
+@click.option(
+    "--points",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE.csv",
+    help="Lines image,x0,y0,...,x4,y4: eyes, nose, corners of the mouth in pixels, left first.",
+)
 @click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Photographs in a request.")
 @click.option(
     "--deadline",

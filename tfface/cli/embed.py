@@ -14,6 +14,7 @@ from tfface.errors import UserError
 @_command.embedder
 @_command.artifact
 @_command.boxes
+@_command.points
 @_command.recipe
 @_command.flip
 @click.option(
@@ -30,6 +31,7 @@ def command(
     embedder: str,
     artifact: Path | None,
     boxes: Path | None,
+    points: Path | None,
     offline: bool,
     cluster: str | None,
     out: Path,
@@ -43,15 +45,14 @@ def command(
     """
     if out.suffix != ".npz":
         raise UserError(f"`out` {out} must end in .npz", parameter="out")
-    if boxes and not artifact:
-        raise UserError("`boxes` goes with `artifact`: a model finds the faces itself", parameter="boxes")
+    _command.check_given(artifact, boxes=boxes, points=points)
     if cluster and artifact:
         raise UserError("`cluster` goes with `embedder`: an artifact answers on this machine", parameter="cluster")
     from tfface.artifacts import photographs
     from tfface.evaluation.embeddings import embed
 
     if artifact:
-        found = photographs.embed(artifact, boxes=boxes, **parameters)
+        found = photographs.embed(artifact, boxes=boxes, points=points, **parameters)
     else:
         found = embed(embedder=embedder, offline=offline, cluster=cluster, **parameters)
     found.write(out)

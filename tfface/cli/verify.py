@@ -7,7 +7,6 @@ import click
 
 from tfface.cli import _command
 from tfface.cli._command import finish
-from tfface.errors import UserError
 
 
 @click.command(cls=_command.Command)
@@ -16,6 +15,7 @@ from tfface.errors import UserError
 @_command.embedder
 @_command.artifact
 @_command.boxes
+@_command.points
 @_command.recipe
 @_command.flip
 @click.option("--threshold", type=_command.Distance(), help="Distances up to it match; the preset's if absent.")
@@ -23,15 +23,20 @@ from tfface.errors import UserError
 @_command.offline
 @_command.out
 def command(
-    embedder: str, artifact: Path | None, boxes: Path | None, offline: bool, out: Path | None, **parameters: Any
+    embedder: str,
+    artifact: Path | None,
+    boxes: Path | None,
+    points: Path | None,
+    offline: bool,
+    out: Path | None,
+    **parameters: Any,
 ) -> None:
     """Verify whether two photographs show one person: distance, threshold, verdict."""
     from tfface.artifacts import photographs
     from tfface.evaluation.verify import verify
 
+    _command.check_given(artifact, boxes=boxes, points=points)
     if artifact:
-        finish(photographs.verify(artifact, boxes=boxes, **parameters), out)
-    elif boxes:
-        raise UserError("`boxes` goes with `artifact`: a model finds the faces itself", parameter="boxes")
+        finish(photographs.verify(artifact, boxes=boxes, points=points, **parameters), out)
     else:
         finish(verify(embedder, offline=offline, **parameters), out)

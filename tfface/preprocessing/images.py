@@ -20,8 +20,10 @@ import numpy as np
 
 from tfface.errors import ImageError, UserError
 from tfface.preprocessing import mtcnn
+from tfface.preprocessing.alignment import POINTS as POINTS
 from tfface.preprocessing.alignment import RECIPES as RECIPES
 from tfface.preprocessing.alignment import Recipe as Recipe
+from tfface.preprocessing.alignment import least_squares as least_squares
 from tfface.preprocessing.alignment import recipe as recipe
 from tfface.preprocessing.alignment import upright as upright
 from tfface.preprocessing.alignment import warp as warp
@@ -60,10 +62,16 @@ def _pillow() -> ModuleType:
 NO_FACE = "no face found in it"
 Crop = tuple[np.ndarray, np.ndarray]
 """A crop, float32 (size, size, 3) in [0, 1], and its box (x0, y0, x1, y1) in pixels of the photograph."""
-Boxes = Mapping[str, np.ndarray]
-"""Face boxes (x, y, width, height) in pixels by image."""
+GivenFaces = Mapping[str, np.ndarray]
+"""Faces by image, in pixels: boxes (x, y, width, height), or five points (x0, y0, ..., x4, y4)."""
 
-NO_BOX = "has no box in the file of boxes"
+NOT_GIVEN = "has no line in the file of faces"
+BOX, FIVE_POINTS = "box", "points"
+"""Ways to give a face."""
+_COLUMNS = {
+    BOX: ["x", "y", "width", "height"],
+    FIVE_POINTS: [f"{axis}{number}" for number in range(5) for axis in "xy"],
+}
 
 
 def read_size(data: bytes) -> tuple[int, int]:
@@ -264,54 +272,90 @@ def crop_files(files: Sequence[bytes], recipe: Recipe, size: int) -> tuple[np.nd
     return np.stack([crop for crop, _ in cut]), [box for _, box in cut]
 
 
-def read_boxes(path: Path) -> Boxes:
-    """Read a CSV file `image,x,y,width,height`, with that header; pixels of the upright photograph.
+def given_faces(boxes: str | Path | None, points: str | Path | None) -> tuple[str | None, GivenFaces | None]:
+    """Read the faces that are given with photographs.
+
+    Args:
+        boxes: CSV file `image,x,y,width,height`.
+        points: CSV file `image,x0,y0,...,x4,y4`.
+
+    Returns:
+        `box` or `points`, and the faces; None and None where neither is given.
+
+    Raises:
+        UserError: both are given, or a file is refused (see `read_faces`).
+    """
+    if boxes and points:
+        raise UserError("`boxes` and `points` are two ways to give a face: leave out one", parameter="points")
+    for kind, path in ((BOX, boxes), (FIVE_POINTS, points)):
+        if path:
+            return kind, read_faces(Path(path), kind)
+    return None, None
+
+
+def read_faces(path: Path, kind: str = BOX) -> GivenFaces:
+    """Read a CSV file of boxes, `image,x,y,width,height`, or of five points, `image,x0,y0,...,x4,y4`, with that header.
+
+    All are in pixels of the upright photograph. The points are left eye, right eye, nose, left and right mouth corner,
+    left as the viewer sees it; a pixel's centre is at a whole number.
+
+    Args:
+        path: of the file.
+        kind: `box` or `points`.
 
     Raises:
         UserError: the file cannot be read, or a line is none of these.
     """
+    columns = _COLUMNS[kind]
     try:
         with path.open(newline="") as file:
             rows = [row for row in csv.reader(file) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {path}: {error}") from error
-    if not rows or [cell.strip() for cell in rows[0]] != ["image", "x", "y", "width", "height"]:
-        raise UserError(f"{path} must begin with the line image,x,y,width,height")
-    boxes = {}
+    if not rows or [cell.strip() for cell in rows[0]] != ["image", *columns]:
+        raise UserError(f"{path} must begin with the line {','.join(['image', *columns])}")
+    faces = {}
     for number, row in enumerate(rows[1:], start=2):
         try:
             image, *values = row
-            box = np.array(values, np.float64)
+            face = np.array(values, np.float64)
         except ValueError:
-            box = np.zeros(0)
-        if box.shape != (4,) or not np.isfinite(box).all() or box[2:].min() <= 0:
-            raise UserError(f"{path}:{number} is not an image and four numbers x,y,width,height")
-        boxes[image] = box
-    return boxes
+            face = np.zeros(0)
+        good = face.shape == (len(columns),) and np.isfinite(face).all()
+        if not good or (kind == BOX and face[2:].min() <= 0):
+            names = ",".join(columns)
+            raise UserError(f"{path}:{number} is not an image and {len(columns)} numbers {names}")
+        faces[image] = face
+    return faces
 
 
-def box_of(boxes: Boxes | None, *names: str) -> np.ndarray | None:
-    """Return the face box under the first of the names that has one; None where no boxes are given.
+def face_of(faces: GivenFaces | None, *names: str) -> np.ndarray | None:
+    """Return the face under the first of the names that has one; None where no faces are given.
 
     Raises:
-        ImageError: there are boxes, but none for this image.
+        ImageError: there are faces, but none for this image.
     """
-    if boxes is None:
+    if faces is None:
         return None
     for name in names:
-        if name in boxes:
-            return boxes[name]
-    raise ImageError(NO_BOX)
+        if name in faces:
+            return faces[name]
+    raise ImageError(NOT_GIVEN)
 
 
-def in_fractions(box: Sequence[float] | np.ndarray, image: bytes) -> list[float]:
-    """Return a face (x, y, width, height) in pixels as y0, x0, y1, x1, the photograph's sides being 1.
+def in_fractions(face: Sequence[float] | np.ndarray, image: bytes) -> list[float]:
+    """Return a face in pixels as a SavedModel's signatures take it, the photograph's sides being 1.
+
+    Returns:
+        Of a box (x, y, width, height): y0, x0, y1, x1. Of five points: x0, y0, ..., x4, y4.
 
     Raises:
         ImageError: the photograph cannot be read here, so that its sides are not known.
     """
     height, width = decode(image).shape[:2]
-    x, y, wide, high = (float(value) for value in box)
+    if len(face) > len(_COLUMNS[BOX]):
+        return [float(value) / (width, height)[place % 2] for place, value in enumerate(face)]
+    x, y, wide, high = (float(value) for value in face)
     return [y / height, x / width, (y + high) / height, (x + wide) / width]
 
 

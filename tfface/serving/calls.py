@@ -10,7 +10,7 @@ import numpy as np
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings, report_failures, write_embeddings
 from tfface.evaluation.verify import DecidedResult, Verdict
-from tfface.preprocessing.images import Boxes, read_boxes
+from tfface.preprocessing.images import given_faces
 from tfface.serving.client import Client
 from tfface.utils.public import Clock, Result, Table, configured, versions
 
@@ -27,6 +27,7 @@ class ServerConfig:
         artifact: folder of the export that is served. It gives name, metric and threshold, and the server is checked
             to answer as it does.
         boxes: CSV file of lines `image,x,y,width,height`, the faces in pixels.
+        points: CSV file of lines `image,x0,y0,...,x4,y4`, five points of each face in pixels, for a model that aligns.
         batch: most photographs in a request.
         deadline: seconds that each request may take.
         retries: of a request to a server that is down, busy or too slow.
@@ -38,6 +39,7 @@ class ServerConfig:
     version: int | None = None
     artifact: str | Path | None = None
     boxes: str | Path | None = None
+    points: str | Path | None = None
     batch: int = 16
     deadline: float = 30.0
     retries: int = 4
@@ -118,9 +120,10 @@ def embed(files: Sequence[str | Path], *, config: ServerConfig) -> ServedEmbeddi
         >>> found.vectors.shape  # doctest: +SKIP
         (2, 128)
     """
-    clock, paths, boxes = Clock(), [Path(file) for file in files], _boxes(config)
-    with _client(config, boxed=boxes is not None) as client:
-        embeddings = client.embed(paths, batch=config.batch, boxes=boxes)
+    clock, paths = Clock(), [Path(file) for file in files]
+    given, faces = given_faces(config.boxes, config.points)
+    with _client(config, given) as client:
+        embeddings = client.embed(paths, batch=config.batch, faces=faces)
         record = _record("client embed", client, clock)
     report_failures(embeddings.failed, len(paths), strict=False)
     return ServedEmbeddings(paths, embeddings, record)
@@ -154,24 +157,21 @@ def verify(
     """
     if config.artifact is None and threshold is None:
         raise UserError("a server does not tell its threshold: give `artifact` or `threshold`", parameter="threshold")
-    clock, paths, boxes = Clock(), (Path(first), Path(second)), _boxes(config)
-    with _client(config, boxed=boxes is not None) as client:
-        verdict = client.verify(*paths, threshold=threshold, far=far, batch=config.batch, boxes=boxes)
+    clock, paths = Clock(), (Path(first), Path(second))
+    given, faces = given_faces(config.boxes, config.points)
+    with _client(config, given) as client:
+        verdict = client.verify(*paths, threshold=threshold, far=far, batch=config.batch, faces=faces)
         return ServedVerification(paths, verdict, _record("client verify", client, clock))
 
 
-def _boxes(config: ServerConfig) -> Boxes | None:
-    return read_boxes(Path(config.boxes)) if config.boxes else None
-
-
-def _client(config: ServerConfig, *, boxed: bool) -> Client:
+def _client(config: ServerConfig, given: str | None) -> Client:
     return Client(
         config.server,
         protocol=config.protocol,
         model=config.model,
         version=config.version,
         artifact=config.artifact,
-        boxed=boxed,
+        given=given,
         deadline=config.deadline,
         retries=config.retries,
     )

@@ -9,24 +9,26 @@ from typing import Self
 
 import numpy as np
 
-from tfface.artifacts.artifact import Artifact, open_artifact
+from tfface.artifacts.artifact import SIGNATURES, Artifact, open_artifact
 from tfface.errors import ImageError, UserError
 from tfface.evaluation.embeddings import Embeddings
 from tfface.evaluation.verify import Verdict
 from tfface.metrics.distances import cosine_distance
-from tfface.preprocessing.images import Boxes, box_of, in_fractions
+from tfface.preprocessing.images import BOX, FIVE_POINTS, GivenFaces, face_of, in_fractions
 from tfface.serving.connection import TOO_LARGE, Connection, Inputs, Retry, ServerError
 from tfface.utils.files import read_json
 from tfface.utils.progress import progress
 
-SIGNATURES = {False: "embed_jpeg", True: "embed_jpeg_boxes"}
-"""Served function without and with face boxes."""
 PORTS = {"grpc": 8500, "rest": 8501}
 BATCH_BYTES = 2**25
 """A batch that is so large takes no further photograph."""
 _REFUSED = "is no JPEG or PNG file that the server can read"
-_OUTSIDE = ", or its face box lies outside of it"
-_TYPES = {"file": "DT_STRING", "box": "DT_FLOAT"}
+_OUTSIDE = {
+    None: "",
+    BOX: ", or its face box lies outside of it",
+    FIVE_POINTS: ", or its five points coincide or lie outside of it",
+}
+_TYPES = {"file": "DT_STRING", BOX: "DT_FLOAT", FIVE_POINTS: "DT_FLOAT"}
 _ADVICE = {
     "UNAVAILABLE": "is it up, and is this its port for {protocol}?",
     "DEADLINE_EXCEEDED": "give it longer (`deadline`) or less at once (`batch`)",
@@ -43,11 +45,12 @@ class Photograph:
 
     Attributes:
         data: the file.
-        box: of the face, (4,) y0, x0, y1, x1, the sides of the upright photograph being 1; None without.
+        face: (4,) y0, x0, y1, x1 of its box, or (10,) x0, y0, ..., x4, y4 of its five points, the sides of the
+            upright photograph being 1; None without.
     """
 
     data: bytes
-    box: np.ndarray | None = None
+    face: np.ndarray | None = None
 
 
 Found = Photograph | ImageError
@@ -60,7 +63,7 @@ class Client:
         connection: to the server.
         artifact: the export that is served; None if it is not at hand.
         version: of the model.
-        boxed: face boxes are sent with the photographs.
+        given: `box` or `points` where faces are sent with the photographs.
 
     Example:
         >>> with Client("localhost:8500", model="facenet-msceleb") as client:  # doctest: +SKIP
@@ -76,7 +79,7 @@ class Client:
         model: str | None = None,
         version: int | None = None,
         artifact: str | Path | Artifact | None = None,
-        boxed: bool = False,
+        given: str | None = None,
         deadline: float = 30.0,
         retries: int | Retry = 4,
     ) -> None:
@@ -88,7 +91,7 @@ class Client:
             model: name that the server serves the model under; the artifact's by default.
             version: of the model; the highest that is served by default.
             artifact: the export that is served; the server is checked to answer as it does.
-            boxed: send face boxes with the photographs.
+            given: faces that are sent with the photographs: `box`, or five `points`.
             deadline: seconds that each request may take.
             retries: of a request to a server that is down, busy or too slow.
 
@@ -96,7 +99,7 @@ class Client:
             UserError: the server cannot be reached, or serves something else.
         """
         self.artifact = served_artifact(artifact)
-        self.boxed = boxed
+        self.given = given
         self.retry = retries if isinstance(retries, Retry) else Retry(retries)
         if isinstance(server, Connection):
             self.connection = server
@@ -128,15 +131,15 @@ class Client:
     @property
     def signature(self) -> str:
         """Name of the served function."""
-        return SIGNATURES[self.boxed]
+        return SIGNATURES[self.given]
 
-    def embed(self, files: Sequence[str | Path], *, batch: int = 16, boxes: Boxes | None = None) -> Embeddings:
+    def embed(self, files: Sequence[str | Path], *, batch: int = 16, faces: GivenFaces | None = None) -> Embeddings:
         """Embed photographs in batches; one that cannot be used is counted as failed.
 
         Args:
             files: paths of the photographs.
             batch: most photographs in a request.
-            boxes: of their faces (x, y, width, height) in pixels, by path or file name, where boxes are sent.
+            faces: by path or file name in pixels, where they are sent: boxes (x, y, width, height), or five points.
 
         Raises:
             UserError: the server cannot be reached, or does not answer what it should.
@@ -145,7 +148,7 @@ class Client:
         vectors: dict[int, np.ndarray] = {}
         reasons: dict[int, str] = {}
         label = f"embedding at {self.connection.server}"
-        for group in batches(progress(read(paths, boxes), total=len(paths), label=label), batch):
+        for group in batches(progress(read(paths, faces), total=len(paths), label=label), batch):
             reasons |= {place: str(found) for place, found in group if isinstance(found, ImageError)}
             sent = [(place, found) for place, found in group if isinstance(found, Photograph)]
             embedded, valid = self.ask([photograph for _, photograph in sent])
@@ -153,7 +156,7 @@ class Client:
                 if good:
                     vectors[place] = vector
                 else:
-                    reasons[place] = _REFUSED + (_OUTSIDE if self.boxed else "")
+                    reasons[place] = _REFUSED + _OUTSIDE[self.given]
         ok = np.array([place in vectors for place in range(len(paths))], bool)
         rows = np.zeros((len(paths), max(map(len, vectors.values()), default=0)), np.float32)
         for place, vector in vectors.items():
@@ -168,7 +171,7 @@ class Client:
         threshold: float | None = None,
         far: float | None = None,
         batch: int = 16,
-        boxes: Boxes | None = None,
+        faces: GivenFaces | None = None,
     ) -> Verdict:
         """Judge if two photographs show one person.
 
@@ -178,7 +181,7 @@ class Client:
             threshold: distance up to which they match; the artifact's by default. Without an artifact, cosine distance.
             far: use the artifact's threshold that was calibrated at this false accept rate.
             batch: as in `embed`.
-            boxes: as in `embed`.
+            faces: as in `embed`.
 
         Raises:
             UserError: as `embed`; a photograph cannot be used, or there is neither threshold nor artifact.
@@ -190,7 +193,7 @@ class Client:
             raise UserError(message, parameter="threshold")
         else:
             metric, limit = "cosine", threshold
-        embeddings = self.embed([first, second], batch=batch, boxes=boxes)
+        embeddings = self.embed([first, second], batch=batch, faces=faces)
         for name, reason in embeddings.failed:
             raise ImageError(f"{name}: {reason}")
         return Verdict.of(embeddings.vectors, metric, limit)
@@ -207,8 +210,8 @@ class Client:
         if not photographs:
             return np.zeros((0, 0), np.float32), np.zeros(0, bool)
         inputs: dict[str, Sequence[bytes] | np.ndarray] = {"file": [photograph.data for photograph in photographs]}
-        if self.boxed:
-            inputs["box"] = np.array([photograph.box for photograph in photographs], np.float32)
+        if self.given:
+            inputs[self.given] = np.array([photograph.face for photograph in photographs], np.float32)
         try:
             return self.retry.call(lambda: self._predict(inputs, len(photographs)))
         except ServerError as error:
@@ -222,10 +225,13 @@ class Client:
         """
         folder = artifact.path.parent
         golden = read_json(folder / "golden.json")
-        kind = "face" if self.boxed else "photograph"
-        entry = next(entry for entry in golden["inputs"] if entry["kind"] == kind and entry["embedding"])
+        kind = self.given or "photograph"
+        known = [entry for entry in golden["inputs"] if kind in (entry["kind"], *entry) and entry["embedding"]]
+        if not known:
+            raise UserError(f"{artifact.path} does not take {kind}, which {self.connection.server} does: give its own")
+        entry = known[0]
         data = (folder / entry["file"]).read_bytes()
-        photograph = boxed(data, np.array(entry["box"])) if self.boxed else Photograph(data)
+        photograph = with_face(data, np.array(entry[self.given])) if self.given else Photograph(data)
         expected = np.array([entry["embedding"]], np.float32)
         embedded, valid = self.ask([photograph])
         same = valid[0] and embedded.shape == expected.shape
@@ -259,17 +265,21 @@ class Client:
 
     def _check_signature(self) -> None:
         found = self.retry.call(lambda: self.connection.signatures(self.version))
-        wanted = {name: _TYPES[name] for name in (("file", "box") if self.boxed else ("file",))}
+        wanted = {name: _TYPES[name] for name in (("file", self.given) if self.given else ("file",))}
         signature = found.get(self.signature)
         if (
             signature is None
             or dict(signature.inputs) != wanted
             or not {"embedding", "valid"} <= set(signature.outputs)
         ):
+            advice = "it is no export of this project, or an old one"
+            if self.given and SIGNATURES[self.given] not in found:
+                others = {"`boxes`": BOX, "`points`": FIVE_POINTS}
+                named = [name for name, given in others.items() if SIGNATURES[given] in found]
+                advice = f"give {named[0]} instead" if named else advice
             raise UserError(
                 f"{self.connection.model} at {self.connection.server} has no signature {self.signature} of "
-                f"{' and '.join(wanted)}, only {', '.join(sorted(found))}: it is no export of "
-                "this project, or an old one"
+                f"{' and '.join(wanted)}, only {', '.join(sorted(found))}: {advice}"
             )
 
 
@@ -343,26 +353,26 @@ def _available(connection: Connection, wanted: int | None) -> int:
     raise UserError(f"{connection.server} serves no {which} of the model {connection.model!r}; versions: {told}")
 
 
-def read(paths: Sequence[Path], boxes: Boxes | None = None) -> Iterator[Found]:
+def read(paths: Sequence[Path], faces: GivenFaces | None = None) -> Iterator[Found]:
     """Read photographs one by one; in place of one that cannot be sent, yield why.
 
     Args:
         paths: of the files.
-        boxes: faces by path or file name, in pixels of the upright photograph; None: none are sent.
+        faces: by path or file name, in pixels of the upright photograph; None: none are sent.
     """
     for path in paths:
         try:
             data = path.read_bytes()
-            face = box_of(boxes, str(path), path.name)
-            yield Photograph(data) if face is None else boxed(data, face)
+            face = face_of(faces, str(path), path.name)
+            yield Photograph(data) if face is None else with_face(data, face)
         except OSError as error:
             yield ImageError(f"cannot be read: {error.strerror}")
         except ImageError as error:
             yield error
 
 
-def boxed(data: bytes, face: np.ndarray) -> Photograph:
-    """Return a photograph with its face (x, y, width, height) in pixels.
+def with_face(data: bytes, face: np.ndarray) -> Photograph:
+    """Return a photograph with its face in pixels: a box (x, y, width, height), or five points.
 
     Raises:
         ImageError: it cannot be read here, so that its sides are not known.
