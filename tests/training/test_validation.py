@@ -3,9 +3,12 @@ import pytest
 
 from tfface.data import load_dataset
 from tfface.errors import UserError
+from tfface.evaluation.embeddings import embed_dataset
+from tfface.metrics.distances import FarThreshold
 from tfface.preprocessing.images import recipe
 from tfface.training.config import Hardening
-from tfface.training.validation import Validation, hard_validation, under_noise, validation_of
+from tfface.training.distillation import released_preset
+from tfface.training.validation import Validation, embed_part, hard_validation, under_noise, validation_of
 
 
 def at(*degrees):
@@ -100,3 +103,24 @@ def test_a_diverged_training_under_noise(validation, network):
     student.set_weights([weight * np.nan for weight in student.get_weights()])
     with pytest.raises(UserError, match="the training diverged"):
         under_noise(validation, student, 0.1, 0)
+
+
+def test_all_photographs_of_the_validation_people_are_embedded(faces, tiny_embedder):
+    """As `embed_dataset` embeds them, whole batches and the rest; nobody else's."""
+    indices = np.flatnonzero([identity in ("person 1", "person 2", "person 7") for identity in faces.identities])
+    chosen, found = embed_part(faces, indices, tiny_embedder, recipe("whole"))
+    expected = embed_dataset(faces, tiny_embedder, recipe("whole"))
+    assert chosen.keys == [faces.keys[index] for index in indices] and found.ok.all() and not found.failed
+    np.testing.assert_allclose(found.vectors, expected.vectors[indices], atol=1e-6)
+
+
+def test_a_released_student_s_own_threshold_is_that_of_the_lowest_rate(tiny_embedder):
+    preset = tiny_embedder.preset
+    best = ("cosine", 0.7, "best balanced accuracy on them")
+    rows = [FarThreshold(far, 20 * far, 0, 1, 40, "made up", "whole") for far in (0.001, 0.01)]
+    made = released_preset(preset, rows, best, "the people of a fold")
+    assert (made.threshold, made.other_thresholds) == (0.02, (best,))
+    assert made.threshold_source == "FAR 0.001 on all pairs of the people of a fold, whole"
+    assert made.decide(far=0.01, recipe="whole")[1:] == (0.2, "FAR 0.01 on all pairs of the people of a fold, whole")
+    few = released_preset(preset, [], best, "two people")
+    assert (few.threshold, few.threshold_source, few.other_thresholds) == (*best[1:], preset.other_thresholds)

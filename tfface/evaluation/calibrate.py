@@ -39,7 +39,7 @@ from tfface.utils.public import Clock, Result, Table, as_list, configured, run_r
 FEWEST = 30
 """Impostor pairs that must lie at or below a threshold: of fewer, nobody can tell the rate."""
 OWN_FARS = (0.001, 0.01)
-"""Rates of a preset's own threshold: the first that its people support."""
+"""Rates that presets are calibrated at; the first that its people support is of a preset's own threshold."""
 _FORMAT = 1
 
 
@@ -170,7 +170,7 @@ def calibrate_embeddings(
         dataset: images with their people.
         embeddings: one for each image, in the order of the data set's keys.
         preset: metric of the thresholds.
-        far: false accept rates.
+        far: false accept rates; none: those of `OWN_FARS` that the people support, which may be none.
         people: which of them, as `calibrate` takes it.
         recipe: crop recipe of the embeddings (`with_flip`).
 
@@ -184,7 +184,8 @@ def calibrate_embeddings(
     if len(np.unique(names[part.ok])) < 2:
         raise UserError(f"{where} are none: take a larger data set, or more `people`", parameter="dataset")
     scores = AllPairsScores(part, np.unique(names, return_inverse=True)[1], preset.metric, 0)
-    lowest = _lowest_far(scores.curve, where)
+    far = far or [rate for rate in OWN_FARS if _beyond(scores.curve, rate) >= FEWEST]
+    lowest = _lowest_far(scores.curve, where) if far else None
     for rate in far:
         _check_supported(scores.curve, rate, lowest, where)
     found = _measured(scores, far, f"{where}, {recipe}" if recipe else where, recipe)
@@ -223,11 +224,6 @@ def _measured(
         rates = {**estimate_entry("measured_far", measured, "far_ci95"), **estimate_entry("tar", accepted, "tar_ci95")}
         found.append((row, rates))
     return found
-
-
-def own_threshold(calibrations: Sequence[FarThreshold]) -> FarThreshold:
-    """Return the threshold that becomes a model's own: that of the lowest rate."""
-    return min(calibrations, key=lambda row: row.far)
 
 
 def with_thresholds(preset: Preset, rows: Sequence[FarThreshold]) -> Preset:
@@ -297,9 +293,14 @@ def _lowest_far(curve: ErrorCurve, where: str) -> float:
     return float(f"{math.ceil(rate / unit * (1 - 1e-12)) * unit:.2g}")
 
 
-def _check_supported(curve: ErrorCurve, far: float, lowest: float, where: str) -> None:
+def _beyond(curve: ErrorCurve, far: float) -> int:
+    """Return the number of impostor pairs that the highest threshold of a rate accepts."""
     place = _at_far(curve, far)
-    beyond = int(curve.impostor_accepted[place]) if place >= 0 else 0
+    return int(curve.impostor_accepted[place]) if place >= 0 else 0
+
+
+def _check_supported(curve: ErrorCurve, far: float, lowest: float | None, where: str) -> None:
+    beyond = _beyond(curve, far)
     if beyond < FEWEST:
         raise UserError(
             f"`far` {far:g}: only {beyond} of the {curve.impostors:,} impostor pairs of {where} lie beyond such a "

@@ -12,14 +12,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfface.evaluation.inputs import Embedder, FaceDataset, Recipe, recipe
+from tfface.evaluation.calibrate import calibrate_embeddings
+from tfface.evaluation.inputs import Embedder, FaceDataset, FarThreshold, Preset, Recipe, recipe
 from tfface.models import _embedder, _h5
 from tfface.training.checkpoints import Checkpoints, History, rank
 from tfface.training.config import DistillConfig, Settings
 from tfface.training.fitting import train
 from tfface.training.split import Split, split_people
 from tfface.training.students import Student, fill_from, student_of
-from tfface.training.validation import Score, Validation, validation_of
+from tfface.training.validation import Score, Validation, embed_part, validation_of
 from tfface.training.view_bank import EpochViews, ViewBank, views_within
 from tfface.training.view_maker import BATCH, ViewMaker, ViewProcess, padded, sampled, usable, wait_for
 from tfface.training.views import Augmentation
@@ -104,7 +105,7 @@ class DistillationRun:
         return Checkpoints(Path(self.work) if self.work else cache_dir("training", digest_of(run)), run)
 
     def validation(self) -> Validation:
-        """Read the validation people's crops, which rank the epochs and set the preset's threshold."""
+        """Read the validation people's crops, which rank the epochs."""
         return validation_of(
             self.dataset, self.split.validation, self.recipe, self.student.preset.input_size, seed=self.settings.seed
         )
@@ -189,11 +190,10 @@ class DistillationRun:
             identities_seen=frozenset(self.split.people(self.dataset, "train", "validation")),
         )
         score = validation.score(_embedding_bytes(_embedder.load_file(preset, path)))
-        preset = dataclasses.replace(
-            preset,
-            threshold=score.threshold,
-            threshold_source=f"best balanced accuracy on {self.split.validation_rule}",
-        )
+        best = (preset.metric, score.threshold, f"best balanced accuracy on {self.split.validation_rule}")
+        people, found = embed_part(self.dataset, self.split.validation, _embedder.load_file(preset, path), self.recipe)
+        rows = calibrate_embeddings(people, found, preset, far=(), recipe=self.recipe.name).thresholds
+        preset = released_preset(preset, rows, best, self.split.validation_rule)
         embedder = _embedder.load_file(preset, path)
         embedder.preset.write(folder)
         return embedder, score
@@ -272,6 +272,28 @@ def prepare(teacher: Embedder, student: str, dataset: FaceDataset, config: Disti
     )
     start = None if config.start_from is None else _embedder.as_embedder(config.start_from, offline=config.offline)
     return DistillationRun(dataset, split, chosen, teacher, described, maker, bank, settings, config.work, start)
+
+
+def released_preset(preset: Preset, rows: Sequence[FarThreshold], best: tuple[str, float, str], people: str) -> Preset:
+    """Set a student's thresholds: its own is that of the lowest false accept rate; the most accurate one is kept too.
+
+    Args:
+        preset: of the student.
+        rows: calibrated on the validation people, the lowest rate first; none where they are too few.
+        best: metric, threshold and source of the best balanced accuracy, its own where there is no other.
+        people: the validation people, in words.
+    """
+    if not rows:
+        _, threshold, source = best
+        return dataclasses.replace(preset, threshold=threshold, threshold_source=source)
+    rows = [dataclasses.replace(row, source=f"FAR {row.far:g} on all pairs of {people}, {row.recipe}") for row in rows]
+    return dataclasses.replace(
+        preset,
+        threshold=rows[0].threshold,
+        threshold_source=rows[0].source,
+        thresholds=tuple(rows),
+        other_thresholds=(best,),
+    )
 
 
 def _now_and_then(draw: Callable[[History], None]) -> Callable[[History], None]:

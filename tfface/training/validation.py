@@ -5,6 +5,7 @@ as they are, and on a draw of their pairs under attack (or on all pairs under no
 the other, and no held-out person has a say.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,8 @@ import numpy as np
 
 from tfface.data.crops import crop_stream, main_faces
 from tfface.errors import UserError
-from tfface.evaluation.inputs import FaceDataset, Recipe
+from tfface.evaluation.embeddings import Embeddings
+from tfface.evaluation.inputs import Embedder, FaceDataset, Recipe
 from tfface.metrics.roc import ErrorCurve
 from tfface.training.config import Hardening
 
@@ -89,11 +91,8 @@ def validation_of(dataset: FaceDataset, indices: np.ndarray, recipe: Recipe, siz
         UserError: there is no genuine or no impostor pair.
     """
     chosen = dataset.take(indices, "validation").sample(IMAGES_PER_PERSON, seed)
-    # Faces are found once for the whole data set, not again for a part of it.
-    faces = main_faces(dataset, recipe)
-    own = None if faces is None else [faces[dataset.position(key)] for key in chosen.keys]
     images, people = [], []
-    for position, (crop, reason) in enumerate(crop_stream(chosen, recipe, size, faces=own).as_numpy_iterator()):
+    for position, (crop, reason) in enumerate(_crops(dataset, chosen, recipe, size)):
         if not reason:
             images.append(np.rint(crop * 255).astype(np.uint8))
             people.append(chosen.identities[position])
@@ -105,6 +104,41 @@ def validation_of(dataset: FaceDataset, indices: np.ndarray, recipe: Recipe, siz
     if len(set(same.tolist())) < 2:
         raise UserError(f"the people of {dataset.name} who validate make no pair of one kind: take a larger data set")
     return Validation(np.stack(images), same)
+
+
+def _crops(dataset: FaceDataset, chosen: FaceDataset, recipe: Recipe, size: int) -> Iterator[tuple[np.ndarray, bytes]]:
+    """Yield the crop of each photograph of a part of a data set, and why there is none."""
+    # Faces are found once for the whole data set, not again for a part of it.
+    faces = main_faces(dataset, recipe)
+    own = None if faces is None else [faces[dataset.position(key)] for key in chosen.keys]
+    yield from crop_stream(chosen, recipe, size, faces=own).as_numpy_iterator()
+
+
+def embed_part(
+    dataset: FaceDataset, indices: np.ndarray, embedder: Embedder, recipe: Recipe
+) -> tuple[FaceDataset, Embeddings]:
+    """Embed all photographs of the validation people, and of nobody else.
+
+    Args:
+        dataset: the photographs.
+        indices: those of the validation people.
+        embedder: the student.
+        recipe: of the crops.
+
+    Returns:
+        The part of the data set, and its embeddings.
+    """
+    chosen = dataset.take(indices, "validation")
+    vectors = np.zeros((len(chosen), embedder.preset.embedding_size), np.float32)
+    failed = []
+    crops = enumerate(_crops(dataset, chosen, recipe, embedder.preset.input_size))
+    while some := list(itertools.islice(crops, _BATCH)):
+        good = [(row, crop) for row, (crop, reason) in some if not reason]
+        failed += [(chosen.keys[row], reason.decode()) for row, (_, reason) in some if reason]
+        if good:
+            vectors[[row for row, _ in good]] = embedder.embed(np.stack([crop for _, crop in good]))
+    missing = {key for key, _ in failed}
+    return chosen, Embeddings(vectors, np.array([key not in missing for key in chosen.keys]), failed)
 
 
 def hard_validation(
