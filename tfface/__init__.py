@@ -34,6 +34,7 @@ _NAMES = {
     "reproduce": "tfface.paper.reproduce",
     "retrain": "tfface.paper.retrain",
     "verify": "tfface.evaluation.verify",
+    "wrap": "tfface.models._files",
     "write_report": "tfface.report.page",
 }
 _MODULES = ("attacks", "data", "defenses", "errors", "metrics", "models", "serving")

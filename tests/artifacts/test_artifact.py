@@ -3,8 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from tfface.artifacts.artifact import digest, open_artifact, sidecar_of
+from tfface.artifacts.artifact import open_artifact, sidecar_of
 from tfface.errors import UserError
+from tfface.utils.files import digest_of_tree as digest
 
 
 def test_the_record_says_what_it_is(made, tiny_embedder):

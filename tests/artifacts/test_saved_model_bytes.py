@@ -2,9 +2,9 @@
 
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tfface.artifacts.artifact import digest
 from tfface.artifacts.making import make
 from tfface.artifacts.saved_model import settle
+from tfface.utils.files import digest_of_tree as digest
 
 
 def test_exports_of_one_process_are_equal(make_order, made, tmp_path):

@@ -5,13 +5,11 @@ Opening a TFLite artifact imports no TensorFlow.
 
 import dataclasses
 import functools
-import hashlib
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -19,7 +17,7 @@ from tfface.errors import UserError
 from tfface.metrics.distances import FarThreshold, unit
 from tfface.models._embedder import Embedder, Preset
 from tfface.preprocessing.images import BOX, FIVE_POINTS, Recipe, recipe
-from tfface.utils.files import read_json, sha256_of
+from tfface.utils.files import digest_of_tree, read_json
 from tfface.utils.tensorflow_logs import held_stderr
 
 if TYPE_CHECKING:
@@ -122,6 +120,7 @@ class TFLiteEmbedder(Embedder):
 
     artifact: Any = None
     as_bytes: bool = False
+    differentiable: ClassVar[bool] = False
 
     def open(self) -> None:
         self._runner  # noqa: B018 - made at its first use
@@ -159,6 +158,7 @@ class SavedModelEmbedder(Embedder):
     """Embedder that runs a SavedModel artifact."""
 
     artifact: Any = None
+    differentiable: ClassVar[bool] = False
 
     def open(self) -> None:
         self._signatures  # noqa: B018 - loaded at its first use
@@ -197,7 +197,7 @@ def open_artifact(path: Path) -> Artifact:
     record = read_json(sidecar)
     if not isinstance(record, dict) or record.get("format") != FORMAT or "sha256" not in record:
         raise UserError(f"{sidecar} is no record of an artifact that this version reads: export it again")
-    if digest(path) != record["sha256"]:
+    if digest_of_tree(path) != record["sha256"]:
         raise UserError(f"{path} is not what was exported: its sha256 is not that of {sidecar.name}; copy it again")
     return Artifact(path, record)
 
@@ -274,14 +274,6 @@ def reader_recipe(artifact: Artifact, name: str | None, *, given: str | None) ->
 def sidecar_of(path: Path) -> Path:
     """Return the path of an artifact's record: its own path and `.json`."""
     return path.with_name(path.name + ".json")
-
-
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file, or of the listing of a folder's files with theirs."""
-    if path.is_file():
-        return sha256_of(path)
-    files = {file.relative_to(path).as_posix(): sha256_of(file) for file in path.rglob("*") if file.is_file()}
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 def size_of(path: Path) -> int:

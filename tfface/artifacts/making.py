@@ -21,7 +21,6 @@ from tfface.artifacts.artifact import (
     SIGNATURE,
     SIGNATURES,
     Artifact,
-    digest,
     given_of,
     open_artifact,
     record_of,
@@ -35,7 +34,7 @@ from tfface.errors import UserError
 from tfface.evaluation.inputs import Embedder, FaceDataset, Recipe, recipe
 from tfface.preprocessing.images import POINTS
 from tfface.training.split import split_people
-from tfface.utils.files import atomic_write, digest_of, explain_full_disk, write_json
+from tfface.utils.files import atomic_write, digest_of, digest_of_tree, explain_full_disk, write_json
 from tfface.utils.tensorflow_logs import held_stderr
 
 if TYPE_CHECKING:
@@ -205,7 +204,7 @@ def make(order: Order, out: Path) -> Artifact:
             _write_savedmodel(order, path, facts)
         else:
             _write_tflite(order, path)
-    record = {**facts, **_interface(order), "sha256": digest(path), "bytes": size_of(path)}
+    record = {**facts, **_interface(order), "sha256": digest_of_tree(path), "bytes": size_of(path)}
     record["made_from"] = digest_of(facts)
     artifact = Artifact(path, record)
     golden.write_golden(artifact, path.parent)

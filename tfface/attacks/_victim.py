@@ -185,7 +185,7 @@ def as_victim(embedder: Any, goal: Criterion, images: np.ndarray) -> Victim:
     """
     if isinstance(embedder, keras.Model):
         return _known(embedder, goal, None, 1)
-    if isinstance(getattr(embedder, "model", None), keras.Model):
+    if getattr(embedder, "differentiable", True) and isinstance(getattr(embedder, "model", None), keras.Model):
         drawn = embedder.drawn_model if getattr(embedder, "random", False) else None
         return _known(embedder.model, goal, drawn, 1 if drawn is None else embedder.draws)
     function = getattr(embedder, "embed", embedder)

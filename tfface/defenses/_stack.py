@@ -39,6 +39,11 @@ class DefendedEmbedder(Embedder):
         return apply, (self.undefended, self.defense)
 
     @property
+    def differentiable(self) -> bool:
+        assert self.undefended is not None, "made by `apply`"
+        return self.undefended.differentiable
+
+    @property
     def random(self) -> bool:
         """Tell if a defense draws at random, so that a gradient is to be averaged over draws."""
         return not all(defense.deterministic for defense in self.stack)

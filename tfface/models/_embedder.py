@@ -31,6 +31,8 @@ SAVED_MODELS = package_data("saved_models")
 
 _PACKAGES = {"deepface": "tfface.models._deepface_package"}
 """Modules that build the models of other packages, by the prefix of a name; imported when such a name is loaded."""
+_FILES = "tfface.models._files"
+"""Module that opens models of the user's own."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,11 @@ class Embedder:
         return functools.partial(type(self), **fields_of(self)), ()
 
     @property
+    def differentiable(self) -> bool:
+        """Tell if gradients pass through `model`; of a model known by its answers alone they do not."""
+        return True
+
+    @property
     def defense_record(self) -> dict[str, list[str]]:
         """Return the entry of the defenses in cache keys and results; empty where there are none."""
         return {"defense": list(self.defense)} if self.defense else {}
@@ -223,7 +230,7 @@ def candidates(name: str) -> tuple[Preset, ...]:
     """
     architecture, _, training = name.partition("/")
     if architecture not in registry.names("models"):
-        raise registry.unknown("model", name, [*registry.names("models"), "deepface:<Name>"])
+        raise registry.unknown("model", name, [*registry.names("models"), "deepface:<Name>", "PATH"])
     found = presets(architecture)
     if not training:
         return tuple(preset for preset in found if not preset.by_name_only)
@@ -298,18 +305,22 @@ def _arrived(preset: Preset, sha256: str) -> Embedder:
     return Embedder(preset, sha256, build)
 
 
-def load_embedder(name: str, *, offline: bool = False) -> Embedder:
-    """Load an embedder by name: a preset, an architecture, or a model of the `deepface` package.
+def load_embedder(name: str | Path, *, offline: bool = False, **facts: Any) -> Embedder:
+    """Load an embedder: a preset, an architecture, a file of one's own, or a model of the `deepface` package.
 
     Args:
-        name: `resnet50/vggface2`, `resnet50` (its first preset whose weights can be had), `deepface:<Name>`.
+        name: `resnet50/vggface2`, `resnet50` (its first preset whose weights can be had), `deepface:<Name>`, or a path
+            (.keras, .h5, .tflite, .onnx, a SavedModel's folder), with facts after a colon:
+            `my.onnx:scale=-1..1,colour=bgr`.
         offline: never touch a network.
+        **facts: of a file of one's own, where no record beside it says them: `scale`, `colour`, `layout`, `output`,
+            `size`, `recipe`, `metric`, `threshold` (see `tfface.probe`, which finds the first two).
 
     Returns:
         The embedder; its network is built when it is first needed.
 
     Raises:
-        UserError: no such model, or none of its weights can be had.
+        UserError: no such model, none of its weights can be had, or a file cannot be read as a model.
 
     Example:
         >>> import numpy as np
@@ -318,9 +329,17 @@ def load_embedder(name: str, *, offline: bool = False) -> Embedder:
         >>> embedder.embed(np.zeros((2, 160, 160, 3), np.float32)).shape
         (2, 128)
     """
-    package, _, model = name.partition(":")
+    package, _, model = str(name).partition(":")
     if model and package in _PACKAGES:
         return _calibrated(importlib.import_module(_PACKAGES[package]).load(model, offline=offline))
+    files = importlib.import_module(_FILES)
+    if isinstance(name, Path) or files.is_file(name):
+        found: Embedder = files.load(name, **facts)
+        return found
+    if facts:
+        raise UserError(
+            f"{name} is no file: {', '.join(facts)} are facts of a model of one's own", parameter="embedder"
+        )
     return _calibrated(load(*locate(name, offline=offline)))
 
 
@@ -342,9 +361,17 @@ def _calibrated(embedder: Embedder) -> Embedder:
     return dataclasses.replace(embedder, preset=preset)
 
 
-def as_embedder(embedder: str | Embedder, *, offline: bool = False) -> Embedder:
-    """Return an embedder as it is, or load it by name (see `load_embedder`)."""
-    return load_embedder(embedder, offline=offline) if isinstance(embedder, str) else embedder
+def as_embedder(embedder: str | Path | Embedder, *, offline: bool = False) -> Embedder:
+    """Return an embedder as it is, or load it by its name or path (see `load_embedder`).
+
+    Raises:
+        UserError: it is none of these.
+    """
+    if isinstance(embedder, str | Path):
+        return load_embedder(embedder, offline=offline)
+    if not hasattr(embedder, "embed"):
+        raise UserError(f"a {type(embedder).__name__} is no embedder: wrap it by `tfface.wrap`", parameter="embedder")
+    return embedder
 
 
 def _bundled(architecture: str) -> Iterator[Preset]:

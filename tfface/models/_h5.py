@@ -1,4 +1,6 @@
-"""Weights of a model in HDF5 files: read by name and shape, nothing unpickled; written small.
+"""Keras files: weights in HDF5, read by name and shape and written small; descriptions of layers, checked before use.
+
+Nothing is unpickled, and nothing of a file is run.
 
 Two layouts are read: that of Keras 2 (`save_weights('x.h5')`, and whole-model files, whose weights stand under
 `model_weights`), in which the published files are, and that of Keras 3 (`save_weights('x.weights.h5')`), in which
@@ -12,19 +14,26 @@ Kernels are float16; in a compact file large ones are int8, whose scales (one fo
 
 import io
 import json
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
+from tfface.errors import UserError
 from tfface.utils.files import atomic_write
 
 if TYPE_CHECKING:
     import keras
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_PROBABILITIES = ("softmax", "sigmoid")
+_CLASSES = ("logits", "predictions", "classifier", "probs", "probabilities")
+_KERAS_MEMBERS = ("config.json", "metadata.json", "model.weights.h5")
+_CODE = ("Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
+"""Classes of layers that hold or load code."""
 LOW_RANK = "tfface_low_rank"
 """Attribute of a file whose network was trained with few weights (`_low_rank`)."""
 _SMALL = 2**18
@@ -212,3 +221,146 @@ def _match_layer(layer: "keras.layers.Layer", saved: dict[str, h5py.Dataset]) ->
         if tuple(variable.shape) != saved[name].shape:
             raise ValueError(f"layer {layer.name}: {name} has shape {saved[name].shape}, not {tuple(variable.shape)}")
         yield variable, saved[name]
+
+
+def read_config(path: Path) -> Any:
+    """Read the description of the layers in a Keras file, without running anything of it."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as bundle:
+                odd = [name for name in bundle.namelist() if name not in _KERAS_MEMBERS and not _asset(name)]
+                if odd:
+                    raise UserError(f"it holds {odd[0]}, which no Keras file does: it is refused", parameter="embedder")
+                return json.loads(bundle.read("config.json"))
+        with h5py.File(path, "r") as file:
+            _check_links(file)
+            text = file.attrs.get("model_config")
+            if text is None:
+                raise UserError(
+                    "it holds weights without their network: save the whole model, or give the model by `tfface.wrap`",
+                    parameter="embedder",
+                )
+            return json.loads(text)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(f"it is no Keras model ({first_line(error)})", parameter="embedder") from error
+
+
+def _asset(name: str) -> bool:
+    return name.startswith("assets/") and ".." not in name and not name.endswith((".pkl", ".pickle"))
+
+
+def _check_links(group: h5py.Group) -> None:
+    for name in group:
+        link = group.get(name, getlink=True)
+        if not isinstance(link, h5py.HardLink):
+            raise UserError(f"its entry {name} points to another file or place: it is refused", parameter="embedder")
+        item = group[name]
+        if isinstance(item, h5py.Group):
+            _check_links(item)
+        elif item.external or item.is_virtual:
+            raise UserError(f"its entry {name} lies in another file: it is refused", parameter="embedder")
+
+
+def check_config(config: Any) -> None:
+    """Refuse layers that hold code: Lambda, and classes that neither Keras nor this project defines."""
+    for entry in _entries(config):
+        kind, module = str(entry["class_name"]), str(entry.get("module") or "keras")
+        given = entry.get("config")
+        name = given.get("name", kind) if isinstance(given, dict) else kind
+        if kind in _CODE:
+            raise UserError(
+                f"its layer {name} is a {kind}, which runs code of the file: it is refused; replace it by a layer of "
+                "Keras, or give the model by `tfface.wrap`",
+                parameter="embedder",
+            )
+        ours = str(entry.get("registered_name") or "").startswith("tfface>")
+        if not ours and module.split(".")[0] not in ("keras", "tf_keras", "tensorflow", "builtins"):
+            raise UserError(
+                f"its layer {name} is a {module}.{kind}, which this project does not know: give the model by "
+                "`tfface.wrap`",
+                parameter="embedder",
+            )
+
+
+def _entries(value: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(value, dict):
+        if "class_name" in value:
+            yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for part in value:
+            yield from _entries(part)
+
+
+def pick_output(outputs: Mapping[str, Any], output: str | None) -> str:
+    """Return the name of the output to take.
+
+    Raises:
+        UserError: none of that name, or several and none is named.
+    """
+    names = list(outputs)
+    if output is None:
+        if len(names) == 1:
+            return names[0]
+        raise UserError(f"it has {len(names)} outputs, {', '.join(names)}: name one by `output`", parameter="embedder")
+    if output in outputs:
+        return output
+    if output.isdecimal() and int(output) < len(names):
+        return names[int(output)]
+    raise UserError(f"it has no output {output!r}; valid: {', '.join(names)}", parameter="embedder")
+
+
+def one_input(shapes: Mapping[str, Any]) -> str:
+    """Return the name of the only input.
+
+    Raises:
+        UserError: there are several.
+    """
+    if len(shapes) != 1:
+        raise UserError(f"it has {len(shapes)} inputs ({', '.join(shapes)}), an embedder has one", parameter="embedder")
+    return next(iter(shapes))
+
+
+def as_one_vector(model: Any, output: str | None) -> Any:
+    """Return a Keras model of one input and one output, for any batch.
+
+    Args:
+        model: as it was read, or as a user made it.
+        output: name of an output or of a layer, or number of an output; None for the only one.
+
+    Raises:
+        UserError: several inputs, no such output, or an output that holds class probabilities and was not named.
+    """
+    import keras
+
+    shapes = model.input_shape if isinstance(model.input_shape, list) else [model.input_shape]
+    one_input({f"input {number}": shape for number, shape in enumerate(shapes)})
+    if len(shapes[0]) != 4:
+        raise UserError(f"its input has the shape {shapes[0]}, not images (N, H, W, 3)", parameter="embedder")
+    if shapes[0][0] is not None:
+        inputs = keras.Input(shapes[0][1:])
+        copied = keras.models.clone_model(model, input_tensors=inputs)
+        copied.set_weights(model.get_weights())
+        model = copied
+    layers = {layer.name: layer for layer in model.layers}
+    names = dict(zip(model.output_names, model.outputs, strict=True))
+    if output in layers and output not in names:
+        return keras.Model(model.inputs, layers[output].output, name=model.name)
+    chosen = names[pick_output(names, output)]
+    last = next((layer for layer in model.layers[::-1] if layer.output is chosen), model.layers[-1])
+    kind = getattr(getattr(last, "activation", None), "__name__", "")
+    if output is None and (kind in _PROBABILITIES or any(word in last.name.lower() for word in _CLASSES)):
+        before = [layer.name for layer in model.layers[:-1] if len(layer.output.shape) == 2]
+        advice = f"`output={before[-1]}`" if before else "`output=` and the name of the layer before"
+        raise UserError(
+            f"its last layer {last.name} gives {'class probabilities' if kind in _PROBABILITIES else 'classes'}, not "
+            f"embeddings: give {advice}",
+            parameter="embedder",
+        )
+    return keras.Model(model.inputs, chosen, name=model.name)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, shortened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__

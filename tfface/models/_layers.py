@@ -88,6 +88,52 @@ class BlueGreenRedMinusMean(keras.layers.Layer):
 
 
 @_register
+class InputScaling(keras.layers.Layer):
+    """RGB in [0, 1] to another scale, order and place of the channels."""
+
+    def __init__(
+        self,
+        factor: tuple[float, ...],
+        offset: tuple[float, ...],
+        *,
+        reverse: bool = False,
+        channels_first: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """
+        Args:
+            factor: of red, green and blue.
+            offset: of red, green and blue, added after that.
+            reverse: blue comes first.
+            channels_first: channels come before rows and columns.
+            **kwargs: of every Keras layer.
+        """
+        super().__init__(**kwargs)
+        self.factor, self.offset = tuple(factor), tuple(offset)
+        self.reverse, self.channels_first = reverse, channels_first
+
+    @property
+    def does_nothing(self) -> bool:
+        """Tell if images stay as they are."""
+        plain = set(self.factor) == {1.0} and set(self.offset) == {0.0}
+        return plain and not self.reverse and not self.channels_first
+
+    def call(self, inputs: Any) -> Any:
+        factor, offset = (ops.convert_to_tensor(part, dtype=inputs.dtype) for part in (self.factor, self.offset))
+        images = inputs * factor + offset
+        images = ops.flip(images, axis=-1) if self.reverse else images
+        return ops.transpose(images, (0, 3, 1, 2)) if self.channels_first else images
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        batch, height, width, channels = input_shape
+        return (batch, channels, height, width) if self.channels_first else input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"factor": self.factor, "offset": self.offset}
+        return {**super().get_config(), **own, "reverse": self.reverse, "channels_first": self.channels_first}
+
+
+@_register
 class PaddedAdd(keras.layers.Layer):
     """Adds two stacks of feature maps; where one has fewer rows, columns or channels, zeros stand for what it lacks.
 
@@ -206,3 +252,23 @@ def _slice(tensor: Any, axis: int, start: int, length: int) -> Any:
     starts, shape = [0] * len(tensor.shape), list(ops.shape(tensor))
     starts[axis], shape[axis] = start, length
     return ops.slice(tensor, starts, shape)
+
+
+class FunctionLayer(keras.layers.Layer):
+    """A function of images as a layer, in TensorFlow alone; it cannot be saved."""
+
+    def __init__(self, function: Callable[[Any], Any], size: int, **kwargs: Any) -> None:
+        """
+        Args:
+            function: tensor (N, ...) to tensor (N, size).
+            size: length of its answers.
+            **kwargs: of every Keras layer.
+        """
+        super().__init__(**kwargs)
+        self.function, self.size = function, size
+
+    def call(self, inputs: Any) -> Any:
+        return ops.reshape(self.function(inputs), (-1, self.size))
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return (input_shape[0], self.size)

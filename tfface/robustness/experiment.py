@@ -109,6 +109,8 @@ def prepare(config: ExperimentConfig, context: Context) -> Experiment:
         UserError: a goal has nothing to attack, a threshold cannot be had, or a head does not fit.
     """
     context = dataclasses.replace(context, stored=config.stored, seed=config.seed, draws=config.draws)
+    for _, attack in config.attacks:
+        context.check_attack(attack)
     dataset, seed = context.dataset, config.seed
     # A protocol's list is read by each draw: only a file is read here.
     listed = None if config.pairs_file is None else listed_pairs(dataset, config.protocol, config.pairs_file)

@@ -16,6 +16,7 @@ from tfface.data.crops import Crops, crop_fingerprint, detect_faces
 from tfface.data.dataset import FaceDataset, Pairs
 from tfface.defenses._stack import DRAWS, DefendedEmbedder, apply
 from tfface.distributed.executor import LOCAL, Executor
+from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings, embed_dataset
 from tfface.evaluation.inputs import Embedder, Model, Recipe, Source, as_embedder, load_dataset, recipe
 from tfface.utils.cache import Store, digest_of
@@ -127,21 +128,37 @@ class Context:
         from tfface.attacks._victim import QueriedVictim, Victim
         from tfface.training.head import with_head
 
-        model = getattr(self.embedder, "model", None)
-        if model is None:  # known by its answers alone, as an artifact is
-            preset = self.embedder.preset
-            shape = (preset.input_size, preset.input_size, 3)
-            return QueriedVictim(self.embedder.embed, goal, shape, preset.name)
-        if surrogate:
-            assert self.surrogate is not None, "called only where there is one"
-            model = resized(self.surrogate.model, self.embedder.model.input_shape[1:3])
         own = self.surrogate if surrogate else self.embedder
+        assert own is not None, "called only where there is one"
+        side, model = self.embedder.preset.input_size, getattr(own, "model", None)
+        if surrogate:
+            model = resized(model, (side, side))
         drawn = own.drawn_model if isinstance(own, DefendedEmbedder) and own.random else None
         head = self.surrogate_head if surrogate else self.head
         if goal == "classify":
             assert head is not None, "this goal has a head"
             model, drawn = with_head(model, head), drawn and with_head(drawn, head)
+        if model is None or not own.differentiable:  # known by its answers alone
+            ask = own.embed if model is None or not (surrogate or goal == "classify") else model
+            return QueriedVictim(ask, goal, (side, side, 3), own.preset.name)
         return Victim(model, goal, drawn=drawn, draws=self.draws)
+
+    def check_attack(self, attack: "Attack") -> None:
+        """Check that an attack can be made on this model.
+
+        Raises:
+            UserError: it follows gradients, and the model that it sees gives none.
+        """
+        seen = self.surrogate or self.embedder
+        if attack.black_box or seen.differentiable:
+            return
+        if self.surrogate:
+            raise UserError(f"the surrogate {seen.preset.name} gives no gradients: name another `surrogate`")
+        raise UserError(
+            f"{attack.title} follows gradients, and {seen.preset.name} gives none: take `attack` square, or name a "
+            "`surrogate` that does",
+            parameter="attack",
+        )
 
     def aimed(
         self, attack: "Attack", goal: str, given: np.ndarray, limits: np.ndarray | None, keys: np.ndarray

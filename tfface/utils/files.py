@@ -61,6 +61,14 @@ def sha256_of(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def digest_of_tree(path: Path) -> str:
+    """Return the SHA-256 of a file, or of the listing of a folder's files with theirs."""
+    if path.is_file():
+        return sha256_of(path)
+    files = {file.relative_to(path).as_posix(): sha256_of(file) for file in path.rglob("*") if file.is_file()}
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
 def md5_of(path: str | Path) -> str:
     """Return the MD5 of a file, for publishers who name nothing better."""
     with open(path, "rb") as file:
