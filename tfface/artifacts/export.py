@@ -14,12 +14,11 @@ from tfface.artifacts.golden import golden_pair, write_card
 from tfface.artifacts.making import Calibration, calibration_of, make, orders
 from tfface.artifacts.measure import milliseconds, peak_megabytes
 from tfface.data.catalogue import describe_dataset, load_dataset
-from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings, embed_dataset
 from tfface.evaluation.inputs import Embedder, FaceDataset, Recipe, apply, as_embedder
 from tfface.evaluation.scoring import check_protocol, evaluate_embeddings
 from tfface.report.export_tables import artifacts_table, attacks_table
-from tfface.utils.public import Clock, Result, Table, as_list, configured, run_record
+from tfface.utils.public import Clock, Result, Table, UserError, as_list, configured, run_record
 
 Metrics = dict[str, Any]
 

@@ -14,10 +14,9 @@ import cv2
 import numpy as np
 
 from tfface.artifacts.artifact import SIGNATURES, Artifact, SavedModelEmbedder, open_artifact, reader_recipe
-from tfface.errors import UserError
 from tfface.preprocessing.images import BOX, FIVE_POINTS, POINTS, crop_boxed, decode, encode_png, in_fractions, recipe
 from tfface.utils.files import atomic_write, read_json, sha256_of, write_json
-from tfface.utils.public import Result, Table
+from tfface.utils.public import Result, Table, UserError
 from tfface.utils.tensorflow_logs import held_stderr
 
 FORMAT = 1

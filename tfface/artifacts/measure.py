@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfface.artifacts.artifact import open_artifact, to_bytes
-from tfface.errors import UserError
-from tfface.utils.public import median_milliseconds
+from tfface.utils.public import UserError, median_milliseconds
 
 if TYPE_CHECKING:
     from tfface.models._embedder import Embedder

@@ -17,7 +17,6 @@ import numpy as np
 from tfface.data.crops import Crops
 from tfface.distributed.cluster import executor_at
 from tfface.distributed.executor import LOCAL, Executor
-from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings, embed_dataset, report_failures, with_flip
 from tfface.evaluation.inputs import FaceDataset, as_embedder, load_dataset
 from tfface.evaluation.inputs import recipe as named_recipe
@@ -29,7 +28,7 @@ from tfface.metrics.intervals import IdentityErrors
 from tfface.metrics.pair_tiles import WORST
 from tfface.report.evaluation_tables import mining_tables
 from tfface.utils.files import write_csv
-from tfface.utils.public import Clock, Result, Table, configured, run_record
+from tfface.utils.public import Clock, Result, Table, UserError, configured, run_record
 
 if TYPE_CHECKING:
     from tfface.evaluation.inputs import Embedder, Preset

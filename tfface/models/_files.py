@@ -5,6 +5,7 @@ given there is read from the record beside the file (`my.onnx.tfface.json`, or `
 record that `tfface.export` writes beside an artifact, then from the file itself.
 """
 
+import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Mapping
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfface.errors import UserError
 from tfface.metrics.distances import FarThreshold, checked_metric, unit
 from tfface.models._embedder import Embedder, Preset
 from tfface.models._formats import FileFacts, Reader, flat, open_reader
@@ -28,6 +28,7 @@ from tfface.models._input_format import (
     write_record,
 )
 from tfface.utils.files import digest_of_tree, fields_of
+from tfface.utils.public import UserError, configured
 
 if TYPE_CHECKING:
     import keras
@@ -195,15 +196,22 @@ def _described(path: Path, sha256: str, file: FileFacts, known: Mapping[str, Any
         batch=file.batch,
         output=known.get("output"),
     )
+    name = path.name if not path.name.isdecimal() else f"{path.parent.name}-{path.name}"
+    known = {**known, "file_name": path.name, "sha256": sha256}
+    return _preset(name, size, int(file.outputs[file.output][-1] or 0), known), input_format
+
+
+def _preset(name: str, input_size: int, embedding_size: int, known: Mapping[str, Any]) -> Preset:
+    """Return the preset of a model of one's own, of what is known of it."""
     threshold = known.get("threshold")
-    preset = Preset(
-        name=path.name if not path.name.isdecimal() else f"{path.parent.name}-{path.name}",
+    return Preset(
+        name=name,
         sources=(),
-        file_name=path.name,
-        sha256=sha256,
-        input_size=size,
-        embedding_size=int(file.outputs[file.output][-1] or 0),
-        recipe=str(known.get("recipe") or ("align5-112" if size == _ALIGNED else "mtcnn-v1-margin0.20")),
+        file_name=known["file_name"],
+        sha256=known["sha256"],
+        input_size=input_size,
+        embedding_size=embedding_size,
+        recipe=str(known.get("recipe") or ("align5-112" if input_size == _ALIGNED else "mtcnn-v1-margin0.20")),
         metric=checked_metric(str(known.get("metric") or "cosine")),
         threshold=None if threshold is None else float(threshold),
         threshold_source=str(known.get("threshold_source") or ("given" if threshold is not None else "not measured")),
@@ -211,7 +219,6 @@ def _described(path: Path, sha256: str, file: FileFacts, known: Mapping[str, Any
         licence=str(known.get("licence") or "not stated"),
         thresholds=tuple(FarThreshold(**row) for row in known.get("thresholds", ())),
     )
-    return preset, input_format
 
 
 def _size(path: Path, file: FileFacts, given: Any) -> int:
@@ -229,25 +236,11 @@ def _size(path: Path, file: FileFacts, given: Any) -> int:
     return height
 
 
-def wrap(
-    function: Any,
-    input_size: int,
-    *,
-    name: str = "wrapped",
-    scale: str = "0..1",
-    colour: str = "rgb",
-    layout: str = "nhwc",
-    output: str | None = None,
-    recipe: str | None = None,
-    metric: str = "cosine",
-    threshold: float | None = None,
-    differentiable: bool | None = None,
-) -> WrappedEmbedder:
-    """Wrap a Keras model or any function of images as an embedder.
+@dataclass(frozen=True, kw_only=True)
+class WrapConfig:
+    """Facts of a wrapped model.
 
-    Args:
-        function: a Keras model, or a function from images (N, S, S, 3) to embeddings (N, D), of any length.
-        input_size: S, side of its input in pixels.
+    Attributes:
         name: for results.
         scale: range of its input: `0..1`, `-1..1`, `127.5/128`, `0..255`, `imagenet`, `imagenet-means`,
             `vggface2-means`, `vggface-means` or `per-image`.
@@ -258,6 +251,26 @@ def wrap(
         metric: of the threshold, `cosine` or `euclidean` (of embeddings scaled to length 1).
         threshold: distance up to which two photographs match.
         differentiable: the function takes and gives TensorFlow tensors, and gradients pass through; a Keras model's do.
+    """
+
+    name: str = "wrapped"
+    scale: str = "0..1"
+    colour: str = "rgb"
+    layout: str = "nhwc"
+    output: str | None = None
+    recipe: str | None = None
+    metric: str = "cosine"
+    threshold: float | None = None
+    differentiable: bool | None = None
+
+
+@configured(WrapConfig)
+def wrap(function: Any, input_size: int, *, config: WrapConfig) -> WrappedEmbedder:
+    """Wrap a Keras model or any function of images as an embedder.
+
+    Args:
+        function: a Keras model, or a function from images (N, S, S, 3) to embeddings (N, D), of any length.
+        input_size: S, side of its input in pixels.
 
     Returns:
         The embedder. Caches know it by its answers to fixed images, so that another function is another model.
@@ -274,43 +287,36 @@ def wrap(
     """
     import keras
 
-    from tfface.models._h5 import as_one_vector
+    from tfface.models._formats import as_one_vector
 
-    input_format = InputFormat(colour=colour, scale=scale, layout=layout, output=output)
-    given = as_one_vector(function, output) if isinstance(function, keras.Model) else function
-    follows = isinstance(function, keras.Model) if differentiable is None else differentiable
-    images = np.random.default_rng(0).uniform(0, 1, (2, input_size, input_size, 3)).astype(np.float32)
-    try:
-        answers = flat(np.asarray(given(input_format.array(images)), np.float32))
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(
-            f"{name} does not take images of shape {images.shape}: {error}", parameter="function"
-        ) from error
-    check_answers(name, answers, images)
+    is_keras = isinstance(function, keras.Model)
+    input_format = InputFormat(colour=config.colour, scale=config.scale, layout=config.layout, output=config.output)
+    given = as_one_vector(function, config.output) if is_keras else function
+    follows = is_keras if config.differentiable is None else config.differentiable
+    answers = _tried(config.name, given, input_format, input_size)
     sha256 = hashlib.sha256(np.round(unit(answers), 3).astype(np.float32).tobytes()).hexdigest()
-    preset = Preset(
-        name=name,
-        sources=(),
-        file_name="",
-        sha256=sha256,
-        input_size=input_size,
-        embedding_size=answers.shape[1],
-        recipe=recipe or ("align5-112" if input_size == _ALIGNED else "mtcnn-v1-margin0.20"),
-        metric=checked_metric(metric),
-        threshold=threshold,
-        threshold_source="given" if threshold is not None else "not measured",
-        training_data="not stated",
-        licence="not stated",
-    )
+    known = dataclasses.asdict(config) | {"file_name": "", "sha256": sha256}
+    preset = _preset(config.name, input_size, answers.shape[1], known)
 
     def build() -> "keras.Model":
-        if isinstance(given, keras.Model):
-            return _network(input_size, input_format, given)
-        return _network(input_size, input_format, _layer(given, answers.shape[1], follows=follows))
+        answer = given if is_keras else _layer(given, answers.shape[1], follows=follows)
+        return _network(input_size, input_format, answer)
 
     return WrappedEmbedder(preset, sha256, build, differentiable=follows, function=given, input_format=input_format)
+
+
+def _tried(name: str, function: Any, input_format: InputFormat, size: int) -> np.ndarray:
+    """Return a function's answers to two fixed images, checked."""
+    images = np.random.default_rng(0).uniform(0, 1, (2, size, size, 3)).astype(np.float32)
+    try:
+        answers = flat(np.asarray(function(input_format.array(images)), np.float32))
+    except UserError:
+        raise
+    except Exception as error:  # it is the user's own
+        reason = f"{name} does not take images of shape {images.shape}: {error}"
+        raise UserError(reason, parameter="function") from error
+    check_answers(name, answers, images)
+    return answers
 
 
 def check_answers(name: str, answers: np.ndarray, images: np.ndarray) -> None:

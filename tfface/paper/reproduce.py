@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tfface
-from tfface.errors import UserError
 from tfface.evaluation.inputs import as_embedder, load_dataset
 from tfface.paper import pipeline, stages
 from tfface.paper.pipeline import PAGE, Choices, Models
 from tfface.paper.stages import Stage, Stages
-from tfface.utils.public import Clock, Result, Table, versions
+from tfface.utils.public import Clock, Result, Table, UserError, versions
 
 if TYPE_CHECKING:
     from tfface.evaluation.inputs import Embedder

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings, report_failures, write_embeddings
 from tfface.evaluation.verify import DecidedResult, Verdict
 from tfface.preprocessing.images import given_faces
 from tfface.serving.client import Client
-from tfface.utils.public import Clock, Result, Table, configured, versions
+from tfface.utils.public import Clock, Result, Table, UserError, configured, versions
 
 
 @dataclass(frozen=True, kw_only=True)

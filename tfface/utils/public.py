@@ -19,6 +19,22 @@ from tfface import __version__
 from tfface.errors import UserError
 from tfface.utils.files import atomic_write, write_json
 
+__all__ = [
+    "Clock",
+    "Named",
+    "Recorded",
+    "Result",
+    "Table",
+    "UserError",
+    "as_list",
+    "configured",
+    "median_milliseconds",
+    "one_or_many",
+    "run_record",
+    "save_figure",
+    "versions",
+]
+
 
 @dataclass(frozen=True)
 class Table:
