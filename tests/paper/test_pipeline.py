@@ -1,9 +1,11 @@
+import dataclasses
 import inspect
 
 import pytest
 
 import tfface
 from tfface.errors import Unavailable, UserError
+from tfface.models._embedder import Embedder, candidates
 from tfface.paper.pipeline import PAGE, STUDENT, Choices, Model, Models, facts_of, look, names, stages_of, trace
 from tfface.paper.stages import Place, Stage, Stages
 
@@ -55,6 +57,24 @@ def test_every_call_is_one_that_its_function_takes(tmp_path, more):
         save = f".save('{found.folder(stage.name)}')" if stage.measures else ""
         typed = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
         assert found.call(stage) == f"tfface.{stage.function}({typed}){save}"
+
+
+def test_the_papers_threshold_is_given(tmp_path):
+    """Where folds choose theirs none is given, nor for a model that the paper lacks."""
+    models = Models({"facenet": dataclasses.replace(FACENET, threshold=0.4), STUDENT: SMALL}, {})
+    judged = {"attack", "retrain", "adversarial", "attack-again"}
+    for protocol, expected in (("all-pairs", judged | {"mine", "pairs"}), ("view2", judged)):
+        found = plan(tmp_path, models=models, protocol=protocol)
+        given = {stage.name for stage in found if found.arguments(stage).get("threshold") == 0.4}
+        assert given == expected
+    assert not any("threshold" in plan(tmp_path).arguments(stage) for stage in plan(tmp_path))
+
+
+def test_the_papers_threshold_of_a_preset():
+    for name, expected in (("facenet/msceleb", 0.4), ("deepface/vggface2", 0.23), ("student/lfw-distilled", None)):
+        (preset,) = candidates(name)
+        models = look([name], lambda _: Embedder(preset, "0" * 64, lambda: None), needed=[])  # noqa: B023
+        assert models.found[name].threshold == expected
 
 
 def test_what_a_change_redoes(tmp_path):

@@ -63,6 +63,11 @@ from tfface.cli._command import finish
     help="Units of a hidden layer in both heads; 0 for linear heads.",
 )
 @click.option(
+    "--threshold",
+    type=_command.Distance(),
+    help="A pair matches up to it, where the hardest people are mined; the preset's if absent.",
+)
+@click.option(
     "--validate",
     is_flag=True,
     help="Judge on a part of the training photographs instead, to choose hyperparameters.",

@@ -15,7 +15,7 @@ from tfface.paper.stages import Place, Stage
 from tfface.utils.files import cache_dir, digest_of
 
 if TYPE_CHECKING:
-    from tfface.evaluation.inputs import Embedder, FaceDataset
+    from tfface.evaluation.inputs import Embedder, FaceDataset, Preset
 
 PAPER = ("facenet", "resnet50", "deepface")
 """The paper's models."""
@@ -24,6 +24,8 @@ STUDENT = "student/lfw-distilled"
 PAIRS = {"few": 20, "many": 100}
 """Attacked pairs of each kind, on data sets of few photographs and of many."""
 _MANY = 1000
+TEXT = "the paper's text"
+"""Begins the source of a threshold that the paper gives."""
 PAGE = Place("", "report.html")
 # A data set is called by its folder.
 _ADVERSARIAL = Place("adversarial", "adversarial")
@@ -39,12 +41,14 @@ class Model:
         sha256: hash of its weights.
         recipe: crop recipe.
         input_size: side of its input, in pixels.
+        threshold: the paper's for these weights, in the preset's metric; None where it has none.
     """
 
     name: str
     sha256: str
     recipe: str
     input_size: int
+    threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -103,8 +107,15 @@ def look(wanted: Sequence[str], load: Callable[[str], "Embedder"], *, needed: Se
             preset = embedder.preset
             # The package's models have a name of theirs; ours are pinned to the preset that was found.
             pinned = name if ":" in name else preset.name
-            found[name] = Model(pinned, embedder.sha256, preset.recipe, preset.input_size)
+            found[name] = Model(pinned, embedder.sha256, preset.recipe, preset.input_size, _papers_threshold(preset))
     return Models(found, absent)
+
+
+def _papers_threshold(preset: "Preset") -> float | None:
+    """Return the threshold that the paper's text gives for published weights, in their preset's metric."""
+    known = [(preset.metric, preset.threshold, preset.threshold_source), *preset.other_thresholds]
+    named = (value for metric, value, source in known if source.startswith(TEXT) and metric == preset.metric)
+    return next(named, None)
 
 
 def trace(wanted: Sequence[str], *, offline: bool) -> str:
@@ -230,6 +241,11 @@ def _on(choices: Choices) -> dict[str, Any]:
     return {"embedder": choices.model.name, "dataset": choices.dataset}
 
 
+def _judged(choices: Choices) -> dict[str, Any]:
+    """Return the paper's threshold as an argument: a preset's own is one measured at a false accept rate."""
+    return {} if choices.model.threshold is None else {"threshold": choices.model.threshold}
+
+
 def _old_head(choices: Choices) -> Place:
     return Place("attack", "head.npz") if choices.own_head else Place("retrain", "old_head.npz")
 
@@ -247,12 +263,13 @@ def _evaluate(choices: Choices) -> Stage:
 def _mine(choices: Choices) -> Stage:
     # A published list has folds to calibrate on; a few people make no halves.
     arguments = {**_on(choices), "protocol": choices.protocol, "calibrated": choices.protocol != "all-pairs"}
+    arguments |= {} if arguments["calibrated"] else _judged(choices)
     return _stage(choices, "mine", "mine", arguments, [choices.model])
 
 
 def _attack(choices: Choices, name: str) -> Stage:
     """Return the paper's Table 2: FGSM on a head; on the retrained head again."""
-    arguments = {**_on(choices), "goal": "classify", "epsilons": list(choices.epsilons)}
+    arguments = {**_on(choices), **_judged(choices), "goal": "classify", "epsilons": list(choices.epsilons)}
     if name == "attack-again":
         arguments["head"] = Place("retrain", "head.npz")
     elif not choices.own_head:
@@ -265,11 +282,13 @@ def _pairs(choices: Choices) -> Stage:
     arguments["epsilons"] = list(choices.epsilons)
     if choices.protocol != "all-pairs":
         arguments |= {"protocol": choices.protocol, "fold_thresholds": True}
+    else:
+        arguments |= _judged(choices)
     return _stage(choices, "pairs", "attack", arguments, [choices.model])
 
 
 def _retrain(choices: Choices) -> Stage:
-    arguments = {**_on(choices), "epsilons": list(choices.epsilons)}
+    arguments = {**_on(choices), **_judged(choices), "epsilons": list(choices.epsilons)}
     if choices.own_head:
         arguments["head"] = _old_head(choices)
     return _stage(choices, "retrain", "retrain", arguments, [choices.model])
@@ -277,7 +296,7 @@ def _retrain(choices: Choices) -> Stage:
 
 def _adversarial(choices: Choices) -> Stage:
     """Return the adversarial data set, one image of each test photograph: at the first epsilon."""
-    arguments = {**_on(choices), "goal": "classify", "epsilons": [choices.epsilons[0]]}
+    arguments = {**_on(choices), **_judged(choices), "goal": "classify", "epsilons": [choices.epsilons[0]]}
     arguments |= {"head": _old_head(choices), "save": _ADVERSARIAL}
     return _stage(choices, "adversarial", "attack", arguments, [choices.model])
 

@@ -49,18 +49,20 @@ class Hardness:
     threshold: float
 
 
-def mine_people(context: Context, data: HeadData, vectors: HeadVectors) -> Hardness:
-    """Mine all pairs of the training photographs at the preset's threshold.
+def mine_people(context: Context, data: HeadData, vectors: HeadVectors, threshold: float | None = None) -> Hardness:
+    """Mine all pairs of the training photographs.
 
     Args:
         context: the base, the photographs and the crop recipe.
         data: of the head.
         vectors: embeddings of its photographs.
+        threshold: in the preset's metric, instead of the preset's.
     """
     dataset, preset = context.dataset, context.embedder.preset
     failed = [(dataset.keys[index], "") for index in data.train[~vectors.train_ok]]
     embeddings = Embeddings(vectors.train, vectors.train_ok, failed)
-    mined = mine_embeddings(dataset.take(data.train, "to-train-a-head"), embeddings, preset, seed=context.seed, top=1)
+    taken = dataset.take(data.train, "to-train-a-head")
+    mined = mine_embeddings(taken, embeddings, preset, threshold=threshold, seed=context.seed, top=1)
     found = {person.person: person.errors for person in mined.people}
     return Hardness(
         {name: found.get(name, 0) for name in data.people},
@@ -83,6 +85,8 @@ class RetrainingConfig:
         rounds: how often the newest head is attacked and a newer one trained on the images of all rounds.
         copies: further augmented copies for each training photograph, on average.
         hidden: units of a hidden layer in both heads; 0 for linear heads.
+        threshold: distance up to which pairs match where the hardest people are mined, in the preset's metric; the
+            preset's by default.
         validate: judge on a part of the training photographs instead, to choose hyperparameters.
         recipe: crop recipe; the preset's by default, or `whole` where a data set holds crops.
         manual_dir: folder of data set archives at hand.
@@ -102,6 +106,7 @@ class RetrainingConfig:
     rounds: int = 1
     copies: int = 1
     hidden: int = 0
+    threshold: float | None = None
     validate: bool = False
     recipe: str | None = None
     manual_dir: str | Path | None = None
@@ -227,7 +232,7 @@ def prepare(config: RetrainingConfig, context: Context) -> Start:
         head, vectors = trained_head(dataset, embedder, recipe, data, settings)
     if not vectors.test_ok.any():
         raise UserError(f"none of the {len(data.test)} test photographs can be cropped by {recipe.name}: take another")
-    hardness = mine_people(context, data, vectors)
+    hardness = mine_people(context, data, vectors, config.threshold)
     aimed = aimed_copies(dataset, data, hardness.hard, copies=config.copies, seed=config.seed)
     copies = embed_copies(context, data, aimed)
     return Start(dataclasses.replace(context, head=head), data, vectors, hardness, aimed, copies)

@@ -97,6 +97,12 @@ def comparison_rows(metrics: Metrics) -> list[list[str]]:
         ("held-out accuracy, preset's threshold", "fixed"),
     ):
         rows.append([label, "-", *(_accuracy(metrics[part][kind]) for part in ("heldout_teacher", "heldout"))])
+    best = [
+        row
+        for row in metrics["heldout"].get("rows", ())
+        if row["threshold_source"].startswith("best balanced accuracy")
+    ]
+    rows += [["held-out accuracy, validation people's best threshold", "-", "-", _accuracy(row)] for row in best]
     return rows
 
 
@@ -156,7 +162,7 @@ def model_card(metrics: Metrics, record: Metrics) -> str:
             "",
             "```",
             "import tfface",
-            f'print(tfface.evaluate("{metrics["preset"]}", "lfw", protocol="view2").accuracy)',
+            f'print(tfface.evaluate("{metrics["preset"]}", "lfw", protocol="view2").calibrated.accuracy)',
             "```",
             "",
             f"Crop recipe `{record['recipe']}`. Two photographs are of one person up to a {record['metric']} distance "
