@@ -83,10 +83,11 @@ def test_points_that_are_none(saved, photographs):
     good = np.array(in_fractions(FACE, data))
     missing = good.copy()
     missing[4] = np.nan
-    faces = [good, np.full(10, 0.5), missing, np.full(10, np.inf), good + 5, good - 0.35, np.zeros(10)]
+    exchanged = good.reshape(5, 2)[[1, 0, 2, 4, 3]].ravel()
+    faces = [good, np.full(10, 0.5), missing, np.full(10, np.inf), good + 5, good - 0.35, np.zeros(10), exchanged]
     reader = saved.embedder()
     answer = reader.call("embed_jpeg_points", file=[data] * len(faces), points=np.array(faces, np.float32))
-    assert answer["valid"].tolist() == [1, 0, 0, 0, 0, 1, 0], "one that lies half outside is cut out"
+    assert answer["valid"].tolist() == [1, 0, 0, 0, 0, 1, 0, 0], "one that lies half outside is cut out"
     bad = reader.call("embed_jpeg_points", file=[b"text"], points=np.array([good], np.float32))
     assert bad["valid"].tolist() == [0]
 
@@ -182,7 +183,7 @@ class TestServed:
         assert found.record["signature"] == "embed_jpeg_points"
         np.testing.assert_allclose(found.vectors[0], expected_of(usual, photographs[0].read_bytes()), atol=1e-4)
         assert [reason for _, reason in found.embeddings.failed] == [
-            "is no JPEG or PNG file that the server can read, or its five points coincide or lie outside of it"
+            "is no JPEG or PNG file that the server can read, or its five points are no face's inside of it"
         ]
 
     def test_boxes_are_not_taken(self, server):

@@ -176,11 +176,11 @@ def aligned_square(face: tf.Tensor, pixels: tf.Tensor, own: Recipe) -> tf.Tensor
     """Compute `Recipe.place` of five points in fractions of the sides; fails where there is none, or it is outside."""
     assert own.template is not None, "the recipe is aligned"
     sides = tf.cast(tf.shape(pixels)[1::-1], tf.float64)
-    rows, sound = least_squares(tf.unstack(tf.cast(face, tf.float64) * tf.tile(sides, [5])), own.template)
+    rows, apart, alike = least_squares(tf.unstack(tf.cast(face, tf.float64) * tf.tile(sides, [5])), own.template)
     transform = tf.reshape(tf.stack([value for row in rows for value in row]), (2, 3))
     corners = tf.matmul(transform, tf.constant([[0, 1, 0, 1], [0, 0, 1, 1], [1, 1, 1, 1]], tf.float64)) + 0.5
     inside = tf.reduce_all((tf.reduce_max(corners, 1) > 0) & (tf.reduce_min(corners, 1) < sides))
-    with tf.control_dependencies([tf.debugging.Assert(sound & inside, ["no five points of a face inside"])]):
+    with tf.control_dependencies([tf.debugging.Assert(apart & alike & inside, ["no five points of a face inside"])]):
         return tf.identity(transform)
 
 

@@ -260,7 +260,8 @@ def crop_files(files: Sequence[bytes], recipe: Recipe, size: int) -> tuple[np.nd
         ImageError: a file cannot be read, or has no face; the message begins with its position.
     """
     if recipe.source == "given":
-        raise UserError(f"recipe {recipe.name} takes boxes from a data set; choose another for single photographs")
+        what = "points" if recipe.aligned else "boxes from a data set"
+        raise UserError(f"recipe {recipe.name} takes {what}; choose another for single photographs")
     photographs = []
     for position, data in enumerate(files):
         try:

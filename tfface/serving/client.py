@@ -26,7 +26,7 @@ _REFUSED = "is no JPEG or PNG file that the server can read"
 _OUTSIDE = {
     None: "",
     BOX: ", or its face box lies outside of it",
-    FIVE_POINTS: ", or its five points coincide or lie outside of it",
+    FIVE_POINTS: ", or its five points are no face's inside of it",
 }
 _TYPES = {"file": "DT_STRING", BOX: "DT_FLOAT", FIVE_POINTS: "DT_FLOAT"}
 _ADVICE = {
