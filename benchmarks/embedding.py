@@ -32,7 +32,8 @@ from tfface.data.dataset import FaceDataset
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import BATCH, embed_dataset
 from tfface.models._embedder import Embedder, load_embedder
-from tfface.preprocessing.images import decode, recipe
+from tfface.preprocessing.decoding import decode
+from tfface.preprocessing.images import recipe
 
 RECIPE = recipe("center-140")
 

@@ -3,7 +3,7 @@
 Names are imported when they are first used: `import tfface` imports neither TensorFlow nor Keras.
 """
 
-from tfface.utils import lazy, tensorflow_logs
+from tfface.utils import registry, tensorflow_logs
 
 __version__ = "0.1.0"
 
@@ -41,7 +41,7 @@ _MODULES = ("attacks", "data", "defenses", "errors", "metrics", "models", "servi
 
 __all__ = ["__version__", *_NAMES, *_MODULES]
 tensorflow_logs.install()
-__getattr__ = lazy.attach(__name__, _NAMES, _MODULES)
+__getattr__ = registry.attach(__name__, _NAMES, _MODULES)
 
 
 def __dir__() -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 
 from tfface.artifacts import golden
 from tfface.errors import UserError
-from tfface.preprocessing.images import decode
+from tfface.preprocessing.decoding import decode
 
 ROOT = Path(__file__).parents[2]
 

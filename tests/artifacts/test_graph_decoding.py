@@ -9,9 +9,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from tests.preprocessing.photographs import TURNED, alpha_files, segment
+from tests.preprocessing.photographs import jpeg as jpeg_with
 from tfface.artifacts import graph_decoding
 from tfface.errors import ImageError
-from tfface.preprocessing.images import decode
+from tfface.preprocessing.decoding import decode
 
 
 def scene(height: int = 61, width: int = 83) -> np.ndarray:
@@ -81,6 +83,30 @@ def test_exif_orientation_is_applied(kind, endian, orientation):
     exif[0x010F], exif[0x0112] = "maker", orientation
     data = file_of(scene(), kind, exif=exif)
     assert np.array_equal(in_graph(data), decode(data))
+
+
+READ = [way for way in TURNED if way.startswith(("jpeg", "png")) and "profile" not in way and "compressed" not in way]
+
+
+@pytest.mark.parametrize("way", READ)
+def test_every_way_of_naming_an_orientation(way):
+    for orientation in (2, 3, 6, 8):
+        data = TURNED[way](orientation)
+        assert np.array_equal(in_graph(data), decode(data))
+
+
+@pytest.mark.parametrize("way", sorted(set(TURNED) - set(READ)))
+def test_what_it_cannot_turn_is_refused(way):
+    assert in_graph(TURNED[way](6)) is None
+
+
+@pytest.mark.parametrize("way", [way for way in alpha_files() if "png" in way])
+def test_alpha_lies_on_the_same_background(way):
+    assert np.array_equal(in_graph(alpha_files()[way]), decode(alpha_files()[way]))
+
+
+def test_a_file_of_too_many_segments_is_refused():
+    assert in_graph(jpeg_with(*[segment(b"", 0xFE)] * 10_000)) is None
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])

@@ -11,7 +11,8 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tfface.artifacts.artifact import fixed_recipe
 from tfface.artifacts.saved_model import Service, grown_box
 from tfface.errors import UserError
-from tfface.preprocessing.images import crop_files, crop_resize, decode, recipe
+from tfface.preprocessing.decoding import decode
+from tfface.preprocessing.images import crop_files, crop_resize, recipe
 
 PYTHON_ONLY = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "NumpyFunction"}
 

@@ -8,7 +8,7 @@ import pytest
 
 from tfface import data
 from tfface.data import manifest
-from tfface.preprocessing.images import decode
+from tfface.preprocessing.decoding import decode
 from tfface.utils import files
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 from tfface.data import FolderFaces
 from tfface.models import facenet
 from tfface.preprocessing import mtcnn
-from tfface.preprocessing.images import encode_png
+from tfface.preprocessing.decoding import encode_png
 from tfface.utils import registry
 from tfface.utils.files import read_json
 

@@ -16,7 +16,7 @@ from tfface import cli
 from tfface.errors import Unavailable, UserError
 from tfface.hub import weights
 from tfface.models import _embedder, facenet
-from tfface.preprocessing.images import decode
+from tfface.preprocessing.decoding import decode
 
 ROOT = Path(__file__).parents[2]
 

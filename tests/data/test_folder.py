@@ -12,7 +12,8 @@ import pytest
 from tfface import data
 from tfface.errors import ImageError, UserError
 from tfface.evaluation.embeddings import embed_dataset
-from tfface.preprocessing.images import encode_png, recipe
+from tfface.preprocessing.decoding import encode_png
+from tfface.preprocessing.images import recipe
 from tfface.report.pictures import save_picture
 from tfface.utils import cache as stores
 from tfface.utils.files import cache_dir

@@ -7,7 +7,7 @@ import pytest
 from tfface import data
 from tfface.data import manifest
 from tfface.errors import UserError
-from tfface.preprocessing.images import encode_png
+from tfface.preprocessing.decoding import encode_png
 
 HEADER = {"command": "augment", "recipe": "center-140", "seed": 1, "kinds": ("flip", "zoom:0.2")}
 FILES = {"Ann/a 10-aug1.png": "Ann", "Ann/a 9-aug1.png": "Ann", "Zoë Žák/b-aug1.png": "Zoë Žák"}

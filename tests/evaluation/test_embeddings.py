@@ -15,7 +15,8 @@ from tfface.evaluation import embeddings
 from tfface.evaluation.embeddings import embed_dataset, embed_images, report_failures
 from tfface.models._embedder import Embedder
 from tfface.preprocessing import mtcnn
-from tfface.preprocessing.images import NO_FACE, crop_files, crop_resize, decode, encode_png, recipe
+from tfface.preprocessing.decoding import decode, encode_png
+from tfface.preprocessing.images import NO_FACE, crop_files, crop_resize, recipe
 from tfface.utils import files
 from tfface.utils.cache import Store
 

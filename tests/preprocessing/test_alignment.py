@@ -9,7 +9,8 @@ from tfface.data.crops import Crops, crop_stream, find_faces
 from tfface.errors import ImageError, UserError
 from tfface.preprocessing import mtcnn
 from tfface.preprocessing.alignment import ALIGN5, recipe, similarity, upright, warp, warp_array
-from tfface.preprocessing.images import crop_boxed, crop_files, crop_photograph, decode, encode_png
+from tfface.preprocessing.decoding import decode, encode_png
+from tfface.preprocessing.images import crop_boxed, crop_files, crop_photograph
 
 USUAL = np.array(ALIGN5)
 SQUARE = ((0.25, 0.25), (0.75, 0.25), (0.5, 0.5), (0.25, 0.75), (0.75, 0.75))

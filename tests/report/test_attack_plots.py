@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from tfface.preprocessing.images import decode
+from tfface.preprocessing.decoding import decode
 from tfface.report.attack_plots import (
     label_of,
     noise_factor,

@@ -54,7 +54,7 @@ def test_what_is_stored_is_what_the_model_says(trial, goal, tiny_embedder):
 
 
 def data_of(png: bytes) -> np.ndarray:
-    from tfface.preprocessing.images import decode
+    from tfface.preprocessing.decoding import decode
 
     return decode(png).astype(np.float32) / 255
 

@@ -1,6 +1,6 @@
 """Attacks on face embedders: `attacks.PGD(steps=20)(embedder, images, criterion, epsilon=4 / 255)`."""
 
-from tfface.utils import lazy
+from tfface.utils import registry
 
 _NAMES = {
     "APGD": "tfface.attacks.apgd",
@@ -25,7 +25,7 @@ _NAMES = {
 }
 
 __all__ = sorted(_NAMES)
-__getattr__ = lazy.attach(__name__, _NAMES)
+__getattr__ = registry.attach(__name__, _NAMES)
 
 
 def __dir__() -> list[str]:

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from tfface.errors import UserError
-from tfface.preprocessing.images import decode
+from tfface.preprocessing.decoding import decode
 
 
 def quantized(images: np.ndarray) -> np.ndarray:

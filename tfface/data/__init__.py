@@ -1,6 +1,6 @@
 """Data sets of faces by name or folder: images, people and pairs, as `tf.data`."""
 
-from tfface.utils import lazy
+from tfface.utils import registry
 
 _NAMES = {
     "FaceDataset": "tfface.data.dataset",
@@ -17,7 +17,7 @@ _NAMES = {
     "prepare_dataset": "tfface.data.catalogue",
 }
 __all__ = list(_NAMES)
-__getattr__ = lazy.attach(__name__, _NAMES)
+__getattr__ = registry.attach(__name__, _NAMES)
 
 
 def __dir__() -> list[str]:

@@ -1,6 +1,6 @@
 """Input defenses in front of an embedder, one file each: `defenses.apply(embedder, "jpeg:quality=75")`."""
 
-from tfface.utils import lazy
+from tfface.utils import registry
 
 _NAMES = {
     "DefendedEmbedder": "tfface.defenses._stack",
@@ -11,7 +11,7 @@ _NAMES = {
 }
 
 __all__ = sorted(_NAMES)
-__getattr__ = lazy.attach(__name__, _NAMES)
+__getattr__ = registry.attach(__name__, _NAMES)
 
 
 def __dir__() -> list[str]:

@@ -1,6 +1,6 @@
 """Distances of embeddings, error rates over pairs, and their intervals."""
 
-from tfface.utils import lazy
+from tfface.utils import registry
 
 _NAMES = {
     "cosine_distance": "tfface.metrics.distances",
@@ -16,7 +16,7 @@ _NAMES = {
 _MODULES = ("all_pairs", "distances", "identity_errors", "intervals", "roc")
 
 __all__ = [*_NAMES, *_MODULES]
-__getattr__ = lazy.attach(__name__, _NAMES, _MODULES)
+__getattr__ = registry.attach(__name__, _NAMES, _MODULES)
 
 
 def __dir__() -> list[str]:

@@ -1,19 +1,12 @@
-"""One image space: decoding, crop recipes, resizing, crops of photographs.
+"""One image space: crop recipes, resizing, crops of photographs.
 
-Every reader sees RGB float32 in [0, 1]. One decoder (OpenCV's, whose JPEG is the accurate
-integer transform and which applies EXIF orientation) and one antialiased resize (a triangle
-filter that crops and scales in a single step, as `tf.image.resize(antialias=True)`) serve all.
+Every reader sees RGB float32 in [0, 1]. One decoder (`tfface.preprocessing.decoding`) and one antialiased resize (a
+triangle filter that crops and scales in a single step, as `tf.image.resize(antialias=True)`) serve all.
 """
 
 import csv
-import functools
-import io
-import struct
-import warnings
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,36 +21,13 @@ from tfface.preprocessing.alignment import recipe as recipe
 from tfface.preprocessing.alignment import upright as upright
 from tfface.preprocessing.alignment import warp as warp
 from tfface.preprocessing.alignment import warp_array
+from tfface.preprocessing.decoding import decode as decode
+from tfface.preprocessing.decoding import decoded
+from tfface.preprocessing.decoding import encode_png as encode_png
+from tfface.preprocessing.decoding import for_server as for_server
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-MAX_PIXELS = 2**27
-"""More than a phone's sensor has; a header that claims more is taken for a decompression bomb."""
-MIN_SIDE = 16
-_PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_CHUNK = struct.Struct(">I4s")  # the length of a chunk's content and its kind; 4 bytes of checksum follow
-
-
-@functools.cache
-def _opencv() -> ModuleType:
-    """Import OpenCV when a photograph is decoded: readers of crops do without it."""
-    import cv2
-
-    # A bad image is ours to report. Set once and for all, since photographs are read in many threads.
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    return cv2
-
-
-@functools.cache
-def _pillow() -> ModuleType:
-    from PIL import Image
-
-    # How large an image may be is ours to say, as above.
-    warnings.filterwarnings("ignore", module=r"PIL\.")
-    Image.MAX_IMAGE_PIXELS = None
-    return Image
-
 
 NO_FACE = "no face found in it"
 Crop = tuple[np.ndarray, np.ndarray]
@@ -72,70 +42,6 @@ _COLUMNS = {
     BOX: ["x", "y", "width", "height"],
     FIVE_POINTS: [f"{axis}{number}" for number in range(5) for axis in "xy"],
 }
-
-
-def read_size(data: bytes) -> tuple[int, int]:
-    """Read (height, width) from an image file's header, without decoding.
-
-    Raises:
-        ImageError: empty, no image, too small to hold a face, or a decompression bomb.
-    """
-    if not data:
-        raise ImageError("is empty (0 bytes)")
-    try:
-        with _pillow().open(io.BytesIO(data)) as header:
-            width, height = header.size
-    except Exception as error:  # Pillow's parsers raise what they please on broken headers
-        raise ImageError("is no image that can be read") from error
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"claims {width}x{height} pixels, more than {MAX_PIXELS // 10**6} million: refused unread")
-    if min(width, height) < MIN_SIDE:
-        raise ImageError(f"is {width}x{height} pixels, too small for a face (at least {MIN_SIDE} a side)")
-    return height, width
-
-
-def decode(data: bytes) -> np.ndarray:
-    """Decode an image file to uint8 RGB (H, W, 3).
-
-    Grey, CMYK, 16-bit and palette images are converted, alpha is dropped, EXIF orientation is
-    applied, the first frame of an animation is taken.
-
-    Raises:
-        ImageError: the header is refused (see `read_size`), or the data is cut short or damaged.
-    """
-    read_size(data)
-    if data.startswith(_PNG) and not _is_whole_png(data):
-        raise ImageError("is cut short or damaged")
-    cv2 = _opencv()
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    except cv2.error as error:
-        raise ImageError("cannot be decoded") from error
-    if pixels is None:
-        raise ImageError("is cut short or damaged")
-    return pixels
-
-
-def _is_whole_png(data: bytes) -> bool:
-    """Check that all chunks are there and undamaged: the decoder would complain on stderr in words of its own."""
-    position = len(_PNG)
-    while position + _PNG_CHUNK.size <= len(data):
-        length, kind = _PNG_CHUNK.unpack_from(data, position)
-        end = position + _PNG_CHUNK.size + length
-        checksum = zlib.crc32(memoryview(data)[position + 4 : end])
-        if data[end : end + 4] != checksum.to_bytes(4, "big"):
-            return False
-        if kind == b"IEND":
-            return True
-        position = end + 4
-    return False
-
-
-def encode_png(pixels: np.ndarray) -> bytes:
-    """Encode uint8 RGB (H, W, 3) as a PNG file's bytes."""
-    cv2 = _opencv()
-    _, data = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
-    return data.tobytes()
 
 
 def crop_resize(image: "tf.Tensor | np.ndarray", box: "tf.Tensor | np.ndarray", size: int) -> "tf.Tensor":
@@ -230,7 +136,8 @@ def crop_photograph(
     Raises:
         ImageError: the file cannot be read, or the five points coincide.
     """
-    return _crop(decode(data), recipe, size, face, tensorflow=tensorflow)
+    with decoded(data) as pixels:
+        return _crop(pixels, recipe, size, face, tensorflow=tensorflow)
 
 
 def crop_boxed(data: bytes, recipe: Recipe, size: int, face: np.ndarray | None = None) -> Crop:

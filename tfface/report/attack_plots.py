@@ -13,7 +13,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from tfface.preprocessing.images import encode_png
+from tfface.preprocessing.decoding import encode_png
 from tfface.report.attack_tables import Example, ExampleAnswer, how
 from tfface.report.paper import TABLE_2
 from tfface.utils.files import atomic_write, write_json

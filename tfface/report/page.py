@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from tfface.errors import ImageError, UserError
-from tfface.preprocessing.images import decode
+from tfface.preprocessing.decoding import decode
 from tfface.report.page_runs import read_runs
 from tfface.report.page_sections import sections
 from tfface.utils.files import atomic_write
@@ -86,7 +86,7 @@ def data_uri(path: Path, *, longest: int = 1400, quality: int = 85) -> str:
     """Return an image file as WebP in a `data:` address.
 
     Args:
-        path: image that `tfface.preprocessing.images.decode` reads.
+        path: image that `tfface.preprocessing.decoding.decode` reads.
         longest: pixels; a longer side is scaled down to it.
         quality: WebP's, 0 to 100.
 

@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tfface.preprocessing.images import decode, encode_png
+from tfface.preprocessing.decoding import decode, encode_png
 from tfface.utils.files import OWN_PICTURE, atomic_write
 
 SHOWN = 24

@@ -11,7 +11,7 @@ import pyarrow as pa
 from tfface.distributed.executor import LOCAL, Executor
 from tfface.distributed.rows import RowJob, Save, fill
 from tfface.errors import UserError
-from tfface.preprocessing.images import encode_png
+from tfface.preprocessing.decoding import encode_png
 from tfface.robustness.trial import BATCH, Trial, TrialResults, TrialStore
 
 if TYPE_CHECKING:

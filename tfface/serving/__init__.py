@@ -1,6 +1,6 @@
 """Client of a TensorFlow Serving server that holds an exported SavedModel, over gRPC or REST, without TensorFlow."""
 
-from tfface.utils import lazy
+from tfface.utils import registry
 
 _NAMES = {
     "Client": "tfface.serving.client",
@@ -8,7 +8,7 @@ _NAMES = {
     "verify": "tfface.serving.calls",
 }
 __all__ = list(_NAMES)
-__getattr__ = lazy.attach(__name__, _NAMES)
+__getattr__ = registry.attach(__name__, _NAMES)
 
 
 def __dir__() -> list[str]:

@@ -14,7 +14,7 @@ from tfface.errors import ImageError, UserError
 from tfface.evaluation.embeddings import Embeddings
 from tfface.evaluation.verify import Verdict
 from tfface.metrics.distances import cosine_distance
-from tfface.preprocessing.images import BOX, FIVE_POINTS, GivenFaces, face_of, in_fractions
+from tfface.preprocessing.images import BOX, FIVE_POINTS, GivenFaces, face_of, for_server, in_fractions
 from tfface.serving.connection import TOO_LARGE, Connection, Inputs, Retry, ServerError
 from tfface.utils.files import read_json
 from tfface.utils.progress import progress
@@ -362,7 +362,7 @@ def read(paths: Sequence[Path], faces: GivenFaces | None = None) -> Iterator[Fou
     """
     for path in paths:
         try:
-            data = path.read_bytes()
+            data = for_server(path.read_bytes())
             face = face_of(faces, str(path), path.name)
             yield Photograph(data) if face is None else with_face(data, face)
         except OSError as error:

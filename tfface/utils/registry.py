@@ -1,12 +1,14 @@
-"""Plug-ins by file name: found without importing them, so that the help of the command line stays fast.
+"""Plug-ins by file name and packages' names, imported when they are first used: so the command line's help stays fast.
 
 The file `tfface/models/facenet.py` is the model `facenet`; files that begin with `_` are no plug-ins.
 """
 
 import difflib
 import importlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from tfface.errors import UserError
 
@@ -36,3 +38,26 @@ def unknown(kind: str, name: str, valid: list[str], *, parameter: str = "") -> U
     near = difflib.get_close_matches(name, valid, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     return UserError(f"unknown {kind} {name!r}{hint}; valid: {', '.join(valid)}", parameter=parameter)
+
+
+def attach(package: str, names: Mapping[str, str], modules: Sequence[str] = ()) -> Callable[[str], Any]:
+    """Make the `__getattr__` of a package whose names are imported when they are first used (PEP 562).
+
+    Args:
+        package: the package's `__name__`.
+        names: public name to the module that defines it; `module:name` where it has another name there.
+        modules: submodules that may be reached as attributes.
+    """
+
+    def get(name: str) -> Any:
+        if name in names:
+            module, _, own = names[name].partition(":")
+            found = importlib.import_module(module)
+            return found if own == "*" else getattr(found, own or name)
+        if name in modules:
+            return importlib.import_module(f"{package}.{name}")
+        near = difflib.get_close_matches(name, [*names, *modules], n=3)
+        hint = f"; near names: {', '.join(near)}" if near and not name.startswith("__") else ""
+        raise AttributeError(f"module {package!r} has no attribute {name!r}{hint}", name=name)
+
+    return get

@@ -1,17 +1,19 @@
-"""TensorFlow's settings, and its start-up messages kept out of the user's terminal.
+"""TensorFlow's settings, and what C libraries print kept out of the user's terminal.
 
-Its C++ parts write to file descriptor 2 before any log level applies, both when it is imported and when it first looks
-for devices. `install` redirects that descriptor meanwhile; what was written is shown only if they fail. It is a hook of
-the import system because most modules import TensorFlow through Keras, and so do other packages.
+TensorFlow's C++ parts write to file descriptor 2 before any log level applies, both when it is imported and when it
+first looks for devices. `install` redirects that descriptor meanwhile; what was written is shown only if they fail. It
+is a hook of the import system because most modules import TensorFlow through Keras, and so do other packages.
 """
 
 import contextlib
+import ctypes
 import importlib.abc
 import importlib.machinery
 import logging
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 
@@ -79,3 +81,77 @@ class _Loader(importlib.abc.Loader):
         with held_stderr():
             self._loader.exec_module(module)
             module.config.list_physical_devices("GPU")
+
+
+class _Ears:
+    """The C library's `stderr`, turned aside while photographs are decoded.
+
+    libjpeg has no other way to say that it filled in what was damaged. What a thread's decoder says is that
+    photograph's; anything else that is printed meanwhile goes where it was meant to go. Python's own `sys.stderr` is
+    another thing and not touched. Where the C library cannot do this (other than glibc and musl), nothing is heard.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._open, self._heard = threading.Lock(), 0, threading.local()
+        library = ctypes.CDLL(None)
+        self._write = ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)(self._hear)
+
+        class Functions(ctypes.Structure):
+            _fields_ = [(name, ctypes.c_void_p) for name in ("read", "write", "seek", "close")]
+
+        library.fopencookie.restype = ctypes.c_void_p
+        library.fopencookie.argtypes = [ctypes.c_void_p, ctypes.c_char_p, Functions]
+        library.setvbuf.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+        self._stderr = ctypes.c_void_p.in_dll(library, "stderr")
+        self._file = library.fopencookie(
+            None, b"w", Functions(None, ctypes.cast(self._write, ctypes.c_void_p), None, None)
+        )
+        if not self._file:
+            raise OSError("fopencookie failed")
+        unbuffered = 2  # _IONBF: written at once, by the thread that prints
+        library.setvbuf(self._file, None, unbuffered, 0)
+
+    def _hear(self, _: int, text: int, length: int) -> int:
+        heard = getattr(self._heard, "now", None)
+        if heard is None:
+            os.write(2, ctypes.string_at(text, length))
+        else:
+            heard.append(ctypes.string_at(text, length))
+        return length
+
+    @contextlib.contextmanager
+    def listen(self) -> Iterator[list[bytes]]:
+        with self._lock:
+            if not self._open:
+                self._usual, self._stderr.value = self._stderr.value, self._file
+            self._open += 1
+        heard: list[bytes] = []
+        self._heard.now = heard
+        try:
+            yield heard
+        finally:
+            self._heard.now = None
+            with self._lock:
+                self._open -= 1
+                if not self._open:
+                    self._stderr.value = self._usual
+
+
+def _open_ears() -> _Ears | None:
+    try:
+        return _Ears()
+    except (OSError, AttributeError, ValueError):
+        return None
+
+
+_ears = _open_ears()
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[list[bytes]]:
+    """Collect what the C libraries print in this thread meanwhile."""
+    if _ears is None:
+        yield []
+        return
+    with _ears.listen() as heard:
+        yield heard
