@@ -31,6 +31,7 @@ _NAMES = {
     "load_embedder": "tfface.models._embedder",
     "mine": "tfface.evaluation.mining",
     "prepare_dataset": "tfface.data.catalogue",
+    "probe": "tfface.evaluation.probe",
     "reproduce": "tfface.paper.reproduce",
     "retrain": "tfface.paper.retrain",
     "verify": "tfface.evaluation.verify",

@@ -291,6 +291,28 @@ class FaceDataset(abc.ABC):
         names = np.array(self.identities)
         return np.isin(names, names[np.concatenate([pairs.first[chosen], pairs.second[chosen]])])
 
+    def sample_photographs(self, count: int, seed: int) -> np.ndarray:
+        """Draw photographs of people who have several, four or more of each: for many genuine pairs of many people.
+
+        Args:
+            count: largest number of photographs.
+            seed: random seed.
+
+        Returns:
+            Ascending indices; those of all photographs if there are no more than `count`.
+        """
+        if len(self) <= count:
+            return np.arange(len(self))
+        random = np.random.default_rng(seed)
+        people = np.unique(self.identities, return_inverse=True)[1]
+        several = random.permutation(np.flatnonzero(np.bincount(people) > 1))
+        each, chosen = max(4, count // max(1, len(several))), np.zeros(0, np.int64)
+        for person in several:
+            own = random.permutation(np.flatnonzero(people == person))[: min(each, count - len(chosen))]
+            # One more photograph of a new person makes no genuine pair.
+            chosen = np.concatenate([chosen, own if len(own) > 1 else own[:0]])
+        return np.sort(chosen)
+
     def of_people(self, names: Sequence[str]) -> "FaceDataset":
         """Return the images of some people.
 

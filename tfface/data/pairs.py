@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from tfface.data.dataset import FaceDataset, Pairs
+from tfface.data.dataset import ALL_PAIRS, FaceDataset, Pairs
 from tfface.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -51,6 +51,44 @@ def read_pairs_file(path: str | Path, dataset: FaceDataset) -> Pairs:
     return Pairs(
         path.name, np.array(first, np.int64), np.array(second, np.int64), np.array(same, bool), np.array(fold, np.int64)
     )
+
+
+def draw_pairs(dataset: FaceDataset, lists: Sequence[str], photographs: int, seed: int) -> tuple[FaceDataset, Pairs]:
+    """Draw photographs and take their pairs.
+
+    Args:
+        dataset: photographs to draw from.
+        lists: published lists of pairs, of which as many of each kind are drawn; all pairs of some people if empty.
+        photographs: largest number of photographs.
+        seed: random seed.
+
+    Returns:
+        The photographs, and pairs of them.
+
+    Raises:
+        UserError: `photographs` is below 10, or there are no pairs of a kind.
+    """
+    if photographs < 10:
+        raise UserError(f"`photographs` is {photographs}: give 10 or more", parameter="photographs")
+    parts: list[Pairs] = [
+        dataset.pairs(name).sample(photographs // 4 // len(lists), genuine=genuine, seed=seed)
+        for genuine in (True, False)
+        for name in lists
+    ]
+    if parts:
+        sides = [np.concatenate([getattr(part, name) for part in parts]) for name in ("first", "second")]
+        used, places = np.unique(sides, return_inverse=True)
+        first, second = places.reshape(2, -1)
+    else:
+        for genuine in (True, False):
+            dataset.sample_pairs(1, genuine=genuine)  # says so where there are none
+        used = dataset.sample_photographs(photographs, seed)
+        first, second = np.triu_indices(len(used), 1)
+    if len(used) < len(dataset):
+        dataset = dataset.take(used, f"{'-'.join(lists) or 'people'}-{photographs}-photographs-seed{seed}")
+    people = np.array(dataset.identities)
+    same = people[first] == people[second]
+    return dataset, Pairs("+".join(lists) or ALL_PAIRS, first, second, same, np.zeros(len(first), np.int64))
 
 
 def read_groups_file(paths: str | Path | Sequence[str | Path], dataset: FaceDataset) -> dict[str, str]:

@@ -88,3 +88,28 @@ def plot_histogram(
     axes.set_title(textwrap.fill(title, 80, break_on_hyphens=False), fontsize="medium")
     axes.legend()
     return figure
+
+
+def plot_feeds(metrics: dict[str, Any], scales: Sequence[str]) -> plt.Figure:
+    """Draw the areas under the ROC of a probe as a heat map: recipes and colour orders by scales.
+
+    Args:
+        metrics: of the probe.
+        scales: in the order of the columns; those that were not tried are left out.
+    """
+    areas = {(entry["recipe"], entry["colour"], entry["scale"]): entry["auc"] for entry in metrics["feeds"]}
+    rows = sorted({(recipe, colour) for recipe, colour, _ in areas})
+    columns = [scale for scale in scales if any(scale == tried for _, _, tried in areas)]
+    values = np.array([[areas.get((*row, scale)) for scale in columns] for row in rows], np.float64)
+    size = (4 + 0.75 * len(columns), 1.6 + 0.32 * len(rows))
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    shown = axes.imshow(values, aspect="auto", cmap="viridis")
+    middle = (np.nanmin(values) + np.nanmax(values)) / 2
+    for (row, column), value in np.ndenumerate(values):
+        text, colour = ("-", "black") if np.isnan(value) else (f"{value:.3f}", "black" if value > middle else "white")
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=7)
+    axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
+    axes.set_yticks(range(len(rows)), [" ".join(row) for row in rows])
+    axes.set_title(f"AUC of {metrics['preset']} on {metrics['dataset']}", fontsize="medium")
+    figure.colorbar(shown)
+    return figure

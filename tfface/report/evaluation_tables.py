@@ -251,3 +251,113 @@ def _pair(entry: Metrics) -> tuple[float, float] | None:
 
 def _moments(values: tuple[float, float] | None) -> str:
     return "-" if values is None else f"{values[0]:.2f}/{values[1]:.3f}".rstrip("0")
+
+
+MOST_SHOWN = 20
+FEW_PEOPLE = 30
+_LOW_AUC = 0.8
+_FEED = ("recipe", "colour", "scale")
+
+
+def probe_tables(metrics: Metrics) -> list[Table]:
+    """Make the tables of a probe: the best with each recipe, colour order and scale, and the first of the ranking."""
+    feeds = metrics["feeds"]
+    columns = ["AUC", "95% interval", "behind the best", "95% interval", "verdict"]
+    title = (
+        f"{metrics['preset']} on {metrics['dataset']}: {metrics['photographs']:,} photographs of "
+        f"{metrics['people']:,} people, {metrics['genuine_pairs']:,} genuine and {metrics['impostor_pairs']:,} "
+        f"impostor pairs ({metrics['protocol']})"
+    )
+    factors = []
+    for name in _FEED:
+        for value in dict.fromkeys(entry[name] for entry in feeds):
+            entry = next(entry for entry in feeds if entry[name] == value)
+            factors.append([f"{name} {value}", *_feed_cells(entry)])
+    ranked = [[" ".join(entry[name] for name in _FEED), *_feed_cells(entry)] for entry in feeds[:MOST_SHOWN]]
+    shown = f"First {MOST_SHOWN} of {len(feeds)} combinations" if len(feeds) > MOST_SHOWN else "All combinations"
+    return [
+        Table(["best with", *columns], factors, title=title),
+        Table(["recipe, colour order, scale", *columns], ranked, title=shown, notes=metrics["remarks"]),
+    ]
+
+
+def _feed_cells(entry: Metrics) -> list[str]:
+    verdict = str(entry["verdict"])
+    verdict = {"tie": "cannot be told apart", "dropped": "dropped in the first round"}.get(verdict, verdict)
+    if entry["auc"] is None:
+        return ["-", "-", "-", "-", verdict]
+    numbers = [f"{entry['auc']:.4f}", "{:.4f} to {:.4f}".format(*entry["ci95"])]
+    if entry["verdict"] == "best":
+        return [*numbers, "-", "-", verdict]
+    return [*numbers, f"{entry['behind']:.4f}", "{:.4f} to {:.4f}".format(*entry["behind_ci95"]), verdict]
+
+
+def feed_text(entry: Metrics) -> str:
+    """Spell a way of feeding as the facts after a model's file."""
+    return ",".join(f"{name}={entry[name]}" for name in ("scale", "colour", "recipe"))
+
+
+def probe_remarks(metrics: Metrics) -> list[str]:
+    """Say what the numbers of a probe can and cannot carry."""
+    best, chosen, ties = metrics["feeds"][0], metrics["chosen"], _verdicts(metrics, "tie")
+    found = []
+    if chosen is None:
+        found.append(
+            f"no combination tells people apart: the interval of the best AUC goes down to {best['ci95'][0]:.3f}, and "
+            "0.5 is chance; nothing is written"
+        )
+    if ties:
+        found.append(
+            f"{len(ties)} of {len(metrics['feeds'])} combinations cannot be told apart from the best: the paired "
+            "interval of the difference, by identity, contains 0"
+        )
+    if chosen is not None and any(chosen[name] != best[name] for name in _FEED):
+        found.append(f"of those within about one standard error of the best, {feed_text(chosen)} is the most usual")
+    if metrics["people"] < FEW_PEOPLE:
+        found.append(f"{metrics['people']} people decide little: a `dataset` of {FEW_PEOPLE} or more tells more apart")
+    if dropped := _verdicts(metrics, "dropped"):
+        found.append(
+            f"{len(dropped)} combinations were more than 0.1 behind the best on a first "
+            f"{metrics['first_round']} photographs and were dropped; their numbers are of those"
+        )
+    if failed := _verdicts(metrics, "failed"):
+        found.append(f"{len(failed)} combinations gave no embeddings; the first: {failed[0]['reason']}")
+    if metrics["failed_photographs"]:
+        found.append(f"{metrics['failed_photographs']} photographs could not be cropped and take part in no pair")
+    found += _remarks_on_outputs(metrics["embedding"])
+    if entry := next((entry for entry in metrics["feeds"] if _as_at_present(entry, metrics)), None):
+        found.append(f"fed as at present ({feed_text(entry)}): {_present[entry['verdict']]}")
+    if chosen is not None and best["auc"] < _LOW_AUC:
+        found.append(
+            f"an AUC of {best['auc']:.3f} is low for a face embedder: the right way of feeding may not be among these"
+        )
+    return found
+
+
+_present = {
+    "best": "the best of all",
+    "tie": "cannot be told apart from the best",
+    "worse": "worse than the best by more than chance",
+    "dropped": "far behind the best",
+    "failed": "gives no embeddings",
+}
+
+
+def _as_at_present(entry: Metrics, metrics: Metrics) -> bool:
+    return metrics["current"] is not None and all(entry[name] == metrics["current"][name] for name in _FEED)
+
+
+def _verdicts(metrics: Metrics, verdict: str) -> list[Metrics]:
+    return [entry for entry in metrics["feeds"] if entry["verdict"] == verdict]
+
+
+def _remarks_on_outputs(embedding: Metrics) -> list[str]:
+    if embedding["class_probabilities"]:
+        return [
+            f"the {embedding['dimension']} outputs add up to 1, as class probabilities do: embeddings are the output "
+            "of a layer before; give its name as output=NAME"
+        ]
+    shortest, _, longest = embedding["lengths"]
+    if embedding["unit"]:
+        return []
+    return [f"embeddings have lengths from {shortest:.3g} to {longest:.3g}; they are scaled to length 1"]
