@@ -173,6 +173,8 @@ def test_listed_pairs_keep_their_people(tmp_path, monkeypatch):
     drawn, pairs = draw_pairs(faces, ("list",), 24, seed=0)
     assert (len(pairs), pairs.same.sum()) == (12, 6)
     listed = {(faces.keys[one], faces.keys[other]) for one, other in zip(first, second, strict=True)}
-    assert {(drawn.keys[one], drawn.keys[other]) for one, other in zip(pairs.first, pairs.second, strict=True)} <= listed
+    assert {
+        (drawn.keys[one], drawn.keys[other]) for one, other in zip(pairs.first, pairs.second, strict=True)
+    } <= listed
     own = np.array(drawn.identities)
     assert ((own[pairs.first] == own[pairs.second]) == pairs.same).all()

@@ -31,6 +31,8 @@ COLOURS = ("rgb", "bgr")
 _USUAL_SCALES = ("-1..1", "127.5/128", "0..1", "per-image", "imagenet", "0..255")
 _BATCH = 32
 _LISTS: dict[str, Sequence[str]] = {"all-pairs": (), "view1": ("view1-train", "view1-test")}
+_FEW = 64
+"""Of so few photographs there is no first round."""
 HOPELESS = 0.1
 """Combinations so far behind the best in the first round are dropped."""
 
@@ -181,7 +183,7 @@ def probe(embedder: Model | Path, dataset: Source = "five_faces", *, config: Pro
     fed = _Fed(as_embedder(str(embedder) if isinstance(embedder, Path) else embedder, offline=config.offline))
     faces = load_dataset(dataset, manual_dir=config.manual_dir, offline=config.offline)
     if config.protocol not in _LISTS:
-        raise UserError(f"unknown protocol {config.protocol!r}; valid: {', '.join(_LISTS)}", parameter="protocol")
+        raise UserError(f"`protocol`: {config.protocol!r} is unknown; valid: {', '.join(_LISTS)}", parameter="protocol")
     run = _Run(*draw_pairs(faces, _LISTS[config.protocol], config.photographs, config.seed), fed)
     run.try_out(_feeds(config, faces, fed), config.seed)
     results = run.results()
@@ -200,7 +202,7 @@ def _feeds(config: ProbeConfig, faces: FaceDataset, fed: "_Fed") -> list[Feed]:
     scales = as_list(config.scales) or SCALES
     for scale in scales:
         if scale not in SCALES:
-            raise UserError(f"unknown scale {scale!r}; valid: {', '.join(SCALES)}", parameter="scales")
+            raise UserError(f"`scales`: {scale!r} is unknown; valid: {', '.join(SCALES)}", parameter="scales")
     return [Feed(*parts) for parts in itertools.product(dict.fromkeys(names), COLOURS, dict.fromkeys(scales))]
 
 
@@ -244,7 +246,7 @@ class _Run:
         every = np.arange(len(self.faces))
         drawn = [self.pairs.sample(max(10, len(every) // 20), genuine=kind, seed=seed) for kind in (True, False)]
         first = np.unique([*(part.first for part in drawn), *(part.second for part in drawn)])
-        if len(first) > 0.7 * len(every):
+        if len(every) <= _FEW or len(first) > 0.7 * len(every):
             self._embed(feeds, every, f"probing {len(feeds)} combinations")
             return
         self.first_round = len(first)
