@@ -4,6 +4,7 @@ import csv
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 
@@ -53,7 +54,14 @@ def read_pairs_file(path: str | Path, dataset: FaceDataset) -> Pairs:
     )
 
 
-def draw_pairs(dataset: FaceDataset, lists: Sequence[str], photographs: int, seed: int) -> tuple[FaceDataset, Pairs]:
+class Drawn(NamedTuple):
+    """Photographs drawn from a data set, and pairs of them."""
+
+    faces: FaceDataset
+    pairs: Pairs
+
+
+def draw_pairs(dataset: FaceDataset, lists: Sequence[str], photographs: int, seed: int) -> Drawn:
     """Draw photographs and take their pairs.
 
     Args:
@@ -61,9 +69,6 @@ def draw_pairs(dataset: FaceDataset, lists: Sequence[str], photographs: int, see
         lists: published lists of pairs, of which as many of each kind are drawn; all pairs of some people if empty.
         photographs: largest number of photographs.
         seed: random seed.
-
-    Returns:
-        The photographs, and pairs of them.
 
     Raises:
         UserError: `photographs` is below 10, or there are no pairs of a kind.
@@ -88,7 +93,8 @@ def draw_pairs(dataset: FaceDataset, lists: Sequence[str], photographs: int, see
         dataset = dataset.take(used, f"{'-'.join(lists) or 'people'}-{photographs}-photographs-seed{seed}")
     people = np.array(dataset.identities)
     same = people[first] == people[second]
-    return dataset, Pairs("+".join(lists) or ALL_PAIRS, first, second, same, np.zeros(len(first), np.int64))
+    name = "+".join(lists) or ALL_PAIRS
+    return Drawn(dataset, Pairs(name, first, second, same, np.zeros(len(first), np.int64)))
 
 
 def read_groups_file(paths: str | Path | Sequence[str | Path], dataset: FaceDataset) -> dict[str, str]:

@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tfface.data.crops import Crops
-from tfface.data.dataset import Pairs
-from tfface.data.pairs import draw_pairs
+from tfface.data.pairs import Drawn, draw_pairs
 from tfface.errors import UserError
 from tfface.evaluation.inputs import Embedder, FaceDataset, Model, Source, as_embedder, load_dataset, recipe
-from tfface.metrics.distances import unit
 from tfface.metrics.intervals import Estimate, IdentityAuc
-from tfface.models._files import FileEmbedder, WrappedEmbedder, write_record
-from tfface.models._input_format import SCALES, InputFormat
+from tfface.models._files import COLOURS, SCALES, FileEmbedder, InputFormat, WrappedEmbedder, write_record
 from tfface.report.evaluation_tables import feed_text, probe_remarks, probe_tables
 from tfface.utils.progress import progress
 from tfface.utils.public import Clock, Result, Table, as_list, configured, run_record
@@ -27,7 +24,6 @@ if TYPE_CHECKING:
 
 RECIPES = ("mtcnn-v1-margin0.20", "mtcnn-v1-margin0.50", "align5-112", "align5-144", "dlib-chip-padding0.25")
 """Crops that embedders are fed: two boxes of a detector, and three alignments, from tight to wide."""
-COLOURS = ("rgb", "bgr")
 _USUAL_SCALES = ("-1..1", "127.5/128", "0..1", "per-image", "imagenet", "0..255")
 _BATCH = 32
 _LISTS: dict[str, Sequence[str]] = {"all-pairs": (), "view1": ("view1-train", "view1-test")}
@@ -184,7 +180,7 @@ def probe(embedder: Model | Path, dataset: Source = "five_faces", *, config: Pro
     faces = load_dataset(dataset, manual_dir=config.manual_dir, offline=config.offline)
     if config.protocol not in _LISTS:
         raise UserError(f"`protocol`: {config.protocol!r} is unknown; valid: {', '.join(_LISTS)}", parameter="protocol")
-    run = _Run(*draw_pairs(faces, _LISTS[config.protocol], config.photographs, config.seed), fed)
+    run = _Run(draw_pairs(faces, _LISTS[config.protocol], config.photographs, config.seed), fed)
     run.try_out(_feeds(config, faces, fed), config.seed)
     results = run.results()
     chosen = _choose(results)
@@ -215,7 +211,7 @@ class _Fed:
 
     @property
     def current(self) -> dict[str, str] | None:
-        """How the model is fed at present; None where nothing says."""
+        """The feed at present; None where nothing says."""
         return Feed(self.embedder.preset.recipe, self.own.colour, self.own.scale)._asdict() if self.own.scale else None
 
     def outputs(self, images: np.ndarray, feed: Feed) -> np.ndarray:
@@ -231,12 +227,12 @@ class _Fed:
 class _Run:
     """Embeddings of drawn photographs under many ways of feeding a model."""
 
-    def __init__(self, faces: FaceDataset, pairs: Pairs, fed: _Fed) -> None:
-        self.faces, self.pairs, self.fed = faces, pairs, fed
-        self.people = np.unique(faces.identities, return_inverse=True)[1]
-        self.usable = np.zeros(len(faces), bool)
+    def __init__(self, drawn: Drawn, fed: _Fed) -> None:
+        (self.faces, self.pairs), self.fed = drawn, fed
+        self.people = np.unique(self.faces.identities, return_inverse=True)[1]
+        self.usable = np.zeros(len(self.faces), bool)
         self.unusable: dict[str, str] = {}
-        self.first_round = len(faces)
+        self.first_round = len(self.faces)
         self.vectors: dict[Feed, np.ndarray] = {}
         self.failed: dict[Feed, str] = {}
         self.dropped: dict[Feed, tuple[IdentityAuc, Estimate]] = {}
@@ -283,17 +279,18 @@ class _Run:
         except UserError as error:
             self.failed[feed] = str(error)
             return
-        if not np.isfinite(found).all() or not found.any(axis=1).all():
+        lengths = np.linalg.norm(found, axis=1, keepdims=True)
+        if not (np.isfinite(lengths).all() and lengths.all()):
             self.failed[feed] = "some embeddings are zero or no numbers"
             return
         rows = self.vectors.setdefault(feed, np.zeros((len(self.faces), found.shape[1]), np.float32))
-        rows[indices] = unit(found)
+        rows[indices] = found / lengths
 
-    def _kept(self) -> Pairs:
-        """Return the pairs of photographs that every recipe could crop."""
+    def _kept(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return first, second and truth of the pairs of photographs that every recipe could crop."""
         pairs = self.pairs
         kept = self.usable[pairs.first] & self.usable[pairs.second]
-        return Pairs(pairs.name, *(getattr(pairs, name)[kept] for name in ("first", "second", "same", "fold")))
+        return pairs.first[kept], pairs.second[kept], pairs.same[kept]
 
     def _areas(self) -> dict[Feed, IdentityAuc]:
         """Measure the area under the ROC of the feeds that are left, all over the same pairs.
@@ -301,14 +298,14 @@ class _Run:
         Raises:
             UserError: no feed, or no pairs of both kinds, are left.
         """
-        pairs, people = self._kept(), self.people
-        if len(set(pairs.same)) < 2:
+        first, second, same = self._kept()
+        if len(set(same)) < 2:
             key, why = next(iter(self.unusable.items()), ("", ""))
             raise UserError(f"no genuine or no impostor pairs are left; the first photograph that fails: {key} {why}")
         areas = {}
         for feed in [feed for feed in self.vectors if feed not in self.dropped and feed not in self.failed]:
-            distances = 1 - (self.vectors[feed] @ self.vectors[feed].T)[pairs.first, pairs.second]
-            areas[feed] = IdentityAuc.of(distances, pairs.same, people[pairs.first], people[pairs.second])
+            distances = 1 - (self.vectors[feed] @ self.vectors[feed].T)[first, second]
+            areas[feed] = IdentityAuc.of(distances, same, self.people[first], self.people[second])
         if not areas:
             raise UserError(f"no combination gives embeddings: {next(iter(self.failed.values()))}")
         return areas
@@ -328,17 +325,17 @@ class _Run:
 
     def facts(self, feed: Feed) -> dict[str, Any]:
         """Return counts, and what the model's outputs look like under a feed."""
-        pairs = self._kept()
+        _, _, same = self._kept()
         some = np.flatnonzero(self.usable)[:_BATCH]
         outputs = self.fed.outputs(Crops(self.faces, recipe(feed.recipe), self.fed.size)(some)[0], feed)
         lengths = np.linalg.norm(outputs, axis=1)
         return {
-            "protocol": pairs.name,
+            "protocol": self.pairs.name,
             "photographs": int(self.usable.sum()),
             "failed_photographs": len(self.unusable),
             "people": len(np.unique(self.people[self.usable])),
-            "genuine_pairs": int(pairs.same.sum()),
-            "impostor_pairs": int((~pairs.same).sum()),
+            "genuine_pairs": int(same.sum()),
+            "impostor_pairs": int((~same).sum()),
             "first_round": self.first_round,
             "embedding": {
                 "dimension": outputs.shape[1],

@@ -19,6 +19,8 @@ from tfface.metrics.distances import FarThreshold, checked_metric, unit
 from tfface.models._embedder import Embedder, Preset
 from tfface.models._formats import FileFacts, Reader, flat, open_reader
 from tfface.models._input_format import (
+    COLOURS,
+    SCALES,
     SUFFIXES,
     InputFormat,
     located,
@@ -34,8 +36,11 @@ if TYPE_CHECKING:
     import keras
 
 __all__ = [
+    "COLOURS",
     "FACTS",
+    "SCALES",
     "FileEmbedder",
+    "InputFormat",
     "WrappedEmbedder",
     "inspect",
     "is_file",
