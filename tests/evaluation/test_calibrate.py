@@ -10,7 +10,7 @@ import pytest
 import tfface
 from tests.evaluation.test_scoring import PRESET, faces, pair_list
 from tfface.errors import UserError
-from tfface.evaluation.calibrate import calibrate_embeddings, with_thresholds
+from tfface.evaluation.calibrate import calibrate_embeddings
 from tfface.evaluation.embeddings import Embeddings
 from tfface.evaluation.evaluate import evaluate
 from tfface.evaluation.scoring import evaluate_embeddings
@@ -143,10 +143,10 @@ def row(far: float, threshold: float, recipe: str = "") -> FarThreshold:
 
 def test_new_thresholds_replace_those_of_their_rate_and_recipe():
     old = dataclasses.replace(PRESET, thresholds=(row(0.01, 0.1, "whole"), row(0.1, 0.2, "whole")))
-    new = with_thresholds(old, [row(0.01, 0.3, "whole"), row(0.1, 0.4, "center-140")])
+    new = old.calibrated([row(0.01, 0.3, "whole"), row(0.1, 0.4, "center-140")])
     assert [(one.far, one.threshold) for one in new.thresholds] == [(0.01, 0.3), (0.1, 0.4), (0.1, 0.2)]
     assert new.threshold == PRESET.threshold
-    first = with_thresholds(dataclasses.replace(PRESET, threshold=None), [row(0.01, 0.3)])
+    first = dataclasses.replace(PRESET, threshold=None).calibrated([row(0.01, 0.3)])
     assert (first.threshold, first.threshold_source) == (0.3, "FAR 0.01 on a test")
 
 
@@ -229,7 +229,7 @@ def test_a_preset_s_thresholds_are_kept_in_the_cache(small):
     path.write_text(json.dumps(held))
     assert tfface.load_embedder(name).preset == shipped
     path.write_text(json.dumps({"weights": {loaded.sha256: [{"far": 1}]}}))
-    with pytest.raises(UserError, match=r"lfw-distilled.json is damaged: delete it, and calibrate"):
+    with pytest.raises(UserError, match=r"lfw-distilled.json holds damaged thresholds: delete them, and calibrate"):
         tfface.load_embedder(name)
 
 
@@ -247,3 +247,37 @@ def test_nothing_is_written_unless_asked(small, tiny_embedder):
     for wrong in (0.0, 1.0, 2.0, float("nan"), ()):
         with pytest.raises(UserError, match="give a rate between 0 and 1"):
             tfface.calibrate(tiny_embedder, small, far=wrong)
+
+
+def test_a_file_s_thresholds_are_written_beside_it(small, tiny_embedder, tmp_path):
+    """Its own threshold is the first that was calibrated last, unless it was given by hand."""
+    path = tmp_path / "my.keras"
+    tiny_embedder.model.save(path)
+    text = f"{path}:scale=0..1,recipe=whole"
+    assert tfface.load_embedder(text).preset.threshold is None
+    first = tfface.calibrate(text, small, far=(0.2, 0.1))
+    record = json.loads((tmp_path / "my.keras.tfface.json").read_text())
+    assert first.to_dict()["record"] == str(tmp_path / "my.keras.tfface.json")
+    assert (record["threshold"], record["threshold_source"]) == (
+        first.thresholds[0].threshold,
+        first.thresholds[0].source,
+    )
+    assert tfface.load_embedder(text).preset.thresholds == first.thresholds
+    photograph = next(Path(small).rglob("*.png"))
+    verified = tfface.verify(text, photograph, photograph, far=0.1)
+    assert verified.threshold == first.thresholds[1].threshold
+    second = tfface.calibrate(text, small, far=0.15)
+    loaded = tfface.load_embedder(text).preset
+    assert loaded.threshold == second.thresholds[0].threshold
+    assert [row.far for row in loaded.thresholds] == [0.15, 0.2, 0.1]
+    tfface.calibrate(f"{text},threshold=0.3", small, far=0.12)
+    assert json.loads((tmp_path / "my.keras.tfface.json").read_text())["threshold"] == loaded.threshold
+    assert tfface.load_embedder(f"{text},threshold=0.3").preset.threshold == 0.3
+
+
+def test_a_function_is_calibrated_in_this_process(small, tiny_embedder, cache):
+    wrapped = tfface.wrap(lambda images: tiny_embedder.embed(images), 32, recipe="whole")
+    found = tfface.calibrate(wrapped, small, far=0.1)
+    assert "record" not in found.to_dict() and not (cache / "thresholds").exists()
+    assert found.embedder.preset.decide(recipe="whole")[1] == found.thresholds[0].threshold
+    assert found.thresholds[0].threshold == tfface.calibrate(tiny_embedder, small, far=0.1).thresholds[0].threshold

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from tfface.errors import UserError
-from tfface.metrics.distances import FarThreshold, unit
+from tfface.metrics.distances import far_thresholds, unit
 from tfface.models._embedder import Embedder, Preset
 from tfface.preprocessing.images import BOX, FIVE_POINTS, Recipe, recipe
 from tfface.utils.files import digest_of_tree, read_json
@@ -87,7 +87,7 @@ class Artifact:
     def preset(self) -> Preset:
         """Record of the preset that was exported, without what only its weights file needs."""
         fields = dict(self.record["preset"])
-        fields["thresholds"] = tuple(FarThreshold(**row) for row in fields.get("thresholds", ()))
+        fields["thresholds"] = far_thresholds(fields.get("thresholds", ()), sidecar_of(self.path))
         return Preset(sources=(), file_name="", sha256=self.record["weights_sha256"], **fields)
 
     @property

@@ -33,6 +33,7 @@ from tfface.evaluation.protocols import AllPairsScores, estimate_entry
 from tfface.metrics import intervals
 from tfface.metrics.distances import checked_far, to_cosine
 from tfface.metrics.roc import ErrorCurve
+from tfface.models._files import WrappedEmbedder, write_record
 from tfface.utils.files import lock, read_json, write_json
 from tfface.utils.public import Clock, Result, Table, as_list, configured, run_record
 
@@ -146,10 +147,11 @@ def calibrate(embedder: Model, dataset: Source = "lfw", *, config: CalibrationCo
     report_failures(embeddings.failed, len(faces), strict=config.strict)
     used = with_flip(chosen.name, flip=config.flip)
     found = calibrate_embeddings(faces, embeddings, model.preset, far=rates, people=config.people, recipe=used)
-    preset = with_thresholds(model.preset, found.thresholds)
+    is_file = hasattr(model, "path")
+    preset = (_own_first(model.preset) if is_file else model.preset).calibrated(found.thresholds)
     record = {**run_record("calibrate", model, chosen.name, faces, 0, clock), "flip": config.flip}
-    if config.write:
-        record["record"] = str(_write(model, preset))
+    written = _write(model, preset) if config.write else None
+    record |= {"record": str(written)} if written else {}
     return ThresholdCalibration(
         {**record, **found.metrics}, found.thresholds, dataclasses.replace(model, preset=preset)
     )
@@ -226,34 +228,25 @@ def _measured(
     return found
 
 
-def with_thresholds(preset: Preset, rows: Sequence[FarThreshold]) -> Preset:
-    """Add calibrated thresholds to a preset, in place of those at the same rate and with the same recipe.
+def _own_first(preset: Preset) -> Preset:
+    """Let a file's threshold that an earlier calibration set be set anew."""
+    return dataclasses.replace(preset, threshold=None) if preset.threshold_source.startswith("FAR ") else preset
 
-    A preset without a threshold of its own gets the first.
+
+def _write(embedder: Embedder, preset: Preset) -> Path | None:
+    """Write a model's thresholds where `load_embedder` finds them: beside its file, or in the cache.
+
+    Returns:
+        The record; None for a function of this process, which nobody loads by name.
     """
-    kept = [
-        old for old in preset.thresholds if not any(new.is_at(old.far) and new.recipe == old.recipe for new in rows)
-    ]
-    preset = dataclasses.replace(preset, thresholds=(*rows, *kept))
-    if preset.threshold is not None:
-        return preset
-    return dataclasses.replace(preset, threshold=rows[0].threshold, threshold_source=rows[0].source)
-
-
-def _write(embedder: Embedder, preset: Preset) -> Path:
-    """Write a model's thresholds where `load_embedder` finds them: beside its file, or in the cache."""
     rows = [asdict(row) for row in preset.thresholds]
-    path = getattr(embedder, "path", None)
-    if path is not None:
-        from tfface.models._files import write_record
-
+    if path := getattr(embedder, "path", None):
         own = {"threshold": preset.threshold, "threshold_source": preset.threshold_source}
-        written: Path = write_record(path, {"thresholds": rows, **own})
-        return written
+        return write_record(path, {"thresholds": rows, **(own if preset.threshold_source.startswith("FAR ") else {})})
+    if isinstance(embedder, WrappedEmbedder):
+        return None
     if len(embedder.sha256) < 64:
-        raise UserError(
-            f"{preset.name} does not say which weights it has, so nothing can be kept: set `write` to False"
-        )
+        raise UserError(f"{preset.name} does not say which weights it has, so nothing is kept: leave out `write`")
     path = calibrations_file(preset.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with lock(path):

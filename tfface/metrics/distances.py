@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -91,6 +91,25 @@ class FarThreshold:
     def is_at(self, far: float) -> bool:
         """Tell if it was measured at a rate."""
         return math.isclose(self.far, far, rel_tol=1e-6)
+
+
+def far_thresholds(rows: Any, where: object) -> tuple[FarThreshold, ...]:
+    """Read calibrated thresholds of a record.
+
+    Args:
+        rows: as `dataclasses.asdict` wrote them.
+        where: name of the record, for messages.
+
+    Raises:
+        UserError: they are damaged.
+    """
+    try:
+        found = tuple(FarThreshold(**row) for row in rows)
+        if all(math.isfinite(row.threshold) and 0 < row.far < 1 for row in found):
+            return found
+    except TypeError:
+        pass
+    raise UserError(f"{where} holds damaged thresholds: delete them, and calibrate the model again")
 
 
 def checked_far(far: float) -> float:

@@ -9,7 +9,7 @@ import functools
 import importlib
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ import numpy as np
 
 from tfface.errors import Unavailable, UserError
 from tfface.hub import weights
-from tfface.metrics.distances import FarThreshold, chosen_threshold
+from tfface.metrics.distances import FarThreshold, chosen_threshold, far_thresholds
 from tfface.utils import registry
 from tfface.utils.files import cache_path, check_package_data, fields_of, package_data, read_json, sha256_of, write_json
 
@@ -101,6 +101,18 @@ class Preset:
             return self.metric, self.threshold, self.threshold_source
         return self.metric, *chosen_threshold(self.name, self.thresholds, threshold, far, recipe)
 
+    def calibrated(self, rows: Sequence[FarThreshold]) -> "Preset":
+        """Add calibrated thresholds, in place of those at the same rate and with the same recipe.
+
+        A preset without a threshold of its own gets the first.
+        """
+        new = {(row.far, row.recipe) for row in rows}
+        kept = [row for row in self.thresholds if (row.far, row.recipe) not in new]
+        preset = dataclasses.replace(self, thresholds=(*rows, *kept))
+        if not rows or self.threshold is not None:
+            return preset
+        return dataclasses.replace(preset, threshold=rows[0].threshold, threshold_source=rows[0].source)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the content of `preset.json`; the weights lie beside it, so no sources are named."""
         record = {"format": 1, **{entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}}
@@ -128,7 +140,7 @@ class Preset:
         fields = {key: value for key, value in record.items() if key in known}
         fields["sources"] = (weights.BundledSource(path.with_name(record["file_name"])),)
         fields["other_thresholds"] = tuple(tuple(row) for row in record.get("other_thresholds", ()))
-        fields["thresholds"] = tuple(FarThreshold(**row) for row in record.get("thresholds", ()))
+        fields["thresholds"] = far_thresholds(record.get("thresholds", ()), path)
         fields["identities_seen"] = frozenset(record.get("identities_seen", ()))
         return cls(**fields)
 
@@ -354,11 +366,10 @@ def _calibrated(embedder: Embedder) -> Embedder:
     if not path.exists():
         return embedder
     try:
-        rows = tuple(FarThreshold(**row) for row in read_json(path)["weights"].get(embedder.sha256, ()))
+        rows = far_thresholds(read_json(path)["weights"].get(embedder.sha256, ()), path)
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged: delete it, and calibrate {embedder.preset.name} again") from error
-    preset = dataclasses.replace(embedder.preset, thresholds=(*rows, *embedder.preset.thresholds))
-    return dataclasses.replace(embedder, preset=preset)
+    return dataclasses.replace(embedder, preset=embedder.preset.calibrated(rows))
 
 
 def as_embedder(embedder: str | Path | Embedder, *, offline: bool = False) -> Embedder:

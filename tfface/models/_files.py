@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfface.metrics.distances import FarThreshold, checked_metric, unit
+from tfface.metrics.distances import checked_metric, far_thresholds, unit
 from tfface.models._embedder import Embedder, Preset
 from tfface.models._formats import FileFacts, Reader, flat, open_reader
 from tfface.models._input_format import (
@@ -178,6 +178,8 @@ def load(text: str | Path, **given: Any) -> FileEmbedder:
     stated: dict[str, Any] = {**facts, **{name: value for name, value in given.items() if value is not None}}
     if "size" in stated:
         stated["input_size"] = stated.pop("size")
+    if "threshold" in stated:
+        stated["threshold_source"] = "given"  # whatever a record says of its own
     sha256 = digest_of_tree(path)
     known = {**of_export(path, sha256), **read_record(path, sha256), **stated}
     output = None if known.get("output") is None else str(known["output"])
@@ -222,7 +224,7 @@ def _preset(name: str, input_size: int, embedding_size: int, known: Mapping[str,
         threshold_source=str(known.get("threshold_source") or ("given" if threshold is not None else "not measured")),
         training_data=str(known.get("training_data") or "not stated"),
         licence=str(known.get("licence") or "not stated"),
-        thresholds=tuple(FarThreshold(**row) for row in known.get("thresholds", ())),
+        thresholds=far_thresholds(known.get("thresholds", ()), f"the record of {name}"),
     )
 
 
