@@ -72,7 +72,7 @@ def test_the_package_s_normalisation_is_its_own():
 
 def test_a_data_set_is_embedded_without_a_keras_model(tiny_faces):
     preset = _deepface_package._preset("Facenet", "base", Client(), 0.4, "0" * 64)
-    package = _deepface_package.PackageEmbedder(preset, "0" * 64, _deepface_package._no_keras_model, Client(), "base")
+    package = _deepface_package.PackageEmbedder(preset, "0" * 64, _deepface_package._from_client, Client(), "base")
     faces = data.load_dataset(str(tiny_faces))
     found = embed_dataset(faces, package, recipe("whole"))
     assert found.ok.all()
@@ -86,10 +86,50 @@ def test_images_are_left_as_they_were():
     assert np.array_equal(images, before)
 
 
-def test_it_has_no_keras_model_of_ours():
-    package = _deepface_package.PackageEmbedder(None, "0" * 64, _deepface_package._no_keras_model, Client(), "base")
-    with pytest.raises(UserError, match=r"can be evaluated, but it has no Keras model of ours"):
-        _ = package.model
+class KerasClient:
+    """Stands for a client of the package whose network is a Keras model of its own shape."""
+
+    def __init__(self, shape):
+        import keras
+
+        self.input_shape, self.output_shape = shape, 4
+        inputs = keras.Input((*shape, 3))
+        initializer = keras.initializers.RandomNormal(seed=1)
+        pooled = keras.layers.Flatten()(keras.layers.AveragePooling2D(9)(inputs))
+        self.model = keras.Model(inputs, keras.layers.Dense(4, kernel_initializer=initializer)(pooled))
+
+    def forward(self, images):
+        return self.model(images, training=False).numpy().tolist()
+
+
+@pytest.mark.parametrize("shape", [(55, 55), (55, 47)], ids=["square", "as DeepID's"])
+@pytest.mark.parametrize("normalization", _deepface_package.NORMALIZATIONS)
+def test_a_keras_network_behind_the_package_s_normalisation_gives_gradients(shape, normalization, make_images):
+    from tfface import attacks, criteria
+
+    client = KerasClient(shape)
+    preset = _deepface_package._preset("DeepID", normalization, client, 0.4, "0" * 64)
+    package = _deepface_package.PackageEmbedder(preset, "0" * 64, None, client, normalization)
+    images = make_images(3, 55)
+    assert package.differentiable
+    np.testing.assert_allclose(package.model(images), package.embed(images), atol=1e-5 if shape[1] == 55 else 1e-2)
+    if normalization == "base":
+        found = attacks.FGSM()(package, images, criteria.Dodging(package.embed(images), threshold=1e-6), epsilon=0.1)
+        assert found.success.all()
+
+
+def test_other_clients_are_known_by_their_answers_alone(make_images):
+    from tfface import attacks, criteria
+
+    preset = _deepface_package._preset("Dlib", "base", Client(), 0.4, "0" * 64)
+    package = _deepface_package.PackageEmbedder(preset, "0" * 64, None, Client(), "base")
+    images = make_images(2, 40)
+    assert not package.differentiable
+    np.testing.assert_allclose(package.model(images), package.embed(images), atol=1e-6)
+    goal = criteria.Dodging(package.embed(images), threshold=1e-7)
+    assert attacks.Square(queries=20)(package, images, goal, epsilon=0.2).success.all()
+    with pytest.raises(UserError, match="follows gradients, and deepface:Dlib gives none"):
+        attacks.PGD()(package, images, goal, epsilon=0.2)
 
 
 def test_offline_without_the_file_is_refused_quickly_in_one_line(home, no_network, capfd):

@@ -61,13 +61,18 @@ class Epsilon(click.FloatRange):
 
 ATTACKS = ", ".join(registry.names("attacks"))
 
+_MODELS = (
+    "Architecture, preset (resnet50/vggface2), deepface:<Name>, or a file of your own: .keras, .h5, .tflite, .onnx or a "
+    "SavedModel's folder, with what no record beside it says after a colon (PATH:scale=-1..1,colour=bgr)"
+)
+
 embedder = click.option(
     "--model",
     "embedder",
     default="facenet",
     show_default=True,
     metavar="NAME",
-    help="Architecture, preset (resnet50/vggface2), or deepface:<Name>.",
+    help=f"{_MODELS}.",
 )
 embedders = click.option(
     "--model",
@@ -76,7 +81,7 @@ embedders = click.option(
     default=("facenet",),
     show_default=True,
     metavar="NAME",
-    help="Architecture, preset (resnet50/vggface2), or deepface:<Name>; repeats.",
+    help=f"{_MODELS}; repeats.",
 )
 
 

@@ -1,9 +1,11 @@
 """Embedders of the `deepface` package, evaluated through the same protocols as ours.
 
 `deepface:Facenet` feeds crops as the package's `represent` does by default: BGR, [0, 1], no further normalisation.
-`deepface:Facenet:Facenet2018` names another of its normalisations. Cropping stays with our recipe.
+`deepface:Facenet:Facenet2018` names another of its normalisations. Cropping stays with our recipe. Those that are Keras
+models give gradients: the same input format and padding in front of the same network.
 """
 
+import functools
 import importlib.metadata
 import logging
 import os
@@ -11,7 +13,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import numpy as np
@@ -20,20 +22,35 @@ from tfface.errors import Unavailable, UserError
 from tfface.hub.weights import ANSWER_SECONDS
 from tfface.metrics.distances import unit
 from tfface.models._embedder import Embedder, Preset
+from tfface.models._input_format import InputFormat
 from tfface.utils import registry
 from tfface.utils.files import sha256_of
+
+if TYPE_CHECKING:
+    import keras
 
 logger = logging.getLogger(__name__)
 
 # The package logs to stdout, which is for results, what our one error line says; it reads this when first imported.
 os.environ.setdefault("DEEPFACE_LOG_LEVEL", str(logging.CRITICAL))
 
-NORMALIZATIONS = ("base", "raw", "Facenet", "Facenet2018", "VGGFace", "VGGFace2", "ArcFace")
+NORMALIZATIONS = {
+    "base": "0..1",
+    "raw": "0..255",
+    "Facenet": "per-image",
+    "Facenet2018": "-1..1",
+    "VGGFace": "vggface-means",
+    "VGGFace2": "vggface2-means",
+    "ArcFace": "127.5/128",
+}
+"""The package's normalisations, each with the scale of `InputFormat` that is the same."""
+_CLOSE = 1e-2
+"""Largest difference of unit vectors between the package's answer and the network's, after two resizes."""
 
 
 @dataclass(frozen=True)
 class PackageEmbedder(Embedder):
-    """A client of the `deepface` package in the shape of our embedders; it has no Keras model of ours.
+    """A client of the `deepface` package in the shape of our embedders.
 
     Attributes:
         client: the package's model object.
@@ -45,6 +62,30 @@ class PackageEmbedder(Embedder):
 
     def open(self) -> None:
         """Do nothing: the package's client came with its network."""
+
+    @property
+    def differentiable(self) -> bool:
+        import keras
+
+        return isinstance(getattr(self.client, "model", None), keras.Model)
+
+    @functools.cached_property
+    def model(self) -> "keras.Model":
+        """The network behind the package's normalisation; of others than Keras models, their answers as a layer."""
+        from tfface.models._files import function_layer, network
+
+        size = self.preset.input_size
+        if not self.differentiable:
+            return network(size, InputFormat(), function_layer(self.embed, self.preset.embedding_size, follows=False))
+        scale = NORMALIZATIONS[self.normalization]
+        fit = functools.partial(_fitted, shape=self.client.input_shape)
+        built = network(size, InputFormat(colour="bgr", scale=scale), self.client.model, fit)
+        tried = np.random.default_rng(0).uniform(0, 1, (1, size, size, 3)).astype(np.float32)
+        apart = float(np.abs(np.asarray(built(tried)) - self.embed(tried)).max())
+        if apart > _CLOSE:
+            reason = f"{self.preset.name} answers otherwise through the package than its network does ({apart:.2g})"
+            raise UserError(reason)
+        return built
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         from deepface.modules import preprocessing
@@ -106,7 +147,7 @@ def load(name: str, *, offline: bool = False) -> PackageEmbedder:
             raise Unavailable(f"deepface:{name} cannot be built by the deepface package: {reason}") from error
     sha256 = sha256_of(files[0]) if files and Path(files[0]).is_file() else "unknown"
     preset = _preset(name, normalization, client, thresholds.get(name, {}).get("cosine", 0.4), sha256)
-    return PackageEmbedder(preset, sha256, _no_keras_model, client, normalization)
+    return PackageEmbedder(preset, sha256, _from_client, client, normalization)
 
 
 def _preset(name: str, normalization: str, client: Any, threshold: float, sha256: str) -> Preset:
@@ -128,8 +169,22 @@ def _preset(name: str, normalization: str, client: Any, threshold: float, sha256
     )
 
 
-def _no_keras_model() -> Any:
-    raise UserError("a model of the deepface package can be evaluated, but it has no Keras model of ours to use here")
+def _fitted(images: Any, shape: tuple[int, int]) -> Any:
+    """Shrink square images, a Keras tensor, into a shape and pad them with black, as the package does."""
+    import keras
+
+    height, width = shape
+    if images.shape[1:3] == (height, width):
+        return images
+    side = min(height, width)
+    resized = keras.layers.Resizing(side, side)(images)
+    rows, columns = height - side, width - side
+    padding = ((rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2))
+    return keras.layers.ZeroPadding2D(padding)(resized)
+
+
+def _from_client() -> Any:
+    raise AssertionError("`model` is made of the client")
 
 
 def _refuse(url: str) -> None:

@@ -306,8 +306,8 @@ def wrap(function: Any, input_size: int, *, config: WrapConfig) -> WrappedEmbedd
     preset = _preset(config.name, input_size, answers.shape[1], known)
 
     def build() -> "keras.Model":
-        answer = given if is_keras else _layer(given, answers.shape[1], follows=follows)
-        return _network(input_size, input_format, answer)
+        answer = given if is_keras else function_layer(given, answers.shape[1], follows=follows)
+        return network(input_size, input_format, answer)
 
     return WrappedEmbedder(preset, sha256, build, differentiable=follows, function=given, input_format=input_format)
 
@@ -316,7 +316,7 @@ def _tried(name: str, function: Any, input_format: InputFormat, size: int) -> np
     """Return a function's answers to two fixed images, checked."""
     images = np.random.default_rng(0).uniform(0, 1, (2, size, size, 3)).astype(np.float32)
     try:
-        answers = flat(np.asarray(function(input_format.array(images)), np.float32))
+        answers = flat(name, np.asarray(function(input_format.array(images)), np.float32))
     except UserError:
         raise
     except Exception as error:  # it is the user's own
@@ -354,11 +354,11 @@ def _build(path: Path, sha256: str, input_format: InputFormat, size: int) -> "ke
     answers = reader(input_format.known(path).array(images))
     check_answers(path.name, answers, images)
     if reader.facts.differentiable:
-        return _network(size, input_format, reader.apply)
-    return _network(size, input_format, _layer(reader, answers.shape[1], follows=False))
+        return network(size, input_format, reader.apply)
+    return network(size, input_format, function_layer(reader, answers.shape[1], follows=False))
 
 
-def _layer(function: Callable[[Any], Any], size: int, *, follows: bool) -> Callable[[Any], Any]:
+def function_layer(function: Callable[[Any], Any], size: int, *, follows: bool) -> Callable[[Any], Any]:
     """Return a layer that calls a function: on tensors, whose gradient it gives, or on arrays."""
     import tensorflow as tf
 
@@ -374,14 +374,23 @@ def _layer(function: Callable[[Any], Any], size: int, *, follows: bool) -> Calla
     return layer
 
 
-def _network(size: int, input_format: InputFormat, answer: Callable[[Any], Any]) -> "keras.Model":
-    """Return a model from (N, S, S, 3) in [0, 1] to unit vectors, of what answers prepared images."""
+def network(
+    size: int, input_format: InputFormat, answer: Callable[[Any], Any], fit: Callable[[Any], Any] | None = None
+) -> "keras.Model":
+    """Return a model from (N, S, S, 3) in [0, 1] to unit vectors.
+
+    Args:
+        size: S.
+        input_format: how `answer` is fed.
+        answer: prepared images to (N, D), as Keras tensors.
+        fit: changes the images' sides before they are prepared.
+    """
     import keras
 
     from tfface.models._layers import UnitNorm
 
     inputs = keras.Input((size, size, 3), name="image")
-    outputs = keras.layers.Flatten()(answer(input_format.prepare(inputs)))
+    outputs = keras.layers.Flatten()(answer(input_format.prepare(fit(inputs) if fit else inputs)))
     model = keras.Model(inputs, UnitNorm(dtype="float32", name="embedding")(outputs), name="own")
     model.trainable = False
     return model

@@ -65,9 +65,11 @@ class Reader:
     """A model's file opened: images as it takes them, to its output.
 
     Attributes:
+        path: the file.
         facts: of the file.
     """
 
+    path = Path()
     facts: FileFacts
 
     def run(self, images: np.ndarray) -> np.ndarray:
@@ -103,12 +105,12 @@ class Reader:
             part = images[start : start + size]
             missing = size - len(part)
             full = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
-            parts.append(flat(np.asarray(self.run(full), np.float32))[: len(part)])
+            parts.append(flat(self.path.name, np.asarray(self.run(full), np.float32))[: len(part)])
         return np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
 
 
-def flat(answers: np.ndarray) -> np.ndarray:
-    """Return answers (N, D); maps of one pixel count as vectors.
+def flat(name: str, answers: np.ndarray) -> np.ndarray:
+    """Return a model's answers (N, D); maps of one pixel count as vectors.
 
     Raises:
         UserError: they are of another rank.
@@ -118,8 +120,8 @@ def flat(answers: np.ndarray) -> np.ndarray:
     if answers.ndim > 2 and answers.size == len(answers) * max(answers.shape[1:]):
         return answers.reshape(len(answers), -1)
     raise UserError(
-        f"its output has the shape {list(answers.shape)}, not one vector an image: name another `output`, one after "
-        "the pooling",
+        f"{name} answers with the shape {list(answers.shape)}, not one vector an image: name another `output`, one "
+        "after the pooling",
         parameter="embedder",
     )
 
@@ -138,9 +140,11 @@ def open_reader(path: Path, output: str | None) -> Reader:
     if not kind:
         raise UserError(f"{path} is no model: give a .keras, .h5, .tflite or .onnx file, or a SavedModel's folder")
     try:
-        return _READERS[kind](path, output)
+        reader = _READERS[kind](path, output)
     except UserError as error:
         raise UserError(f"{path}: {error}", parameter="embedder") from error
+    reader.path = path
+    return reader
 
 
 class KerasReader(Reader):

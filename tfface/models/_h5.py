@@ -345,7 +345,7 @@ def as_one_vector(model: Any, output: str | None) -> Any:
     layers = {layer.name: layer for layer in model.layers}
     names = dict(zip(model.output_names, model.outputs, strict=True))
     if output in layers and output not in names:
-        return keras.Model(model.inputs, layers[output].output, name=model.name)
+        return keras.Model(model.inputs[0], layers[output].output, name=model.name)
     chosen = names[pick_output(names, output)]
     last = next((layer for layer in model.layers[::-1] if layer.output is chosen), model.layers[-1])
     kind = getattr(getattr(last, "activation", None), "__name__", "")
@@ -357,7 +357,7 @@ def as_one_vector(model: Any, output: str | None) -> Any:
             f"embeddings: give {advice}",
             parameter="embedder",
         )
-    return keras.Model(model.inputs, chosen, name=model.name)
+    return keras.Model(model.inputs[0], chosen, name=model.name)
 
 
 def first_line(error: BaseException) -> str:
