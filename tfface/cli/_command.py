@@ -62,8 +62,8 @@ class Epsilon(click.FloatRange):
 ATTACKS = ", ".join(registry.names("attacks"))
 
 _MODELS = (
-    "Architecture, preset (resnet50/vggface2), deepface:<Name>, or a file of your own: .keras, .h5, .tflite, .onnx or a "
-    "SavedModel's folder, with what no record beside it says after a colon (PATH:scale=-1..1,colour=bgr)"
+    "Architecture, preset (resnet50/vggface2), deepface:<Name>, or a file of your own: .keras, .h5, .tflite, .onnx or "
+    "a SavedModel's folder, with what no record beside it says after a colon (PATH:scale=-1..1,colour=bgr)"
 )
 
 embedder = click.option(
