@@ -169,8 +169,14 @@ class KerasReader(Reader):
         outputs = {last: tuple(self.model.output_shape)}
         self.facts = FileFacts(kind, shape, "float32", outputs, last, True, names)
 
+    @functools.cached_property
+    def _compiled(self) -> Callable[..., Any]:
+        import tensorflow as tf
+
+        return tf.function(lambda images: self.model(images, training=False), reduce_retracing=True)
+
     def run(self, images: np.ndarray) -> np.ndarray:
-        return np.asarray(self.model(images, training=False))
+        return np.asarray(self._compiled(images))
 
     def apply(self, images: Any) -> Any:
         return self.model(images)
