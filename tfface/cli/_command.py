@@ -10,9 +10,8 @@ from typing import Any
 
 import click
 
-from tfface.errors import UserError
 from tfface.utils import registry
-from tfface.utils.public import Result, Table
+from tfface.utils.public import Result, Table, UserError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 

@@ -10,9 +10,8 @@ from tfface.data import manifest, prepared
 from tfface.data.dataset import FaceDataset
 from tfface.data.folder import open_folder, open_manifest
 from tfface.data.prepared import TfdsFaces
-from tfface.errors import UserError
 from tfface.utils import registry
-from tfface.utils.public import Result, Table
+from tfface.utils.public import Result, Table, UserError
 
 
 def names() -> list[str]:

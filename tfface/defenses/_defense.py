@@ -13,10 +13,9 @@ import keras
 from keras import ops
 
 from tfface.augmentation.changes import Level, describe
-from tfface.errors import UserError
 from tfface.models._layers import UnitNorm
 from tfface.utils import registry
-from tfface.utils.public import Result, Table
+from tfface.utils.public import Result, Table, UserError
 
 register = keras.saving.register_keras_serializable(package="tfface")
 

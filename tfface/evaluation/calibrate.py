@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings, embed_dataset, report_failures, with_flip
 from tfface.evaluation.inputs import (
     Embedder,
@@ -35,7 +34,7 @@ from tfface.metrics.distances import checked_far, to_cosine
 from tfface.metrics.roc import ErrorCurve
 from tfface.models._files import WrappedEmbedder, write_record
 from tfface.utils.files import lock, read_json, write_json
-from tfface.utils.public import Clock, Result, Table, as_list, configured, run_record
+from tfface.utils.public import Clock, Result, Table, UserError, as_list, configured, run_record
 
 FEWEST = 30
 """Impostor pairs that must lie at or below a threshold: of fewer, nobody can tell the rate."""

@@ -17,14 +17,13 @@ from tfface.data.folder import open_photographs
 from tfface.distributed.cluster import executor_at
 from tfface.distributed.executor import LOCAL, Executor
 from tfface.distributed.rows import RowJob, Save, fill
-from tfface.errors import UserError
 from tfface.metrics.distances import unit
 from tfface.models._embedder import as_embedder
 from tfface.preprocessing.images import Recipe
 from tfface.preprocessing.images import recipe as named_recipe
 from tfface.utils.cache import MOST_IN_MEMORY, Range, Store, write_rows
 from tfface.utils.files import atomic_write
-from tfface.utils.public import Result, Table
+from tfface.utils.public import Result, Table, UserError
 
 if TYPE_CHECKING:
     import tensorflow as tf

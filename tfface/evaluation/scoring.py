@@ -10,7 +10,6 @@ import numpy as np
 
 from tfface.data.dataset import FaceDataset, Pairs
 from tfface.distributed.executor import LOCAL, Executor
-from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings
 from tfface.evaluation.protocols import (
     AllPairsScores,
@@ -27,7 +26,7 @@ from tfface.metrics.pair_tiles import WORST
 from tfface.metrics.roc import ErrorCurve
 from tfface.report.evaluation_tables import evaluation_tables, title
 from tfface.utils.files import write_csv
-from tfface.utils.public import Result, Table
+from tfface.utils.public import Result, Table, UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfface.distributed.cluster import executor_at
-from tfface.errors import UserError
 from tfface.report.attack_tables import attack_tables, check_table, figure_title
 from tfface.robustness import adversarial_dataset
 from tfface.robustness.adversarial_dataset import TrialRun
@@ -23,7 +22,17 @@ from tfface.robustness.experiment import (
 from tfface.robustness.results import examples
 from tfface.robustness.run import check_trial
 from tfface.robustness.trial import DRAWS, Context, ImageFormat, Model, Source, Trial, load_contexts
-from tfface.utils.public import Clock, Result, Table, as_list, configured, one_or_many, run_record, save_figure
+from tfface.utils.public import (
+    Clock,
+    Result,
+    Table,
+    UserError,
+    as_list,
+    configured,
+    one_or_many,
+    run_record,
+    save_figure,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

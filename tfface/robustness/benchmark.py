@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfface.errors import UserError
 from tfface.evaluation.scoring import check_protocol, evaluate_embeddings
 from tfface.report.page_runs import read_runs
 from tfface.report.robustness_tables import benchmark_tables
@@ -33,6 +32,7 @@ from tfface.utils.public import (
     Clock,
     Result,
     Table,
+    UserError,
     as_list,
     configured,
     median_milliseconds,

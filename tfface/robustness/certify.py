@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfface.errors import UserError
 from tfface.report.certificates import certificate_tables
 from tfface.robustness.certified_checks import DRAWS, STEPS, check_certificates
 from tfface.robustness.certified_pairs import (
@@ -27,7 +26,7 @@ from tfface.robustness.pairs import Threshold, by_noisy_fold, half_genuine, list
 from tfface.robustness.smoothing import ALPHA, GUESS, SAMPLES, Smoothing
 from tfface.robustness.trial import Context, Model, Source, load_contexts
 from tfface.utils.files import write_csv
-from tfface.utils.public import Clock, Result, Table, as_list, configured, run_record, save_figure
+from tfface.utils.public import Clock, Result, Table, UserError, as_list, configured, run_record, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
