@@ -1,6 +1,7 @@
 """Load, list, prepare and describe data sets: known ones by name, folders by path."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,28 @@ def load_dataset(
     folder = None if manual_dir is None else Path(manual_dir)
     dataset = name if isinstance(name, FaceDataset) else _open(str(name), folder, offline=offline)
     return dataset if images_per_person is None else dataset.sample(images_per_person, seed)
+
+
+def labels_of(datasets: Sequence[FaceDataset]) -> list[str]:
+    """Return names that tell data sets apart: of folders of one name, with as many folders above as that takes."""
+    labels = [dataset.name for dataset in datasets]
+    for place, dataset in enumerate(datasets):
+        same = [other for other in datasets if other.name == dataset.name and other is not dataset]
+        ways = [f"folder:{_end_of(dataset, count)}" for count in range(2, len(_parts(dataset)) + 1)]
+        taken = [{f"folder:{_end_of(other, count)}" for other in same} for count in range(2, len(ways) + 2)]
+        alone = [way for way, others in zip(ways, taken, strict=True) if way not in others]
+        if same:
+            labels[place] = alone[0] if alone else f"{dataset.name} {dataset.version}"
+    return labels
+
+
+def _parts(dataset: FaceDataset) -> tuple[str, ...]:
+    folder = getattr(dataset, "folder", None)
+    return folder.resolve().parts if folder is not None and dataset.name.startswith("folder:") else ()
+
+
+def _end_of(dataset: FaceDataset, count: int) -> str:
+    return "/".join(_parts(dataset)[-count:]).replace("//", "/")
 
 
 def list_datasets() -> DatasetList:

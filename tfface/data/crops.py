@@ -13,8 +13,7 @@ import pyarrow as pa
 
 from tfface.augmentation.changes import Corruption, key_number
 from tfface.data.dataset import FaceDataset, Pairs, SampledPairs
-from tfface.distributed.executor import LOCAL, Executor
-from tfface.distributed.rows import RowJob, Save, fill
+from tfface.distributed.rows import LOCAL, Executor, RowJob, Save, fill
 from tfface.errors import ImageError, UserError
 from tfface.preprocessing import mtcnn
 from tfface.preprocessing.images import NO_FACE, Recipe, crop_photograph, crop_resize, decode, recipe, warp

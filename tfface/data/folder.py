@@ -148,7 +148,7 @@ def open_folder(path: Path) -> FolderFaces:
     if loose:
         text = "images lie outside of any person's subfolder and are left out"
         logger.warning(f"{path}: {_listed(loose, text)}")
-    return _folder_faces(path, keys)
+    return _told_of_twins(_folder_faces(path, keys))
 
 
 def open_manifest(path: Path) -> FolderFaces:
@@ -162,7 +162,7 @@ def open_manifest(path: Path) -> FolderFaces:
         raise UserError(f"{path} holds no images: its {manifest.FILE} lists none")
     records = {record["file"]: record for record in found.records}
     keys = sorted(records, key=natural_key)
-    return FolderFaces(
+    faces = FolderFaces(
         name=f"folder:{path.resolve().name}",
         version=f"manifest-{found.digest}",
         keys=keys,
@@ -172,6 +172,27 @@ def open_manifest(path: Path) -> FolderFaces:
         digests=[records[key]["sha256"] for key in keys],
         own_recipe="whole" if found.header.get("recipe") else None,
     )
+    return _told_of_twins(faces)
+
+
+def _told_of_twins(faces: FolderFaces) -> FolderFaces:
+    """Return the data set; log photographs of one content, which make pairs of a photograph with itself."""
+    places_of: dict[str, list[int]] = {}
+    for index, digest in enumerate(faces.digests):
+        places_of.setdefault(digest, []).append(index)
+    twice: list[str] = []
+    shared: list[str] = []
+    for digest, places in places_of.items():
+        if digest and len(places) > 1:
+            alone = len({faces.identities[place] for place in places}) == 1
+            (twice if alone else shared).append(" = ".join(faces.keys[place] for place in places[:2]))
+    if twice:
+        text = "photographs are there more than once under one person: a genuine pair of each has distance 0"
+        logger.warning(f"{faces.folder}: {_listed(twice, text)}")
+    if shared:
+        text = "photographs are there under more than one person: an impostor pair of each has distance 0"
+        logger.warning(f"{faces.folder}: {_listed(shared, text)}")
+    return faces
 
 
 def open_photographs(path: Path) -> FolderFaces:

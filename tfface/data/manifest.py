@@ -8,7 +8,7 @@ else its maker knows of it. `tfface.data.load(folder)` reads it as a data set.
 
 import contextlib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -87,15 +87,24 @@ def _has_names(path: Path, lines: Sequence[str]) -> bool:
 
 
 @contextlib.contextmanager
-def claim(folder: Path, header: dict[str, Any]) -> Iterator[Manifest | None]:
+def claim(folder: Path, header: dict[str, Any], people: Iterable[str] = ()) -> Iterator[Manifest | None]:
     """Claim a folder to write images into; until `write`, its manifest says that it is unfinished.
+
+    Args:
+        folder: where the images will be.
+        header: as `write` takes it.
+        people: on the images; each becomes the name of a folder.
 
     Yields:
         The manifest, where all is done already; None where there is something to do.
 
     Raises:
-        UserError: the folder holds another run or other things, cannot be written, or another process writes it.
+        UserError: the folder holds another run or other things, cannot be written, or another process writes it; a
+            person's name is no folder's.
     """
+    for person in people:
+        if not _is_folder_name(person):
+            raise UserError(f"no folder can be called {person!r} everywhere: rename that person's folder")
     with explain_full_disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
     # Not in the folder itself: it would stay there, and be copied with it.
@@ -195,9 +204,13 @@ def _path(folder: Path, record: Any) -> Path:
     if outside or not path.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"{folder / FILE} names {file}, which is not in the folder: nothing is read from there")
     # A person becomes the name of a folder where copies are written.
-    if person in (".", "..") or set("/\\") & set(person):
+    if not _is_folder_name(person):
         raise UserError(f"{folder / FILE} names the person {person!r}, which no folder can be called")
     return path
+
+
+def _is_folder_name(person: str) -> bool:
+    return person not in ("", ".", "..") and not set("/\\\0") & set(person)
 
 
 def _hash(path: Path) -> str:

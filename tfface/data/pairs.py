@@ -1,6 +1,5 @@
 """Files about a data set's images: lists of pairs to compare, and of groups of people."""
 
-import csv
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -10,6 +9,7 @@ import numpy as np
 
 from tfface.data.dataset import ALL_PAIRS, FaceDataset, Pairs
 from tfface.errors import UserError
+from tfface.utils.files import read_lines, split_lines
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +23,8 @@ _TRUTH = {
     "no": False,
     "different": False,
 }
+Row = tuple[int, int, int, bool, int]
+"""A line's number, the indices of two images, whether they show one person, the fold."""
 _HEADINGS = {"image", "image-or-person", "person", "identity", "key", "name"}
 
 
@@ -31,27 +33,54 @@ def read_pairs_file(path: str | Path, dataset: FaceDataset) -> Pairs:
 
     LFW's: `name n1 n2` is a genuine pair, `name1 n1 name2 n2` an impostor pair. A first line of
     `folds n` says that each fold has n genuine and then n impostor lines; `n` alone means one
-    fold; it may be missing (one fold). CSV: a header `a,b,same[,fold]`, then keys, 1 or 0.
+    fold; it may be missing (one fold). CSV: a header `a,b,same[,fold]`, then keys, 1 or 0; its cells may be separated
+    by commas, semicolons or tabs. Pairs of a photograph with itself and repeated ones are left out and counted in the
+    log, as labels against the data set's people are.
 
     Raises:
-        UserError: the file cannot be read, a line is none of these, or an image is missing.
+        UserError: the file cannot be read, a line is none of these or the opposite of another, or an image is missing.
     """
     path = Path(path)
-    lines = _lines(path)
+    lines = read_lines(path)
     if not lines:
         raise UserError(f"{path} holds no pairs")
-    header = [cell.strip().lower() for cell in lines[0][1].split(",")]
-    rows = (
-        _csv_pairs(path, lines, header, dataset)
-        if header[:3] == ["a", "b", "same"]
-        else _lfw_pairs(path, lines, dataset)
-    )
+    cells = split_lines(lines)
+    header = [cell.lower() for cell in cells[0][1]] if cells else []
+    rows = _csv_pairs(path, cells, dataset) if header[:3] == ["a", "b", "same"] else _lfw_pairs(path, lines, dataset)
+    rows = _checked(path, rows, dataset)
     if not rows:
         raise UserError(f"{path} holds no pairs")
-    first, second, same, fold = zip(*rows, strict=True)
+    _, first, second, same, fold = zip(*rows, strict=True)
     return Pairs(
         path.name, np.array(first, np.int64), np.array(second, np.int64), np.array(same, bool), np.array(fold, np.int64)
     )
+
+
+def _checked(path: Path, rows: Sequence[Row], dataset: FaceDataset) -> list[Row]:
+    """Return pairs of two photographs, each once; tell what is left out, and labels against the data set's people.
+
+    Raises:
+        UserError: two lines contradict each other.
+    """
+    found: dict[tuple[int, int], Row] = {}
+    selves, repeated, against = [], [], []
+    for row in rows:
+        number, first, second, same, _ = row
+        pair = (min(first, second), max(first, second))
+        if first == second:
+            selves.append(f"line {number}")
+        elif pair not in found:
+            found[pair] = row
+            if same != (dataset.identities[first] == dataset.identities[second]):
+                against.append(f"line {number}")
+        elif found[pair][3] != same:
+            raise UserError(f"{path}, line {number}: the opposite of line {found[pair][0]}: one of them is wrong")
+        else:
+            repeated.append(f"line {number}")
+    _report([path], "pairs are of a photograph with itself and left out", selves)
+    _report([path], "pairs were listed before and are left out", repeated)
+    _report([path], f"pairs are labelled against the people of {dataset.name}, and count as labelled", against)
+    return list(found.values())
 
 
 class Drawn(NamedTuple):
@@ -129,34 +158,23 @@ def read_groups_file(paths: str | Path | Sequence[str | Path], dataset: FaceData
     return {dataset.keys[index]: min(groups) for index, groups in sorted(found.items()) if len(groups) == 1}
 
 
-def _lines(path: Path) -> list[tuple[int, str]]:
-    """Return the lines that are not blank, with their numbers from 1."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    return [(number, line.strip("\r\n")) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-
-
-def _csv_pairs(
-    path: Path, lines: Sequence[tuple[int, str]], header: Sequence[str], dataset: FaceDataset
-) -> list[tuple[int, int, bool, int]]:
+def _csv_pairs(path: Path, lines: Sequence[tuple[int, list[str]]], dataset: FaceDataset) -> list[Row]:
+    header = [cell.lower() for cell in lines[0][1]]
     rows = []
-    for number, line in lines[1:]:
-        cells = [cell.strip() for cell in next(csv.reader([line]))]
+    for number, cells in lines[1:]:
         where = f"{path}, line {number}"
         if len(cells) != len(header):
             raise UserError(f"{where}: {len(cells)} columns where the header has {len(header)}")
         record = dict(zip(header, cells, strict=True))
         fold = record.get("fold", "0")
         if record["same"].lower() not in _TRUTH or not fold.isdecimal():
-            raise UserError(f"{where}: same is 1 or 0 and fold a number from 0, not {line!r}")
+            raise UserError(f"{where}: same is 1 or 0 and fold a number from 0, not {','.join(cells)!r}")
         images = [_known(dataset.positions, record[column], where, dataset.name) for column in ("a", "b")]
-        rows.append((images[0], images[1], _TRUTH[record["same"].lower()], int(fold)))
+        rows.append((number, images[0], images[1], _TRUTH[record["same"].lower()], int(fold)))
     return rows
 
 
-def _lfw_pairs(path: Path, lines: Sequence[tuple[int, str]], dataset: FaceDataset) -> list[tuple[int, int, bool, int]]:
+def _lfw_pairs(path: Path, lines: Sequence[tuple[int, str]], dataset: FaceDataset) -> list[Row]:
     stems = {str(PurePosixPath(key).with_suffix("")): index for index, key in enumerate(dataset.keys)}
     lines, fold_size = _take_header(path, lines)
     rows = []
@@ -174,7 +192,7 @@ def _lfw_pairs(path: Path, lines: Sequence[tuple[int, str]], dataset: FaceDatase
         first, second = (
             _known(stems, f"{name}/{name}_{int(count):04d}", where, dataset.name) for name, count in wanted
         )
-        rows.append((first, second, len(cells) == 3, position // fold_size))
+        rows.append((number, first, second, len(cells) == 3, position // fold_size))
     return rows
 
 
@@ -213,20 +231,18 @@ def _group_lookup(dataset: FaceDataset) -> dict[str, list[int]]:
 
 
 def _named_groups(path: Path) -> Iterable[tuple[str, str]]:
-    lines = _lines(path)
-    if not lines:
+    lines = read_lines(path)
+    rows = split_lines(lines)
+    if not rows:
         raise UserError(f"{path} is empty: it must list image names, or image-or-person,group")
-    separator = next((mark for mark in "\t," if any(mark in line for _, line in lines)), "")
-    if not separator:
+    if all(len(cells) == 1 for _, cells in rows):
         group = path.stem.removeprefix("lfw_").removesuffix("_names")
         return [(line.strip(), group) for _, line in lines]
-    rows = []
-    for number, line in lines:
-        cells = [cell.strip() for cell in next(csv.reader([line], delimiter=separator))]
+    for number, cells in rows:
         if len(cells) != 2 or not all(cells):
-            raise UserError(f"{path}, line {number}: not image-or-person,group: {line!r}")
-        rows.append((cells[0], cells[1]))
-    return rows[1:] if rows[0][0].lower() in _HEADINGS else rows
+            raise UserError(f"{path}, line {number}: not image-or-person,group: {','.join(cells)!r}")
+    named = [(cells[0], cells[1]) for _, cells in rows]
+    return named[1:] if named[0][0].lower() in _HEADINGS else named
 
 
 def _report(paths: Sequence[str | Path], what: str, names: Sequence[str]) -> None:

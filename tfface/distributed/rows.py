@@ -11,7 +11,9 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from tfface.distributed.executor import LOCAL, Executor, Job, Step
+from tfface.distributed.executor import LOCAL as LOCAL
+from tfface.distributed.executor import Executor as Executor
+from tfface.distributed.executor import Job, Step
 from tfface.errors import UserError
 from tfface.utils.cache import Range, Store
 from tfface.utils.progress import progress

@@ -139,7 +139,7 @@ def augment(
         "copies": config.copies,
         "seed": config.seed,
     }
-    with manifest.claim(folder, header) as done:
+    with manifest.claim(folder, header, faces.identities) as done:
         if done is not None:
             return AugmentedFaces(folder, done, resumed=True)
         records = _write_copies(folder, faces, chosen, chosen_kinds, header, strict=config.strict)
@@ -211,13 +211,12 @@ def _changed(
 def _stems(dataset: FaceDataset) -> list[str]:
     """Return `<person>/<name>` of each photograph, without its suffix; unique, and short enough to name a file."""
     names = [PurePosixPath(key.split("/", 1)[-1]).with_suffix("").as_posix().replace("/", "_") for key in dataset.keys]
-    # Without regard to case, as some file systems are.
-    stems = [f"{person}/{name}".casefold() for person, name in zip(dataset.identities, names, strict=True)]
+    stems = [files.folded(f"{person}/{name}") for person, name in zip(dataset.identities, names, strict=True)]
     count = Counter(stems)
     found = []
     for key, person, name, stem in zip(dataset.keys, dataset.identities, names, stems, strict=True):
         if count[stem] > 1 or len(name.encode()) > _LONGEST:
-            name = f"{name.encode()[:_LONGEST].decode(errors='ignore')}-{key_number(key):08x}"
+            name = f"{files.cut_to_bytes(name, _LONGEST)}-{key_number(key):08x}"
         found.append(f"{person}/{name}")
     return found
 

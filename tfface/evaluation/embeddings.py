@@ -15,8 +15,7 @@ from tfface.data.crops import crop_fingerprint, crop_stream, detect_faces, main_
 from tfface.data.dataset import FaceDataset
 from tfface.data.folder import open_photographs
 from tfface.distributed.cluster import executor_at
-from tfface.distributed.executor import LOCAL, Executor
-from tfface.distributed.rows import RowJob, Save, fill
+from tfface.distributed.rows import LOCAL, Executor, RowJob, Save, fill
 from tfface.metrics.distances import unit
 from tfface.models._embedder import as_embedder
 from tfface.preprocessing.images import Recipe

@@ -3,23 +3,31 @@
 import dataclasses
 import itertools
 import logging
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfface.augmentation.changes import Corruption, corruption
-from tfface.data.dataset import FaceDataset, Pairs
 from tfface.data.pairs import read_groups_file, read_pairs_file
 from tfface.distributed.cluster import executor_at
 from tfface.distributed.executor import Executor
 from tfface.errors import Unavailable, UserError
 from tfface.evaluation.embeddings import embed_dataset, report_failures, with_flip
-from tfface.evaluation.inputs import Embedder, Recipe, apply, as_embedder, load_dataset, recipe
+from tfface.evaluation.inputs import (
+    Embedder,
+    FaceDataset,
+    Pairs,
+    Recipe,
+    apply,
+    as_embedder,
+    labels_of,
+    load_dataset,
+    recipe,
+)
 from tfface.evaluation.scoring import Evaluation, check_protocol, evaluate_embeddings
 from tfface.report.evaluation_tables import comparison_table, paper_table
-from tfface.utils.public import Clock, Result, Table, as_list, configured, one_or_many, run_record
+from tfface.utils.public import Clock, Result, Table, as_list, configured, one_or_many, run_record, suffixes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,8 +66,9 @@ class Comparison(Result):
 
         save_figure(self.plot(), folder / "roc.png")
         written = ["roc.png"]
-        for evaluation in self.evaluations:
-            written += evaluation.save_distances(folder, suffix="-" + re.sub(r"[^\w.]", "-", evaluation.label))
+        ends = suffixes([evaluation.label for evaluation in self.evaluations])
+        for evaluation, suffix in zip(self.evaluations, ends, strict=True):
+            written += evaluation.save_distances(folder, suffix=suffix)
         return written
 
 
@@ -130,14 +139,14 @@ def evaluate(
     recipes = [recipe(name) for name in dict.fromkeys(as_list(config.recipe))]
     corruptions = list(dict.fromkeys(corruption(text, config.seed) for text in as_list(config.corrupt)))
     embedders = [apply(as_embedder(one, offline=config.offline), as_list(config.defense)) for one in as_list(embedder)]
-    for model in embedders if config.far is not None else ():
-        model.preset.decide(config.threshold, config.far)  # an unknown rate is an error at once
+    for model in embedders if config.threshold is not None or config.far is not None else ():
+        model.preset.decide(config.threshold, config.far)  # what cannot be is an error at once
     # Several corruptions are compared with the clean run; one alone is not.
     cases: list[Corruption | None] = [*corruptions] if len(corruptions) == 1 else [None, *corruptions]
     found: list[Evaluation] = []
     with executor_at(config.cluster) as executor:
-        for faces in _at_hand(as_list(dataset), config):
-            run = _Run.of(faces, config, executor)
+        for faces, label in _at_hand(as_list(dataset), config):
+            run = _Run.of(faces, label, config, executor)
             for model in embedders:
                 own = [recipe(faces.own_recipe or model.preset.recipe)]
                 for chosen, case in itertools.product(recipes or own, cases):
@@ -151,18 +160,19 @@ class _Run:
     """Shared inputs of all evaluations on one data set."""
 
     faces: FaceDataset
+    label: str
     config: EvaluationConfig
     pairs: Pairs | None
     groups: dict[str, str] | None
     executor: Executor
 
     @classmethod
-    def of(cls, faces: FaceDataset, config: EvaluationConfig, executor: Executor) -> "_Run":
+    def of(cls, faces: FaceDataset, label: str, config: EvaluationConfig, executor: Executor) -> "_Run":
         pairs = read_pairs_file(config.pairs, faces) if config.pairs else None
         if pairs is None:
             check_protocol(faces, config.protocol)
         groups = as_list(config.groups)
-        return cls(faces, config, pairs, read_groups_file(groups, faces) if groups else None, executor)
+        return cls(faces, label, config, pairs, read_groups_file(groups, faces) if groups else None, executor)
 
     def evaluate(self, embedder: Embedder, recipe: Recipe, case: Corruption | None, *, report: bool) -> Evaluation:
         config, clock = self.config, Clock()
@@ -185,13 +195,15 @@ class _Run:
             executor=self.executor,
         )
         record = run_record("evaluate", embedder, recipe.name, self.faces, config.seed, clock)
-        record |= {"flip": config.flip, "corruption": str(case) if case else None}
+        record |= {"dataset": self.label, "flip": config.flip, "corruption": str(case) if case else None}
         return dataclasses.replace(evaluation, record=record)
 
 
-def _at_hand(datasets: Sequence[str | Path | FaceDataset], config: EvaluationConfig) -> Iterator[FaceDataset]:
-    """Yield the data sets; of several, one that cannot be had is logged and passed over."""
-    found = []
+def _at_hand(
+    datasets: Sequence[str | Path | FaceDataset], config: EvaluationConfig
+) -> Iterator[tuple[FaceDataset, str]]:
+    """Yield the data sets and their labels; of several, one that cannot be had is logged and passed over."""
+    found: list[FaceDataset] = []
     for one in datasets:
         try:
             found.append(
@@ -210,4 +222,6 @@ def _at_hand(datasets: Sequence[str | Path | FaceDataset], config: EvaluationCon
     if not found:
         names = ", ".join(map(str, datasets))
         raise UserError(f"none of {names} is at hand: see the command `datasets list`", parameter="dataset")
-    yield from found
+    # One that is named twice, by another path, is one.
+    each = {(faces.name, faces.version, Path(getattr(faces, "folder", "")).resolve()): faces for faces in found}
+    yield from zip(each.values(), labels_of(list(each.values())), strict=True)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tfface.data.catalogue import load_dataset
-from tfface.data.dataset import FaceDataset
+from tfface.data.catalogue import labels_of, load_dataset
+from tfface.data.dataset import FaceDataset, Pairs
 from tfface.defenses._stack import apply
 from tfface.models._embedder import Embedder, FarThreshold, Preset, as_embedder, calibrations_file
 from tfface.preprocessing.images import Recipe, recipe
@@ -13,12 +13,14 @@ __all__ = [
     "FaceDataset",
     "FarThreshold",
     "Model",
+    "Pairs",
     "Preset",
     "Recipe",
     "Source",
     "apply",
     "as_embedder",
     "calibrations_file",
+    "labels_of",
     "load_dataset",
     "recipe",
 ]

@@ -200,10 +200,10 @@ def mine(
     _check_threshold(config.threshold, config.far, calibrated=config.calibrated)
     clock, asked = Clock(), named_recipe(config.recipe) if config.recipe else None
     model = as_embedder(embedder, offline=config.offline)
+    if config.threshold is not None or config.far is not None:
+        model.preset.decide(config.threshold, config.far)  # before anything is embedded
     faces = load_dataset(dataset, manual_dir=config.manual_dir, offline=config.offline)
     chosen = asked or named_recipe(faces.own_recipe or model.preset.recipe)
-    if config.far is not None:
-        model.preset.decide(config.threshold, config.far)  # an unknown rate is an error at once
     check_protocol(faces, config.protocol)
     with executor_at(config.cluster) as executor:
         embeddings = embed_dataset(faces, model, chosen, flip=config.flip, executor=executor)

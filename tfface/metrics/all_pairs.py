@@ -25,8 +25,7 @@ import numpy as np
 import pyarrow as pa
 import threadpoolctl
 
-from tfface.distributed.executor import LOCAL, Executor
-from tfface.distributed.rows import RowJob, Save, fill
+from tfface.distributed.rows import LOCAL, Executor, RowJob, Save, fill
 from tfface.errors import UserError
 from tfface.metrics.pair_merging import Merger, PairSummary
 from tfface.metrics.pair_tiles import TILE, WORST, Tile, TilePlan, TileResult, score_tile, tile_plan

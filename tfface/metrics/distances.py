@@ -13,6 +13,8 @@ from tfface.errors import UserError
 logger = logging.getLogger(__name__)
 
 METRICS = ("cosine", "euclidean")
+FARTHEST = 2
+"""Distance of opposite unit vectors, in either metric."""
 
 T = TypeVar("T")
 
@@ -123,6 +125,20 @@ def checked_far(far: float) -> float:
     return far
 
 
+def checked_threshold(threshold: float) -> float:
+    """Return a threshold, if a distance of unit vectors can be on either side of it.
+
+    Raises:
+        UserError: it is not from 0 to 2, the farthest apart that two unit vectors are in either metric.
+    """
+    if not 0 <= threshold <= FARTHEST:
+        raise UserError(
+            f"`threshold` is {threshold:g}: distances go from 0 to {FARTHEST}, so it would decide nothing",
+            parameter="threshold",
+        )
+    return threshold
+
+
 def chosen_threshold(
     name: str, rows: Sequence[FarThreshold], threshold: float | None, far: float | None, recipe: str | None
 ) -> tuple[float, str]:
@@ -144,7 +160,7 @@ def chosen_threshold(
     if threshold is not None and far is not None:
         raise UserError("`threshold` and `far` each choose the threshold: give one of them", parameter="far")
     if threshold is not None:
-        return threshold, "given"
+        return checked_threshold(threshold), "given"
     if far is None:
         advice = f"run `tfface calibrate {name}` and give `far`, or give `threshold`"
         raise UserError(f"{name} has no threshold of its own: {advice}", parameter="threshold")

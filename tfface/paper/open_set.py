@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfface.data.dataset import FaceDataset, Pairs
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import Embeddings, embed_dataset
-from tfface.evaluation.inputs import Recipe
+from tfface.evaluation.inputs import FaceDataset, Pairs, Recipe
 from tfface.metrics.distances import unit
 from tfface.robustness.pairs import MOST_MEASURED
 from tfface.training.comparison import heldout_metrics

@@ -4,7 +4,6 @@ Every reader sees RGB float32 in [0, 1]. One decoder (`tfface.preprocessing.deco
 triangle filter that crops and scales in a single step, as `tf.image.resize(antialias=True)`) serve all.
 """
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +24,7 @@ from tfface.preprocessing.decoding import decode as decode
 from tfface.preprocessing.decoding import decoded
 from tfface.preprocessing.decoding import encode_png as encode_png
 from tfface.preprocessing.decoding import for_server as for_server
+from tfface.utils.files import read_lines, split_lines
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -215,24 +215,23 @@ def read_faces(path: Path, kind: str = BOX) -> GivenFaces:
         UserError: the file cannot be read, or a line is none of these.
     """
     columns = _COLUMNS[kind]
-    try:
-        with path.open(newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
-    if not rows or [cell.strip() for cell in rows[0]] != ["image", *columns]:
+    rows = split_lines(read_lines(path))
+    if not rows or [cell.lower() for cell in rows[0][1]] != ["image", *columns]:
         raise UserError(f"{path} must begin with the line {','.join(['image', *columns])}")
-    faces = {}
-    for number, row in enumerate(rows[1:], start=2):
+    faces: dict[str, np.ndarray] = {}
+    for number, row in rows[1:]:
         try:
             image, *values = row
-            face = np.array(values, np.float64)
+            # A spreadsheet that separates cells by semicolons writes 1,5 for one and a half.
+            face = np.array([value.replace(",", ".") for value in values], np.float64)
         except ValueError:
             face = np.zeros(0)
         good = face.shape == (len(columns),) and np.isfinite(face).all()
         if not good or (kind == BOX and face[2:].min() <= 0):
             names = ",".join(columns)
             raise UserError(f"{path}:{number} is not an image and {len(columns)} numbers {names}")
+        if image in faces:
+            raise UserError(f"{path}:{number} gives a second face for {image}: leave one")
         faces[image] = face
     return faces
 

@@ -12,10 +12,12 @@ from tfface.data import manifest
 from tfface.metrics.distances import from_cosine
 from tfface.robustness.results import finite, pair_distances
 from tfface.robustness.trial import Trial, TrialResults, TrialStore
-from tfface.utils.files import atomic_write, digest_of
+from tfface.utils.files import atomic_write, cut_to_bytes, digest_of, file_names
 from tfface.utils.progress import progress
 
 Record = dict[str, Any]
+
+_LONGEST = 100  # bytes of a name that are its source's, and that are its attack's; file systems take 255 in all
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +64,7 @@ def claimed(folder: Path | None, trials: Sequence[Trial]) -> Iterator[int]:
     if folder is None:
         yield 0
         return
-    with manifest.claim(folder, header(trials)) as done:
+    with manifest.claim(folder, header(trials), trials[0].context.dataset.identities) as done:
         yield len(done.records) if done else 0
 
 
@@ -75,10 +77,10 @@ def write(folder: Path, runs: Sequence[TrialRun]) -> int:
     """
     several = len({one.trial.context.embedder.preset.name for one in runs}) > 1
     records: list[Record] = []
-    for one in runs:
-        label = one.trial.label
-        if several:
-            label += "-" + one.trial.context.embedder.preset.name.replace("/", "-").replace(":", "-")
+    labels = [
+        f"{one.trial.label}-{one.trial.context.embedder.preset.name}" if several else one.trial.label for one in runs
+    ]
+    for one, label in zip(runs, file_names(labels, _LONGEST), strict=True):
         for record, data in _pictures(one.trial, one.rows, label):
             with atomic_write(folder / record["file"]) as temporary:
                 temporary.write_bytes(data)
@@ -105,7 +107,7 @@ def _record(trial: Trial, rows: TrialResults, number: int, place: int, label: st
     source, person = context.dataset.keys[index], context.dataset.identities[index]
     budget = "minimal" if trial.minimal else f"{trial.epsilons[place]:g}"
     return {
-        "file": f"{person}/{PurePosixPath(source).stem}-{label}-{budget}-{number:05d}.png",
+        "file": f"{person}/{cut_to_bytes(PurePosixPath(source).stem, _LONGEST)}-{label}-{budget}-{number:05d}.png",
         "person": person,
         "source": source,
         "reference": None if subjects.second is None else context.dataset.keys[int(subjects.second[number])],

@@ -32,6 +32,7 @@ from tfface.utils.public import (
     one_or_many,
     run_record,
     save_figure,
+    suffixes,
 )
 
 if TYPE_CHECKING:
@@ -208,8 +209,8 @@ class AttackResults(Result):
         from tfface.report import attack_plots
 
         written = []
-        for number, (run, entry) in enumerate(zip(self.runs, self.entries, strict=True), start=1):
-            suffix = "" if len(self.runs) == 1 else f"-{number}-{run.trial.label}"
+        labels = [f"{number}-{run.trial.label}" for number, run in enumerate(self.runs, start=1)]
+        for run, entry, suffix in zip(self.runs, self.entries, suffixes(labels), strict=True):
             found = examples(run.trial, run.rows, run.similarity)
             if found:
                 figure = attack_plots.plot_figure_1(figure_title(entry), found)
@@ -233,9 +234,8 @@ class AttackResults(Result):
             for run in self.runs
             if run.trial.context.head is not None
         }
-        safe = [name.replace("/", "-").replace(":", "-") for name in found]
-        names = [f"head-{name}.npz" for name in safe] if len(found) > 1 else ["head.npz"]
-        return dict(zip(names, found.values(), strict=False))
+        names = [f"head{suffix}.npz" for suffix in suffixes(list(found))]
+        return dict(zip(names, found.values(), strict=True))
 
 
 @configured(AttackConfig)

@@ -39,6 +39,7 @@ from tfface.utils.public import (
     one_or_many,
     run_record,
     save_figure,
+    suffixes,
 )
 
 if TYPE_CHECKING:
@@ -187,8 +188,7 @@ class BenchmarkResults(Result):
         from tfface.report import robustness_plots as plots
 
         written = []
-        for metrics in self.entries:
-            suffix = "" if len(self.entries) == 1 else "-" + metrics["preset"].replace("/", "-").replace(":", "-")
+        for metrics, suffix in zip(self.entries, suffixes([entry["preset"] for entry in self.entries]), strict=True):
             drawn = {"heat_map": plots.plot_heat_map, "error_against_epsilon": plots.plot_curves}
             if any(row["detection"] for row in metrics["rows"]):
                 drawn["detection"] = plots.plot_detection

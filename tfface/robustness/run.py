@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from tfface.distributed.executor import LOCAL, Executor
-from tfface.distributed.rows import RowJob, Save, fill
+from tfface.distributed.rows import LOCAL, Executor, RowJob, Save, fill
 from tfface.errors import UserError
 from tfface.preprocessing.decoding import encode_png
 from tfface.robustness.trial import BATCH, Trial, TrialResults, TrialStore

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tfface.data.dataset import FaceDataset, Pairs
 from tfface.evaluation.embeddings import Embeddings, embed_dataset
-from tfface.evaluation.inputs import Embedder, Preset, Recipe
+from tfface.evaluation.inputs import Embedder, FaceDataset, Pairs, Preset, Recipe
 from tfface.evaluation.protocols import PairListScores
 from tfface.evaluation.scoring import evaluate_embeddings
 from tfface.metrics import intervals

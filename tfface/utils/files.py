@@ -1,5 +1,6 @@
 """Files that are whole or absent: atomic writes, hashes, locks, the cache folder."""
 
+import codecs
 import contextlib
 import csv
 import dataclasses
@@ -9,6 +10,7 @@ import json
 import os
 import re
 import tempfile
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,6 +97,8 @@ def explain_full_disk(path: Path) -> Iterator[None]:
             reason = f"cannot write {path}: a file stands where a folder is needed"
         elif error.errno == errno.EISDIR:
             reason = f"cannot write {path}: a folder stands where a file is needed"
+        elif error.errno == errno.ENAMETOOLONG:
+            reason = f"cannot write {path}: the name is too long"
         else:
             raise
         raise UserError(reason) from error
@@ -126,15 +130,60 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 def write_json(path: str | Path, value: Any) -> None:
     """Write a JSON file atomically, with a final newline."""
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a CSV file with a header, atomically."""
-    with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(rows)
+
+
+_SEPARATORS = "\t;,"
+
+
+def read_lines(path: str | Path) -> list[tuple[int, str]]:
+    """Read the lines of a text file that are not blank, with their numbers from 1.
+
+    UTF-8, or UTF-16 with a byte order mark, as spreadsheets write it; lines end as any system ends them.
+
+    Raises:
+        UserError: the file cannot be read, or is no text.
+    """
+    try:
+        data = Path(path).read_bytes()
+        text = data.decode("utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    return [(number, line) for number, line in enumerate(re.split("\r\n|\n|\r", text), start=1) if line.strip()]
+
+
+def split_lines(lines: Sequence[tuple[int, str]]) -> list[tuple[int, list[str]]]:
+    """Split lines of a CSV file into cells at tabs, semicolons or commas, whichever cuts all lines alike.
+
+    A first line `sep=;`, by which some spreadsheets tell, is obeyed and left out.
+
+    >>> split_lines([(1, "image;x"), (2, '"a;b, c.jpg";1,5')])
+    [(1, ['image', 'x']), (2, ['a;b, c.jpg', '1,5'])]
+    """
+    told = re.fullmatch(r'"?sep=(.)"?', lines[0][1].strip()) if lines else None
+    lines = lines[1:] if told else lines
+    ways = {mark: [_cells(line, mark) for _, line in lines] for mark in (told[1] if told else _SEPARATORS)}
+    counts = {mark: {len(cells) for cells in rows} for mark, rows in ways.items()}
+    # Where none does, the one that the first line has: the reader then finds the line that is wrong.
+    fitting = [mark for mark, found in counts.items() if len(found) == 1 and found != {1}]
+    first = [mark for mark, rows in ways.items() if rows and len(rows[0]) > 1]
+    chosen = next(iter([*fitting, *first, *ways]))
+    return [(number, cells) for (number, _), cells in zip(lines, ways[chosen], strict=True)]
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=separator, skipinitialspace=True))]
+    except csv.Error:
+        return [line]
 
 
 def read_json(path: str | Path) -> Any:
@@ -144,7 +193,7 @@ def read_json(path: str | Path) -> Any:
         UserError: the file cannot be read or is not JSON.
     """
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path} as JSON: {error}") from error
 
@@ -176,6 +225,42 @@ def natural_key(path: str) -> tuple[list[list[int | str]], str]:
         for part in path.split("/")
     ]
     return parts, path
+
+
+_LONGEST_NAME = 120
+
+
+def file_names(names: Sequence[str], longest: int = _LONGEST_NAME) -> list[str]:
+    """Return a file name for each text: short, and distinct on file systems that ignore case or spell accents anew.
+
+    Args:
+        names: texts.
+        longest: bytes of a file name at most.
+
+    >>> file_names(["lfw/a b", "lfw/a-b", "LFW/a-b"])
+    ['lfw-a-b', 'lfw-a-b-2', 'LFW-a-b-3']
+    """
+    found: list[str] = []
+    taken: set[str] = set()
+    for name in names:
+        stem = cut_to_bytes(re.sub(r"[^\w.]", "-", unicodedata.normalize("NFC", name)), longest)
+        number, one = 1, stem
+        while folded(one) in taken:
+            number += 1
+            one = f"{stem}-{number}"
+        taken.add(folded(one))
+        found.append(one)
+    return found
+
+
+def folded(name: str) -> str:
+    """Return a name as the least exact file systems compare it: without case, accents spelled in one way."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def cut_to_bytes(text: str, longest: int) -> str:
+    """Return the beginning of a text that takes up at most so many bytes."""
+    return text.encode()[:longest].decode(errors="ignore")
 
 
 def fields_of(instance: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 from tfface import __version__
 from tfface.errors import UserError
-from tfface.utils.files import atomic_write, write_json
+from tfface.utils.files import atomic_write, file_names, write_json
 
 __all__ = [
     "Clock",
@@ -102,6 +102,15 @@ def save_figure(figure: Any, target: Path) -> None:
     with atomic_write(target) as temporary:
         figure.savefig(temporary, dpi=120, metadata={"Software": "tfface"})
     plt.close(figure)
+
+
+def suffixes(labels: Sequence[str]) -> list[str]:
+    """Return the ends of the file names of several results in one folder; of one alone it is empty.
+
+    >>> suffixes(["facenet/msceleb"]), suffixes(["facenet/msceleb", "facenet:msceleb"])
+    ([''], ['-facenet-msceleb', '-facenet-msceleb-2'])
+    """
+    return [f"-{name}" for name in file_names(labels)] if len(labels) > 1 else [""] * len(labels)
 
 
 @dataclass
