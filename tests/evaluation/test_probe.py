@@ -153,12 +153,12 @@ def test_data_sets_without_pairs_are_refused(model, tmp_path, people, photograph
 def test_photographs_are_drawn_by_people(tmp_path):
     """Of 8 people of 6 photographs, 20 are drawn: four each of five people, for all of 5 x 6 genuine pairs."""
     faces = tfface.load_dataset(paint(tmp_path / "faces", people=8, photographs=6))
-    drawn, pairs = draw_pairs(faces, (), 20, seed=1)
+    drawn, pairs, source, rows = draw_pairs(faces, (), 20, seed=1)
+    assert [source.keys[row] for row in rows] == drawn.keys
     assert np.unique(drawn.identities, return_counts=True)[1].tolist() == [4] * 5
     assert (len(pairs), pairs.same.sum()) == (190, 30)
-    again, _ = draw_pairs(faces, (), 20, seed=1)
-    assert again.keys == drawn.keys
-    assert len(draw_pairs(faces, (), 100, seed=1)[0]) == 48
+    assert draw_pairs(faces, (), 20, seed=1).faces.keys == drawn.keys
+    assert len(draw_pairs(faces, (), 100, seed=1).faces) == 48
     with pytest.raises(UserError, match="10 or more"):
         draw_pairs(faces, (), 9, seed=1)
 
@@ -170,7 +170,7 @@ def test_listed_pairs_keep_their_people(tmp_path, monkeypatch):
     same = people[first] == people[second]
     lists = Pairs("list", first, second, same, np.zeros(40, int))
     monkeypatch.setattr(type(faces), "pairs", lambda self, name: lists)
-    drawn, pairs = draw_pairs(faces, ("list",), 24, seed=0)
+    drawn, pairs, _, _ = draw_pairs(faces, ("list",), 24, seed=0)
     assert (len(pairs), pairs.same.sum()) == (12, 6)
     listed = {(faces.keys[one], faces.keys[other]) for one, other in zip(first, second, strict=True)}
     assert {
@@ -178,3 +178,11 @@ def test_listed_pairs_keep_their_people(tmp_path, monkeypatch):
     } <= listed
     own = np.array(drawn.identities)
     assert ((own[pairs.first] == own[pairs.second]) == pairs.same).all()
+
+
+def test_faces_found_before_give_the_same_crops(model, tmp_path, monkeypatch):
+    faces = paint(tmp_path / "faces", people=8, photographs=6)
+    probe = {"recipes": "whole", "scales": "-1..1", "photographs": 20, "write": False}
+    found = tfface.probe(model, faces, **probe)
+    monkeypatch.setattr("tfface.evaluation.probe.faces_known", lambda dataset: True)
+    assert tfface.probe(model, faces, **probe).feeds == found.feeds

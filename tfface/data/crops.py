@@ -268,6 +268,11 @@ def find_faces(dataset: FaceDataset) -> FaceTable:
     return known_faces(dataset, 0, len(dataset))
 
 
+def faces_known(dataset: FaceDataset) -> bool:
+    """Tell if the cache holds the faces of all photographs of a data set."""
+    return not _Finding.of(dataset).store.missing()
+
+
 def detect_faces(dataset: FaceDataset, *, executor: Executor = LOCAL) -> None:
     """Detect the faces in those photographs of a data set that the cache does not have yet."""
     fill(_Finding.of(dataset), label="finding faces", unit="parts", executor=executor)

@@ -84,10 +84,12 @@ def _checked(path: Path, rows: Sequence[Row], dataset: FaceDataset) -> list[Row]
 
 
 class Drawn(NamedTuple):
-    """Photographs drawn from a data set, and pairs of them."""
+    """Photographs drawn from a data set, and pairs of them; `rows` are their indices in `source`."""
 
     faces: FaceDataset
     pairs: Pairs
+    source: FaceDataset
+    rows: np.ndarray
 
 
 def draw_pairs(dataset: FaceDataset, lists: Sequence[str], photographs: int, seed: int) -> Drawn:
@@ -118,12 +120,14 @@ def draw_pairs(dataset: FaceDataset, lists: Sequence[str], photographs: int, see
             dataset.sample_pairs(1, genuine=genuine)  # says so where there are none
         used = dataset.sample_photographs(photographs, seed)
         first, second = np.triu_indices(len(used), 1)
+    drawn = dataset
     if len(used) < len(dataset):
-        dataset = dataset.take(used, f"{'-'.join(lists) or 'people'}-{photographs}-photographs-seed{seed}")
-    people = np.array(dataset.identities)
+        drawn = dataset.take(used, f"{'-'.join(lists) or 'people'}-{photographs}-photographs-seed{seed}")
+    people = np.array(drawn.identities)
     same = people[first] == people[second]
     name = "+".join(lists) or ALL_PAIRS
-    return Drawn(dataset, Pairs(name, first, second, same, np.zeros(len(first), np.int64)))
+    pairs = Pairs(name, first, second, same, np.zeros(len(first), np.int64))
+    return Drawn(drawn, pairs, dataset, used)
 
 
 def read_groups_file(paths: str | Path | Sequence[str | Path], dataset: FaceDataset) -> dict[str, str]:

@@ -2,14 +2,14 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tfface.data.crops import Crops
+from tfface.data.crops import Crops, faces_known
 from tfface.data.pairs import Drawn, draw_pairs
 from tfface.evaluation.inputs import Embedder, FaceDataset, Model, Source, as_embedder, load_dataset, recipe
 from tfface.metrics.intervals import Estimate, IdentityAuc
@@ -29,7 +29,7 @@ _LISTS: dict[str, Sequence[str]] = {"all-pairs": (), "view1": ("view1-train", "v
 _FEW = 64
 """Of so few photographs there is no first round."""
 HOPELESS = 0.1
-"""Combinations so far behind the best in the first round are dropped."""
+"""Combinations so far behind the best in the first round, and by more than chance, are dropped."""
 
 
 class Feed(NamedTuple):
@@ -227,7 +227,8 @@ class _Run:
     """Embeddings of drawn photographs under many ways of feeding a model."""
 
     def __init__(self, drawn: Drawn, fed: _Fed) -> None:
-        (self.faces, self.pairs), self.fed = drawn, fed
+        self.drawn, self.fed = drawn, fed
+        self.faces, self.pairs = drawn.faces, drawn.pairs
         self.people = np.unique(self.faces.identities, return_inverse=True)[1]
         self.usable = np.zeros(len(self.faces), bool)
         self.unusable: dict[str, str] = {}
@@ -248,9 +249,9 @@ class _Run:
         self._embed(feeds, first, f"probing {len(feeds)} combinations on a part")
         areas = self._areas()
         best = max(areas.values(), key=lambda area: area.value)
-        lost = {feed: area for feed, area in areas.items() if area.value < best.value - HOPELESS}
-        self.dropped = {feed: (area, best.minus(area)) for feed, area in lost.items()}
-        left = [feed for feed in feeds if feed in areas and feed not in lost]
+        behind = {feed: (area, best.minus(area)) for feed, area in areas.items()}
+        self.dropped = {feed: both for feed, both in behind.items() if both[1].value > HOPELESS and both[1].low > 0}
+        left = [feed for feed in feeds if feed in areas and feed not in self.dropped]
         self._embed(left, np.setdiff1d(every, first), f"probing the {len(left)} left")
 
     def _embed(self, feeds: Sequence[Feed], indices: np.ndarray, label: str) -> None:
@@ -261,7 +262,7 @@ class _Run:
     def _steps(self, feeds: Sequence[Feed], chunks: Sequence[np.ndarray]) -> Iterator[None]:
         self.usable[np.concatenate(chunks)] = True
         for name, alike in itertools.groupby(feeds, key=lambda feed: feed.recipe):
-            own, crops = list(alike), Crops(self.faces, recipe(name), self.fed.size)
+            own, crops = list(alike), self._crops(name)
             for chunk in chunks:
                 images, reasons = crops(chunk)
                 good = np.array([not reason for reason in reasons])
@@ -271,6 +272,14 @@ class _Run:
                     if feed not in self.failed and good.any():
                         self._embed_batch(feed, chunk[good], images[good])
                     yield
+
+    def _crops(self, name: str) -> Callable[[np.ndarray], tuple[np.ndarray, list[str]]]:
+        """Return what crops photographs; faces that were found in the whole data set are not looked for again."""
+        source, chosen = self.drawn.source, recipe(name)
+        if len(source) > len(self.faces) and faces_known(source):
+            crops = Crops(source, chosen, self.fed.size)
+            return lambda indices: crops(self.drawn.rows[indices])
+        return Crops(self.faces, chosen, self.fed.size)
 
     def _embed_batch(self, feed: Feed, indices: np.ndarray, images: np.ndarray) -> None:
         try:
@@ -326,7 +335,7 @@ class _Run:
         """Return counts, and what the model's outputs look like under a feed."""
         _, _, same = self._kept()
         some = np.flatnonzero(self.usable)[:_BATCH]
-        outputs = self.fed.outputs(Crops(self.faces, recipe(feed.recipe), self.fed.size)(some)[0], feed)
+        outputs = self.fed.outputs(self._crops(feed.recipe)(some)[0], feed)
         lengths = np.linalg.norm(outputs, axis=1)
         return {
             "protocol": self.pairs.name,

@@ -317,13 +317,13 @@ def probe_remarks(metrics: Metrics) -> list[str]:
         found.append(f"{metrics['people']} people decide little: a `dataset` of {FEW_PEOPLE} or more tells more apart")
     if dropped := _verdicts(metrics, "dropped"):
         found.append(
-            f"{len(dropped)} combinations were more than 0.1 behind the best on a first "
-            f"{metrics['first_round']} photographs and were dropped; their numbers are of those"
+            f"{len(dropped)} combinations were more than 0.1 behind the best, by more than chance, on a first "
+            f"{metrics['first_round']} photographs and were dropped: their numbers are of those"
         )
     if failed := _verdicts(metrics, "failed"):
         found.append(f"{len(failed)} combinations gave no embeddings; the first: {failed[0]['reason']}")
     if metrics["failed_photographs"]:
-        found.append(f"{metrics['failed_photographs']} photographs could not be cropped and take part in no pair")
+        found.append(f"photographs that could not be cropped and take part in no pair: {metrics['failed_photographs']}")
     found += _remarks_on_outputs(metrics["embedding"])
     if entry := next((entry for entry in metrics["feeds"] if _as_at_present(entry, metrics)), None):
         found.append(f"fed as at present ({feed_text(entry)}): {_present[entry['verdict']]}")
