@@ -23,12 +23,18 @@ from keras import layers
 from tfface.hub.packages import Package
 from tfface.hub.weights import PackageSource
 from tfface.models import _h5
-from tfface.models._embedder import Preset
+from tfface.models._embedder import FarThreshold, Preset
 from tfface.models._layers import PaddedAdd, UnitNorm
 
 _FILE = "dlib_face_recognition_resnet_model_v1.dat"
 _PACKAGE = Package(
     "face_recognition_models", "0.3.0", "b79bd200a88c87c9a9d446c990ae71c5a626d1f3730174e6d570157ff1d896cf"
+)
+
+_RECIPE = "dlib-chip-padding0.25"
+_PEOPLE = (
+    "all pairs of the 2,132 people of LFW View 1's training list, 1,689 of them in View 2 too, with "
+    f"{_RECIPE} (benchmarks/calibrate_presets.py)"
 )
 
 PRESETS: tuple[Preset, ...] = (
@@ -39,10 +45,14 @@ PRESETS: tuple[Preset, ...] = (
         sha256="55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
         input_size=150,
         embedding_size=128,
-        recipe="dlib-chip-padding0.25",
+        recipe=_RECIPE,
         metric="cosine",
-        threshold=None,
-        threshold_source="not measured yet",
+        threshold=0.0740,
+        threshold_source=f"FAR 0.1% on {_PEOPLE}",
+        thresholds=(
+            FarThreshold(0.001, 0.0740, 0.0709, 0.0760, 21952, f"FAR 0.001 on {_PEOPLE}", _RECIPE),
+            FarThreshold(0.01, 0.0928, 0.0909, 0.0942, 219137, f"FAR 0.01 on {_PEOPLE}", _RECIPE),
+        ),
         training_data="about 3 million faces of 7,485 people: FaceScrub, VGG and photographs from the web; its author "
         "says that he avoided people who are also in LFW, which nobody here has checked",
         licence="public domain, by its author Davis King; the package is CC0",
@@ -209,7 +219,7 @@ def _read(data: bytes) -> dict[str, list[np.ndarray]]:
 
 
 class _Reader:
-    """Position in a file of dlib's, and what can stand there."""
+    """A file of dlib's, read from its start to its end."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
