@@ -10,6 +10,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from tests.serving.stand_in import StandIn
 from tfface.artifacts.artifact import fixed_recipe, reader_recipe
+from tfface.artifacts.export import export
 from tfface.artifacts.golden import check, drawn_photograph, jpeg_of
 from tfface.artifacts.making import Order, make
 from tfface.artifacts.photographs import embed, verify
@@ -189,3 +190,12 @@ class TestServed:
     def test_boxes_are_not_taken(self, server):
         with pytest.raises(UserError, match=r"no signature embed_jpeg_boxes of file and box.*: give `points` instead$"):
             Client(server.address("rest"), protocol="rest", model="tiny", given="box")
+
+
+def test_without_a_threshold_nothing_is_made(usual, tmp_path):
+    unknown = dataclasses.replace(usual, preset=dataclasses.replace(usual.preset, threshold=None))
+    with pytest.raises(UserError, match="tfface calibrate"):
+        export(unknown, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UserError, match="tfface calibrate"):
+        Service(unknown.model, unknown.preset, recipe("whole"))

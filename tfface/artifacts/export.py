@@ -132,7 +132,7 @@ def export(embedder: str | Embedder, out: str | Path, *, config: ExportConfig) -
         The artifacts and what was measured of them.
 
     Raises:
-        UserError: a model, data set or recipe cannot be had, or a format cannot hold the model.
+        UserError: a model, data set or recipe cannot be had, a format cannot hold the model, or it has no threshold.
 
     Example:
         >>> import tfface
@@ -146,6 +146,7 @@ def export(embedder: str | Embedder, out: str | Path, *, config: ExportConfig) -
         raise UserError(message, parameter="attack")
     model = apply(as_embedder(embedder, offline=config.offline), as_list(config.defense))
     cut = fixed_recipe(config.recipe, model.preset)
+    model.preset.decide()  # an artifact says what matches: without a threshold nothing is made
     todo = orders(model, cut, as_list(config.format), as_list(config.quantize), config.photographs())
     evaluated = _Evaluated.of(config, cut) if config.evaluate else None
     artifacts = [make(order, out) for order in todo]

@@ -60,6 +60,7 @@ class Service(tf.Module):
         self._preset = preset
         self._cut = cut
         self._own = recipe(preset.recipe)
+        self._decision = preset.decide()  # a refusal belongs to the caller, not into the middle of a trace
 
     def signatures(self) -> dict[str, Callable[..., Any]]:
         """Return the functions by the names that clients call them."""
@@ -123,7 +124,7 @@ class Service(tf.Module):
     def verify(self, first: tf.Tensor, second: tf.Tensor) -> dict[str, tf.Tensor]:
         """Map two batches of crops to `distance` (N,) and `same` (N,): 1 up to the preset's threshold."""
         a, b = self._model(self._checked(first)), self._model(self._checked(second))
-        metric, threshold, _ = self._preset.decide()
+        metric, threshold, _ = self._decision
         is_cosine = metric == "cosine"
         distance = 1.0 - tf.reduce_sum(a * b, 1) if is_cosine else tf.norm(a - b, axis=1)
         return {"distance": distance, "same": tf.cast(distance <= threshold, tf.int32)}
