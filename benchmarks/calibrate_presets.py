@@ -41,7 +41,7 @@ def main() -> None:
         if not trained:
             where = f"the {found.metrics['identities']:,} people of LFW View 1's training list"
             for row in found.thresholds:
-                source = f"FAR {row.far:g} on all pairs of {where}, {shared:,} of them in View 2 too, {row.recipe}"
+                source = f"FAR {row.far:g} on all pairs of {where} (View 2 shares {shared:,}), {row.recipe}"
                 print(dataclasses.replace(row, source=source))
         elif options.write:
             _release(lfw, model, found.thresholds)

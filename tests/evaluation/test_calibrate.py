@@ -167,6 +167,10 @@ def test_one_place_decides(caplog):
     assert not caplog.records
     assert preset.decide(far=0.1, recipe="center-140")[2].endswith("recipe whole, used with center-140")
     assert "calibrated with recipe whole, not center-140" in caplog.text
+    own = preset.calibrated([row(0.05, 0.15, "whole")])
+    own = dataclasses.replace(own, threshold=0.15, threshold_source=own.thresholds[0].source)
+    assert own.decide(recipe="whole")[2] == "FAR 0.05 on a test"
+    assert own.decide(recipe="center-140")[2].endswith("recipe whole, used with center-140")
     two = dataclasses.replace(preset, thresholds=(*preset.thresholds, row(0.1, 0.25, "center-140")))
     assert two.decide(far=0.1, recipe="center-140")[1] == 0.25
 

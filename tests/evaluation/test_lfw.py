@@ -43,9 +43,11 @@ def test_view2_with_the_centre_crop(evaluate):
     assert (metrics["genuine"]["count"], metrics["impostor"]["count"]) == (3000, 3000)
     assert len(metrics["calibrated"]["folds"]) == 10
     assert metrics["calibrated"]["accuracy"] == pytest.approx(0.9878, abs=0.001)
-    assert metrics["fixed"]["accuracy"] == pytest.approx(0.9547, abs=0.002)
-    euclidean = metrics["rows"][0]
+    euclidean, text = metrics["rows"][:2]
     assert (euclidean["metric"], euclidean["threshold"]) == ("euclidean", 0.47)
+    assert (text["metric"], text["threshold"]) == ("cosine", 0.40)
+    assert text["accuracy"] == pytest.approx(0.9547, abs=0.002)
+    assert metrics["fixed"]["threshold_source"].endswith("recipe mtcnn-v1-margin0.20, used with center-140")
     assert list(metrics["tar_at_far"]) == ["0.1", "0.01", "0.001"]
     assert any("were not removed" in remark for remark in metrics["remarks"])
 

@@ -90,6 +90,12 @@ class FarThreshold:
     source: str
     recipe: str = ""
 
+    def said(self, recipe: str | None) -> str:
+        """Return where it was measured, and with which recipe where another one is in use."""
+        if recipe is None or self.recipe in ("", recipe):
+            return self.source
+        return f"{self.source}; calibrated with recipe {self.recipe}, used with {recipe}"
+
     def is_at(self, far: float) -> bool:
         """Tell if it was measured at a rate."""
         return math.isclose(self.far, far, rel_tol=1e-6)
@@ -173,7 +179,6 @@ def chosen_threshold(
             parameter="far",
         )
     row = next((row for row in found if row.recipe == recipe), found[0])
-    if recipe is None or row.recipe in ("", recipe):
-        return row.threshold, row.source
-    logger.warning(f"the threshold of {name} at FAR {far:g} was calibrated with recipe {row.recipe}, not {recipe}")
-    return row.threshold, f"{row.source}; calibrated with recipe {row.recipe}, used with {recipe}"
+    if row.said(recipe) != row.source:
+        logger.warning(f"the threshold of {name} at FAR {far:g} was calibrated with recipe {row.recipe}, not {recipe}")
+    return row.threshold, row.said(recipe)

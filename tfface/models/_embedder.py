@@ -98,7 +98,8 @@ class Preset:
             UserError: both are given, no threshold was calibrated at that rate, or none is known.
         """
         if threshold is None and far is None and self.threshold is not None:
-            return self.metric, self.threshold, self.threshold_source
+            own = next((row for row in self.thresholds if row.source == self.threshold_source), None)
+            return self.metric, self.threshold, own.said(recipe) if own else self.threshold_source
         return self.metric, *chosen_threshold(self.name, self.thresholds, threshold, far, recipe)
 
     def calibrated(self, rows: Sequence[FarThreshold]) -> "Preset":

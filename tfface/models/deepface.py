@@ -31,7 +31,7 @@ PRESETS: tuple[Preset, ...] = (
         recipe="mtcnn-v1-margin0.20",
         metric="cosine",
         threshold=0.23,
-        threshold_source="the paper's text; deepface's value for DeepFace, whose input is BGR",
+        threshold_source="the paper's text; deepface's value for DeepFace (BGR input); not measured with these weights",
         training_data="VGGFace2 (8,631 people of its training half); people who are also in LFW were not removed",
         licence="MIT, as swghosh/DeepFace publishes them",
     ),

