@@ -42,7 +42,9 @@ def test_card_and_metrics_are_of_these_weights(preset):
     card = (folder_of(preset) / "README.md").read_text()
     assert metrics["preset"] == preset.name and metrics["weights_sha256"] == preset.sha256
     assert preset.name in card and "python cli.py distill" in card
-    assert metrics["validation"]["threshold"] == preset.threshold
+    known = [preset.threshold, *(value for _, value, _ in preset.other_thresholds)]
+    assert metrics["validation"]["threshold"] in known
+    assert metrics["heldout"]["fixed"]["threshold"] == preset.threshold and f"of {preset.threshold:.4f} (" in card
     assert (folder_of(preset) / "curves.png").is_file()
 
 
