@@ -78,3 +78,60 @@ def test_one_without_a_face_is_named(tiny_embedder, pair, monkeypatch):
 def test_an_unknown_recipe(tiny_embedder, pair):
     with pytest.raises(UserError, match=r"unknown recipe 'mtcnn'; valid: whole"):
         verify(tiny_embedder, *pair, recipe="mtcnn")
+
+
+class TestSeveralFaces:
+    """Three faces in a row in each photograph, the middle one the largest; the detector names them out of order."""
+
+    @pytest.fixture(autouse=True)
+    def detector(self, monkeypatch):
+        boxes = [(44, 30, 60, 46), (2, 30, 18, 46), (20, 28, 44, 52)]
+        faces = mtcnn.Faces(
+            np.array([(x, y, x1 - x, y1 - y) for x, y, x1, y1 in boxes], np.float32),
+            np.ones(3, np.float32),
+            np.zeros((3, 5, 2), np.float32),
+        )
+        monkeypatch.setattr(mtcnn, "detect", lambda photographs: [faces for _ in photographs])
+
+    def left_edges(self, found):
+        return [float(box[0]) for box in found.boxes]
+
+    def test_the_main_one_is_taken_and_the_others_are_mentioned(self, tiny_embedder, pair, caplog):
+        found = verify(tiny_embedder, *pair, recipe="mtcnn-v1-margin0.0")
+        assert self.left_edges(found) == [20, 20]
+        assert (found.to_dict()["face"], found.to_dict()["faces"]) == ([2, 2], [3, 3])
+        for path, line in zip(pair, caplog.messages, strict=True):
+            reason = "the largest and most central; `face` takes another"
+            assert line == f"{path} shows 3 faces: number 2 from the left was taken, {reason}"
+
+    @pytest.mark.parametrize(("face", "edges"), [(1, [2, 2]), (3, [44, 44]), ((3,), [44, 44]), ((1, 3), [2, 44])])
+    def test_others_can_be_taken(self, tiny_embedder, pair, face, edges, caplog):
+        found = verify(tiny_embedder, *pair, recipe="mtcnn-v1-margin0.0", face=face)
+        assert self.left_edges(found) == edges
+        assert caplog.messages == []
+
+    def test_there_is_no_fourth(self, tiny_embedder, pair):
+        with pytest.raises(ImageError, match=rf"^{pair[1]}: shows 3 faces, none of number 4: give `face` from 1 to 3$"):
+            verify(tiny_embedder, *pair, recipe="mtcnn-v1-margin0.0", face=(1, 4))
+
+    @pytest.mark.parametrize("face", [0, -1, (1, 2, 3)])
+    def test_what_is_no_number_of_a_face(self, tiny_embedder, pair, face):
+        with pytest.raises(UserError, match="`face` is one number from 1 for both photographs, or one for each"):
+            verify(tiny_embedder, *pair, recipe="mtcnn-v1-margin0.0", face=face)
+
+    def test_a_recipe_that_finds_none(self, tiny_embedder, pair):
+        with pytest.raises(UserError, match="`face` goes with a recipe that finds faces; whole does not"):
+            verify(tiny_embedder, *pair, recipe="whole", face=1)
+
+
+def test_the_only_face_is_taken_whatever_the_number(tiny_embedder, pair, monkeypatch):
+    monkeypatch.setattr(
+        mtcnn,
+        "detect",
+        lambda photographs: [
+            mtcnn.Faces(np.array([[4, 4, 40, 40]] * count, np.float32), np.ones(count), np.zeros((count, 5, 2)))
+            for count in range(1, 1 + len(photographs))
+        ],
+    )
+    found = verify(tiny_embedder, *pair, recipe="mtcnn-v1-margin0.0", face=2)
+    assert [(choice.number, choice.count) for choice in found.faces] == [(1, 1), (2, 2)]

@@ -177,6 +177,13 @@ def check_given(artifact: Path | None, **given: Path | None) -> None:
             raise UserError(f"`{name}` goes with `artifact`: a model finds the faces itself", parameter=name)
 
 
+def check_found(artifact: Path | None, **chosen: Any) -> None:
+    """Refuse choices among found faces where none are looked for."""
+    for name, value in chosen.items():
+        if value and artifact:
+            raise UserError(f"`{name}` goes with a model, which finds faces; `artifact` is given them", parameter=name)
+
+
 # Names of the commands that do not call one public function yet.
 recipe_name = click.option("--recipe", "recipe_name", metavar="NAME")
 

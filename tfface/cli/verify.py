@@ -20,6 +20,13 @@ from tfface.cli._command import finish
 @_command.flip
 @click.option("--threshold", type=_command.Distance(), help="Distances up to it match; the preset's if absent.")
 @_command.far
+@click.option(
+    "--face",
+    multiple=True,
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Take the N-th face from the left of a photograph that shows several; twice: one for each photograph.",
+)
 @_command.offline
 @_command.out
 def command(
@@ -27,6 +34,7 @@ def command(
     artifact: Path | None,
     boxes: Path | None,
     points: Path | None,
+    face: tuple[int, ...],
     offline: bool,
     out: Path | None,
     **parameters: Any,
@@ -36,7 +44,8 @@ def command(
     from tfface.evaluation.verify import verify
 
     _command.check_given(artifact, boxes=boxes, points=points)
+    _command.check_found(artifact, face=face)
     if artifact:
         finish(photographs.verify(artifact, boxes=boxes, points=points, **parameters), out)
     else:
-        finish(verify(embedder, offline=offline, **parameters), out)
+        finish(verify(embedder, face=face, offline=offline, **parameters), out)

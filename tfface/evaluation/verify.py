@@ -1,21 +1,25 @@
 """Verification: do two photographs show one person?"""
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfface.errors import ImageError
+from tfface.errors import ImageError, UserError
 from tfface.evaluation.embeddings import embed_images, with_flip
 from tfface.metrics.distances import cosine_distance, from_cosine
 from tfface.models._embedder import as_embedder
-from tfface.preprocessing.images import crop_files
+from tfface.preprocessing.images import FaceChoice, crop_faces
 from tfface.preprocessing.images import recipe as named_recipe
 from tfface.utils.public import Clock, Result, Table, run_record
 
 if TYPE_CHECKING:
     from tfface.models._embedder import Embedder
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -90,16 +94,19 @@ class Verification(DecidedResult):
         verdict: distance, threshold and decision.
         boxes: cut out of each photograph: (x0, y0, x1, y1) in its pixels.
         record: model, recipe, time: the head of `metrics.json`.
+        faces: which face of how many was taken of each; empty for recipes without a detector.
     """
 
     photographs: tuple[Path, Path]
     verdict: Verdict
     boxes: list[np.ndarray]
     record: dict[str, Any] = field(default_factory=dict)
+    faces: list[FaceChoice] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         boxes = [[round(float(value), 2) for value in box] for box in self.boxes]
-        return {**self.record, **self.verdict.to_dict(), "boxes": boxes}
+        chosen = {"face": [face.number for face in self.faces], "faces": [face.count for face in self.faces]}
+        return {**self.record, **self.verdict.to_dict(), "boxes": boxes, **(chosen if self.faces else {})}
 
     def tables(self) -> list[Table]:
         names = ", ".join(path.name for path in self.photographs)
@@ -129,6 +136,7 @@ def verify(
     threshold: float | None = None,
     far: float | None = None,
     flip: bool = False,
+    face: int | Sequence[int] = (),
     offline: bool = False,
 ) -> Verification:
     """Verify whether two photographs show one person.
@@ -141,13 +149,15 @@ def verify(
         threshold: distance up to which the two match, in the preset's metric; the preset's by default.
         far: use the threshold calibrated at this false accept rate instead (`tfface.calibrate`).
         flip: add the mirrored photographs' embeddings.
+        face: where a photograph shows several, the face to take, counted from the left, the first being 1; one number
+            for both photographs or one for each. The largest, most central one by default.
         offline: never touch a network.
 
     Returns:
         Distance, threshold and verdict, and the boxes that were cut out.
 
     Raises:
-        UserError: a photograph cannot be read or has no face; names it.
+        UserError: a photograph cannot be read, has no face, or none of that number; names it.
 
     Example:
         >>> import tfface
@@ -158,11 +168,28 @@ def verify(
     preset = model.preset
     chosen = named_recipe(recipe or preset.recipe)
     metric, limit, _ = preset.decide(threshold, far, with_flip(chosen.name, flip=flip))
+    wanted = (face,) if isinstance(face, int) else tuple(face)
+    if len(wanted) > len(paths) or min(wanted, default=1) < 1:
+        raise UserError("`face` is one number from 1 for both photographs, or one for each", parameter="face")
+    if wanted and chosen.source != "mtcnn":
+        raise UserError(f"`face` goes with a recipe that finds faces; {chosen.name} does not", parameter="face")
     try:
-        images, boxes = crop_files([path.read_bytes() for path in paths], chosen, preset.input_size)
+        images, boxes, faces = crop_faces([path.read_bytes() for path in paths], chosen, preset.input_size, wanted)
     except ImageError as error:
         position, _, reason = str(error).partition(": ")
         raise ImageError(f"{paths[int(position)]}: {reason}") from error
     verdict = Verdict.of(embed_images(model, images, flip=flip), metric, limit)
     record = {**run_record("verify", model, chosen.name, None, 0, clock), "flip": flip}
-    return Verification(paths, verdict, boxes, record)
+    if not wanted:
+        _mention(paths, faces)
+    return Verification(paths, verdict, boxes, record, faces)
+
+
+def _mention(paths: Sequence[Path], faces: Sequence[FaceChoice]) -> None:
+    """Log which face was taken of a photograph that shows several."""
+    for path, choice in zip(paths, faces, strict=False):
+        if choice.count > 1:
+            logger.warning(
+                f"{path} shows {choice.count} faces: number {choice.number} from the left was taken, the largest "
+                "and most central; `face` takes another"
+            )

@@ -5,6 +5,7 @@ triangle filter that crops and scales in a single step, as `tf.image.resize(anti
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -152,6 +153,19 @@ def crop_boxed(data: bytes, recipe: Recipe, size: int, face: np.ndarray | None =
     return crop, box
 
 
+@dataclass(frozen=True)
+class FaceChoice:
+    """The one of a photograph's faces that was taken.
+
+    Attributes:
+        number: its place from the left, the first being 1.
+        count: how many faces the photograph shows.
+    """
+
+    number: int
+    count: int
+
+
 def crop_files(files: Sequence[bytes], recipe: Recipe, size: int) -> tuple[np.ndarray, list[np.ndarray]]:
     """Crop a few photographs outside any data set.
 
@@ -166,6 +180,28 @@ def crop_files(files: Sequence[bytes], recipe: Recipe, size: int) -> tuple[np.nd
     Raises:
         ImageError: a file cannot be read, or has no face; the message begins with its position.
     """
+    crops, boxes, _ = crop_faces(files, recipe, size)
+    return crops, boxes
+
+
+def crop_faces(
+    files: Sequence[bytes], recipe: Recipe, size: int, face: Sequence[int] = ()
+) -> tuple[np.ndarray, list[np.ndarray], list[FaceChoice]]:
+    """Crop a few photographs, as `crop_files` does, at a face of each that may be chosen.
+
+    Args:
+        files: image files' bytes.
+        recipe: crop recipe.
+        size: side of a crop in pixels.
+        face: number of the face from the left, of each photograph or one for all that show several; the main one of
+            each if empty.
+
+    Returns:
+        Crops, boxes, and which faces were taken; none for recipes without a detector.
+
+    Raises:
+        ImageError: as `crop_files`; or there is no face of that number.
+    """
     if recipe.source == "given":
         what = "points" if recipe.aligned else "boxes from a data set"
         raise UserError(f"recipe {recipe.name} takes {what}; choose another for single photographs")
@@ -175,9 +211,16 @@ def crop_files(files: Sequence[bytes], recipe: Recipe, size: int) -> tuple[np.nd
             photographs.append(decode(data))
         except ImageError as error:
             raise ImageError(f"{position}: {error}") from error
-    faces = _main_faces(photographs, recipe) if recipe.source == "mtcnn" else [None] * len(photographs)
-    cut = [_crop(pixels, recipe, size, face) for pixels, face in zip(photographs, faces, strict=True)]
-    return np.stack([crop for crop, _ in cut]), [box for _, box in cut]
+    places: list[np.ndarray | None] = [None] * len(files)
+    choices = []
+    if recipe.source == "mtcnn":
+        wanted = list(face) if len(face) == len(files) else list(face or [0]) * len(files)
+        for position, (pixels, faces) in enumerate(zip(photographs, mtcnn.detect(photographs), strict=True)):
+            choice = _choose(faces, pixels, wanted[position], position)
+            places[position] = faces.from_left(choice.number, points=recipe.aligned)
+            choices.append(choice)
+    cut = [_crop(pixels, recipe, size, place) for pixels, place in zip(photographs, places, strict=True)]
+    return np.stack([crop for crop, _ in cut]), [box for _, box in cut], choices
 
 
 def given_faces(boxes: str | Path | None, points: str | Path | None) -> tuple[str | None, GivenFaces | None]:
@@ -273,11 +316,13 @@ def _crop(pixels: np.ndarray, recipe: Recipe, size: int, face: np.ndarray | None
     return crop_resize(pixels, place, size).numpy() if tensorflow else crop_array(pixels, place, size), box
 
 
-def _main_faces(photographs: Sequence[np.ndarray], recipe: Recipe) -> list[np.ndarray | None]:
-    faces: list[np.ndarray | None] = []
-    for position, (pixels, found) in enumerate(zip(photographs, mtcnn.detect(photographs), strict=True)):
-        face = found.main(*pixels.shape[:2], points=recipe.aligned)
-        if face is None:
-            raise ImageError(f"{position}: {NO_FACE}")
-        faces.append(face)
-    return faces
+def _choose(faces: mtcnn.Faces, pixels: np.ndarray, wanted: int, position: int) -> FaceChoice:
+    """Choose the wanted face, counted from the left; the main one for 0, the only one where there is but one."""
+    main, count = mtcnn.choose_face(faces.boxes, *pixels.shape[:2]), len(faces)
+    if main is None:
+        raise ImageError(f"{position}: {NO_FACE}")
+    if not wanted or count == 1:
+        return FaceChoice(faces.order.index(main) + 1, count)
+    if not 1 <= wanted <= count:
+        raise ImageError(f"{position}: shows {count} faces, none of number {wanted}: give `face` from 1 to {count}")
+    return FaceChoice(wanted, count)

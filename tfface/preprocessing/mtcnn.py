@@ -55,7 +55,19 @@ class Faces:
         chosen = choose_face(self.boxes, height, width)
         if chosen is None:
             return None
-        return self.landmarks[chosen].reshape(-1) if points else self.boxes[chosen]
+        return self._place(chosen, points=points)
+
+    @property
+    def order(self) -> list[int]:
+        """Indices of the faces from left to right."""
+        return [int(index) for index in np.argsort(self.boxes[:, 0] + self.boxes[:, 2] / 2, kind="stable")]
+
+    def from_left(self, number: int, *, points: bool = False) -> np.ndarray:
+        """Return a face by its place from the left, the first being 1; a box or five points, as `main` does."""
+        return self._place(self.order[number - 1], points=points)
+
+    def _place(self, index: int, *, points: bool) -> np.ndarray:
+        return self.landmarks[index].reshape(-1) if points else self.boxes[index]
 
 
 def choose_face(boxes: np.ndarray, height: int, width: int) -> int | None:
