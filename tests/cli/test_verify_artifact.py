@@ -1,5 +1,6 @@
 """`verify` and `embed` through an artifact, in a process that has no TensorFlow."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -110,3 +111,31 @@ def test_a_copy_that_was_changed_or_came_alone(refused, artifact, pair, tmp_path
 
 def test_a_folder_that_is_no_artifact(refused, pair, tmp_path):
     assert "is no artifact" in refused("verify", *pair, "--artifact", tmp_path)
+
+
+def test_five_points_from_a_file_need_no_tensorflow(tiny_embedder, tiny_faces, tmp_path):
+    preset = dataclasses.replace(tiny_embedder.preset, recipe="align5-112")
+    order = Order(dataclasses.replace(tiny_embedder, preset=preset), recipe("center-140"), "tflite", "none")
+    pair = tiny_faces / "Ann Ames" / "Ann Ames 0.jpg", tiny_faces / "Zoë Žák" / "Zoë Žák 1.jpg"
+    (tmp_path / "points.csv").write_text(
+        "image,x0,y0,x1,y1,x2,y2,x3,y3,x4,y4\n"
+        + "".join(f"{path.name},24,30,40,31,32,38,26,46,38,45\n" for path in pair)
+    )
+    artifact = make(order, tmp_path / "made").path
+    options = ["--artifact", artifact, "--points", tmp_path / "points.csv", "--out", tmp_path / "out"]
+    done = run("verify", *pair, *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "IMPORTED []"
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["recipe"] == "given-align5-112"
+
+
+def test_faces_are_given_to_an_artifact_alone_and_in_one_way(refused, artifact, tiny_faces, tmp_path):
+    pair = tiny_faces / "Ann Ames" / "Ann Ames 0.jpg", tiny_faces / "Zoë Žák" / "Zoë Žák 1.jpg"
+    file = tmp_path / "faces.csv"
+    file.write_text("image,x,y,width,height\n")
+    assert "--points goes with --artifact" in refused("verify", *pair, "--points", file)
+    assert "--boxes goes with --artifact" in refused("verify", *pair, "--boxes", file)
+    options = ["--artifact", artifact, "--boxes", file, "--points", file]
+    assert "--boxes and --points are two ways to give a face" in refused("verify", *pair, *options)
+    options = ["--artifact", artifact, "--points", file]
+    assert "must begin with the line image,x0,y0,x1,y1" in refused("verify", *pair, *options)
