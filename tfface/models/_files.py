@@ -19,8 +19,6 @@ from tfface.metrics.distances import checked_metric, far_thresholds, unit
 from tfface.models._embedder import Embedder, Preset
 from tfface.models._formats import FileFacts, Reader, flat, open_reader
 from tfface.models._input_format import (
-    COLOURS,
-    SCALES,
     SUFFIXES,
     InputFormat,
     located,
@@ -35,20 +33,7 @@ from tfface.utils.public import UserError, configured
 if TYPE_CHECKING:
     import keras
 
-__all__ = [
-    "COLOURS",
-    "FACTS",
-    "SCALES",
-    "FileEmbedder",
-    "InputFormat",
-    "WrappedEmbedder",
-    "inspect",
-    "is_file",
-    "load",
-    "read_record",
-    "wrap",
-    "write_record",
-]
+__all__ = ["FACTS", "FileEmbedder", "WrapConfig", "inspect", "is_file", "load", "read_record", "wrap", "write_record"]
 
 FACTS = ("scale", "colour", "layout", "output", "size", "recipe", "metric", "threshold")
 """Facts of a model that may be given with it."""
@@ -390,7 +375,14 @@ def network(
     from tfface.models._layers import UnitNorm
 
     inputs = keras.Input((size, size, 3), name="image")
-    outputs = keras.layers.Flatten()(answer(input_format.prepare(fit(inputs) if fit else inputs)))
-    model = keras.Model(inputs, UnitNorm(dtype="float32", name="embedding")(outputs), name="own")
+    outputs = answer(input_format.prepare(fit(inputs) if fit else inputs))
+    outputs = keras.layers.Flatten()(outputs) if len(outputs.shape) > 2 else outputs
+    last = outputs._keras_history.operation
+    while isinstance(last, keras.Model):
+        last = last.outputs[0]._keras_history.operation
+    # Scaled a second time, the vectors differ by a rounding, which attacks that follow signs make large.
+    is_unit = isinstance(last, UnitNorm | keras.layers.UnitNormalization)
+    outputs = outputs if is_unit else UnitNorm(dtype="float32", name="embedding")(outputs)
+    model = keras.Model(inputs, outputs, name="own")
     model.trainable = False
     return model
