@@ -74,6 +74,14 @@ def test_the_present_feed_is_judged(model, coloured):
     assert "fed as at present (scale=0..1,colour=rgb,recipe=whole): worse than the best" in " ".join(found.remarks)
 
 
+def test_a_threshold_of_another_feed_is_removed(model, coloured):
+    Path(f"{model}.tfface.json").write_text(json.dumps({"scale": "0..1", "threshold": 0.3, "licence": "MIT"}))
+    found = tfface.probe(model, coloured, recipes="whole", scales=["-1..1", "0..1"])
+    assert "run `tfface calibrate" in found.remarks[-2]
+    preset = tfface.load_embedder(str(model)).preset
+    assert (preset.threshold, preset.licence) == (None, "MIT")
+
+
 def test_a_first_round_drops_what_is_hopeless(model, tmp_path):
     faces = paint(tmp_path / "many", people=30, photographs=4)
     found = tfface.probe(model, faces, recipes="whole", scales=["-1..1", "0..1"], write=False)

@@ -206,12 +206,8 @@ class _Fed:
 
     def __init__(self, embedder: Embedder) -> None:
         self.embedder, self.size = embedder, embedder.preset.input_size
-        self.own = getattr(embedder, "input_format", InputFormat())
-
-    @property
-    def current(self) -> dict[str, str] | None:
-        """The feed at present; None where nothing says."""
-        return Feed(self.embedder.preset.recipe, self.own.colour, self.own.scale)._asdict() if self.own.scale else None
+        self.own = own = getattr(embedder, "input_format", InputFormat())
+        self.current = Feed(embedder.preset.recipe, own.colour, own.scale)._asdict() if own.scale else None
 
     def outputs(self, images: np.ndarray, feed: Feed) -> np.ndarray:
         """Return what the model answers to crops, float32 (N, D), as it is."""
@@ -385,15 +381,18 @@ def _written(embedder: Embedder, found: Probe) -> Probe:
         return found
     facts, chosen = found.to_dict(), found.chosen._asdict()
     kept = ("dataset", "dataset_version", "protocol", "photographs", "people", "genuine_pairs", "impostor_pairs")
-    source = {name: facts[name] for name in kept}
-    ties = [result.to_dict() for result in found.ties]
-    path: Path | None = None
+    source = {name: facts[name] for name in kept} | {"best": found.best.to_dict()}
+    own = {**embedder.input_format.to_dict(), "input_size": embedder.preset.input_size}
+    changes = {**own, **chosen, "probe": {**source, "ties": [result.to_dict() for result in found.ties]}}
+    remarks, path = list(found.remarks), None
+    if (embedder.preset.threshold is not None or embedder.preset.thresholds) and chosen != facts["current"]:
+        changes |= {"threshold": None, "threshold_source": None, "thresholds": []}
+        remarks.append(f"its threshold was of another feed and is removed: run `tfface calibrate {embedder.path}`")
     try:
-        path = write_record(embedder.path, {**chosen, "probe": {**source, "best": found.best.to_dict(), "ties": ties}})
-        remark = f"wrote {path}: {feed_text(chosen)}"
+        path = write_record(embedder.path, changes)
+        remarks.append(f"wrote {path}: {feed_text(chosen)}")
     except (OSError, UserError) as error:
-        remark = (
-            f"the record beside {embedder.path} cannot be written ({getattr(error, 'strerror', None) or error}): "
-            f"give {embedder.path}:{feed_text(chosen)} as the model"
-        )
-    return dataclasses.replace(found, remarks=[*found.remarks, remark], written=path)
+        why = getattr(error, "strerror", None) or error
+        advice = f"give {embedder.path}:{feed_text(chosen)} as the model"
+        remarks.append(f"the record beside {embedder.path} cannot be written ({why}): {advice}")
+    return dataclasses.replace(found, remarks=remarks, written=path)
