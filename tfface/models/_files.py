@@ -25,7 +25,6 @@ from tfface.models._input_format import (
     of_export,
     read_record,
     saved_model,
-    write_record,
 )
 from tfface.utils.files import digest_of_tree, fields_of
 from tfface.utils.public import UserError, configured
@@ -33,7 +32,10 @@ from tfface.utils.public import UserError, configured
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["FACTS", "FileEmbedder", "WrapConfig", "inspect", "is_file", "load", "read_record", "wrap", "write_record"]
+__all__ = [
+    *("COLOURS", "SCALES", "InputFormat", "read_record", "write_record"),
+    *("FACTS", "FileEmbedder", "WrapConfig", "WrappedEmbedder", "inspect", "is_file", "load", "wrap"),
+]
 
 FACTS = ("scale", "colour", "layout", "output", "size", "recipe", "metric", "threshold")
 """Facts of a model that may be given with it."""
