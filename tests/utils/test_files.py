@@ -55,7 +55,7 @@ class TestAtomicWrite:
             assert (tmp_path / "a").read_text() == "old"
         assert (tmp_path / "a").read_text() == "new"
 
-    @pytest.mark.parametrize("where", ["os.fsync", "tempfile.mkstemp", "pathlib.Path.replace"])
+    @pytest.mark.parametrize("where", ["os.fsync", "os.open", "pathlib.Path.replace"])
     @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
     def test_a_full_disk_is_one_line_and_loses_nothing(self, tmp_path, monkeypatch, where, number):
         write(tmp_path / "a", "old")
@@ -66,7 +66,7 @@ class TestAtomicWrite:
         assert len(list(tmp_path.iterdir())) == 1
 
     def test_a_disk_that_may_only_be_read(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("tempfile.mkstemp", disk_says(errno.EROFS))
+        monkeypatch.setattr("os.open", disk_says(errno.EROFS))
         with pytest.raises(UserError, match=r"^cannot write .*/a: set TFFACE_CACHE or the output folder"):
             write(tmp_path / "a", "new")
 

@@ -15,7 +15,7 @@ from tfface.robustness.trial import Context
 from tfface.training.comparison import compare
 from tfface.training.config import DistillConfig
 from tfface.training.distillation import DistillationRun, best_of, prepare
-from tfface.utils.files import atomic_write, read_json
+from tfface.utils.files import atomic_write, read_json, user_path
 from tfface.utils.public import Clock, Result, Table, configured, run_record, save_figure
 
 logger = logging.getLogger(__name__)
@@ -170,7 +170,7 @@ def _train(
         if (backend := _backend()) != "tensorflow":
             todo = f"trained under {backend}; the same command without KERAS_BACKEND={backend} measures the student"
             return _partial(run, checkpoints.epochs, todo)
-        presets = Path(config.saved_models or _embedder.SAVED_MODELS)
+        presets = user_path(config.saved_models or _embedder.SAVED_MODELS)
         folder = presets / run.student.preset.name if config.release else checkpoints.folder / "preset"
         embedder, score = run.write_preset(folder, network, validation, compact=config.compact)
         metrics = run_record("distill", embedder, run.recipe.name, run.dataset, config.seed, clock)

@@ -18,7 +18,7 @@ from tfface.evaluation.embeddings import Embeddings, embed_dataset
 from tfface.evaluation.inputs import Embedder, FaceDataset, Recipe, apply, as_embedder
 from tfface.evaluation.scoring import check_protocol, evaluate_embeddings
 from tfface.report.export_tables import artifacts_table, attacks_table
-from tfface.utils.public import Clock, Result, Table, UserError, as_list, configured, run_record
+from tfface.utils.public import Clock, Result, Table, UserError, as_list, configured, run_record, user_path
 
 Metrics = dict[str, Any]
 
@@ -140,7 +140,7 @@ def export(embedder: str | Embedder, out: str | Path, *, config: ExportConfig) -
         >>> found.paths[0].name  # doctest: +SKIP
         'student-lfw-distilled-int8.tflite'
     """
-    clock, out = Clock(), Path(out)
+    clock, out = Clock(), user_path(out)
     if config.attack and not config.evaluate:
         message = "`attack` goes with `evaluate`, which finds the thresholds that attacks are judged at"
         raise UserError(message, parameter="attack")

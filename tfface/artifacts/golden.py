@@ -15,7 +15,7 @@ import numpy as np
 
 from tfface.artifacts.artifact import SIGNATURES, Artifact, SavedModelEmbedder, open_artifact, reader_recipe
 from tfface.preprocessing.images import BOX, FIVE_POINTS, POINTS, crop_boxed, decode, encode_png, in_fractions, recipe
-from tfface.utils.files import atomic_write, read_json, sha256_of, write_json
+from tfface.utils.files import atomic_write, read_json, sha256_of, user_path, write_json
 from tfface.utils.public import Result, Table, UserError
 from tfface.utils.tensorflow_logs import held_stderr
 
@@ -106,8 +106,8 @@ def check_golden(artifact: str | Path, *, golden: str | Path | None = None) -> G
         >>> tfface.check_golden("out/facenet-msceleb-int8/facenet-msceleb-int8.tflite").passed  # doctest: +SKIP
         True
     """
-    opened = open_artifact(Path(artifact))
-    return GoldenCheck(opened, check(opened, Path(golden) if golden else opened.path.parent / "golden.json"))
+    opened = open_artifact(user_path(artifact))
+    return GoldenCheck(opened, check(opened, user_path(golden) if golden else opened.path.parent / "golden.json"))
 
 
 def write_golden(artifact: Artifact, folder: Path) -> None:

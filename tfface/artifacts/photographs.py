@@ -12,7 +12,7 @@ from tfface.evaluation.embeddings import Embeddings, FolderEmbeddings, embed_ima
 from tfface.evaluation.verify import Verdict, Verification
 from tfface.preprocessing.images import GivenFaces, Recipe, crop_boxed, face_of, given_faces
 from tfface.utils.progress import progress
-from tfface.utils.public import Clock, run_record
+from tfface.utils.public import Clock, run_record, user_path
 
 if TYPE_CHECKING:
     from tfface.data.dataset import FaceDataset
@@ -52,7 +52,7 @@ def verify(
     embedder, preset = opened.embedder(), opened.preset
     metric, limit, _ = preset.decide(threshold, far, with_flip(chosen.name, flip=flip))
     crops, cuts = [], []
-    for path in (Path(first), Path(second)):
+    for path in (user_path(first), user_path(second)):
         try:
             crop, box = crop_boxed(path.read_bytes(), chosen, preset.input_size, face_of(faces, str(path), path.name))
         except ImageError as error:
@@ -61,7 +61,7 @@ def verify(
         cuts.append(box)
     verdict = Verdict.of(embed_images(embedder, np.stack(crops), flip=flip), metric, limit)
     record = {**run_record("verify", embedder, chosen.name, None, 0, clock), **opened.origin(), "flip": flip}
-    return Verification((Path(first), Path(second)), verdict, cuts, record)
+    return Verification((user_path(first), user_path(second)), verdict, cuts, record)
 
 
 def embed(
@@ -90,7 +90,7 @@ def embed(
     """
     opened, (given, faces) = _opened(artifact), given_faces(boxes, points)
     chosen = reader_recipe(opened, recipe, given=given)
-    photographs = open_photographs(Path(folder))
+    photographs = open_photographs(user_path(folder))
     embeddings = embed_photographs(photographs, opened.embedder(), chosen, faces=faces, flip=flip)
     report_failures(embeddings.failed, len(photographs), strict=strict)
     origin = {"weights_sha256": opened.record["weights_sha256"], "artifact_sha256": opened.sha256}
@@ -98,7 +98,7 @@ def embed(
 
 
 def _opened(artifact: str | Path | Artifact) -> Artifact:
-    return artifact if isinstance(artifact, Artifact) else open_reader(Path(artifact))
+    return artifact if isinstance(artifact, Artifact) else open_reader(user_path(artifact))
 
 
 def embed_photographs(

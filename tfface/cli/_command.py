@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 import click
 
 from tfface.utils import registry
-from tfface.utils.public import Result, Table, UserError
+from tfface.utils.public import Result, Table, UserError, user_path
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -65,6 +66,22 @@ _MODELS = (
     "a SavedModel's folder, with what no record beside it says after a colon (PATH:scale=-1..1,colour=bgr)"
 )
 
+
+class FilePath(click.Path):
+    """A path; `~` at its beginning is a home folder, where the shell has left it (`--out=~/x`) too."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            path = user_path(value)
+        except UserError as error:
+            self.fail(str(error), param, ctx)
+        longest = max(path.parts, key=lambda part: len(os.fsencode(part)), default="")
+        if len(os.fsencode(longest)) > _LONGEST_NAME:
+            self.fail(f"{longest[:20]}... is too long for the name of a file.", param, ctx)
+        return super().convert(path, param, ctx)
+
+
+_LONGEST_NAME = 255
 embedder = click.option(
     "--model",
     "embedder",
@@ -139,32 +156,32 @@ offline = click.option("--offline", is_flag=True, help="Never touch a network.")
 flip = click.option("--flip", is_flag=True, help="Add the mirrored photograph's embedding.")
 out = click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FilePath(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Output folder: metrics.json and pictures.",
 )
 seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed.")
 manual_dir = click.option(
     "--manual-dir",
-    type=click.Path(exists=True, path_type=Path),
+    type=FilePath(exists=True, path_type=Path),
     metavar="DIR",
     help="Folder of data set archives (or TFFACE_LFW).",
 )
 artifact = click.option(
     "--artifact",
-    type=click.Path(exists=True, path_type=Path),
+    type=FilePath(exists=True, path_type=Path),
     metavar="FILE.tflite",
     help="Answer through an exported artifact instead of --model, without TensorFlow.",
 )
 boxes = click.option(
     "--boxes",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FilePath(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE.csv",
     help="For --artifact: lines image,x,y,width,height, the faces in pixels.",
 )
 points = click.option(
     "--points",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FilePath(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE.csv",
     help="For --artifact: lines image,x0,y0,...,x4,y4: eyes, nose, corners of the mouth in pixels, left first.",
 )

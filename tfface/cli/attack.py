@@ -61,7 +61,7 @@ from tfface.cli._command import finish
 )
 @click.option(
     "--pairs",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=_command.FilePath(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Draw them from this file (LFW's format, or a CSV a,b,same[,fold]).",
 )
@@ -90,14 +90,14 @@ from tfface.cli._command import finish
 @click.option("--surrogate", metavar="NAME", help="Attack this model instead and see what transfers to --model.")
 @click.option(
     "--head",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=_command.FilePath(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
     help="A head.npz that an earlier run wrote, instead of training one.",
 )
 @click.option("--check", is_flag=True, help="Check first if the model only hides its gradients.")
 @click.option(
     "--save",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=_command.FilePath(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Write the adversarial data set there: PNG files, judged as such, and manifest.json.",
 )

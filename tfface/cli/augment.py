@@ -33,7 +33,7 @@ from tfface.cli import _command
 @click.option(
     "--out",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=_command.FilePath(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Folder of the new data set; --dataset DIR reads it.",
 )

@@ -84,7 +84,7 @@ from tfface.cli._command import finish
 @click.option(
     "--certified",
     multiple=True,
-    type=click.Path(exists=True, path_type=Path),
+    type=_command.FilePath(exists=True, path_type=Path),
     metavar="DIR",
     help="Output folder of certify: fills the row of its model and noise; repeats.",
 )

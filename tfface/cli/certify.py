@@ -21,7 +21,7 @@ from tfface.cli._command import finish
 )
 @click.option(
     "--pairs",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=_command.FilePath(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Draw them from this file (LFW's format, or a CSV a,b,same[,fold]).",
 )

@@ -12,14 +12,14 @@ from tfface.errors import UserError
 
 @click.command(cls=_command.Command)
 @click.argument("action", type=click.Choice(["embed", "verify"]))
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=_command.FilePath(exists=True, dir_okay=False, path_type=Path))
 @click.option("--server", metavar="HOST:PORT", help="Address.  [default: localhost:8500, or :8501 for rest]")
 @click.option("--protocol", type=click.Choice(["grpc", "rest"]), default="grpc", show_default=True, help="Protocol.")
 @click.option("--model", metavar="NAME", help="Model, as the server calls it; the artifact's name if absent.")
 @click.option("--version", type=click.IntRange(min=0), help="Version of the model; the highest served if absent.")
 @click.option(
     "--artifact",
-    type=click.Path(exists=True, path_type=Path),
+    type=_command.FilePath(exists=True, path_type=Path),
     metavar="DIR",
     help="The export that is served: gives name, metric and threshold, and the server is checked to answer as it does.",
 )
@@ -31,13 +31,13 @@ from tfface.errors import UserError
 @_command.far
 @click.option(
     "--boxes",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=_command.FilePath(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE.csv",
     help="Lines image,x,y,width,height: the faces in pixels.",
 )
 @click.option(
     "--points",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=_command.FilePath(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE.csv",
     help="Lines image,x0,y0,...,x4,y4: eyes, nose, corners of the mouth in pixels, left first.",
 )
@@ -59,7 +59,7 @@ from tfface.errors import UserError
 )
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=_command.FilePath(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Output folder: metrics.json, and of embed embeddings.npz.",
 )

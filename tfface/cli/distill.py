@@ -185,13 +185,13 @@ _NOT_MADE_BY = {"manual_dir", "offline", "out", "work", "saved_models", "growth"
 @click.option("--beside", metavar="PRESET", help="Attack this preset too at release; that of --start-from if absent.")
 @click.option(
     "--saved-models",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=_command.FilePath(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Folder of released presets; the project's own if absent.",
 )
 @click.option(
     "--work",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=_command.FilePath(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Folder of checkpoints; one of the cache if absent.",
 )

@@ -10,7 +10,7 @@ from tfface.errors import UserError
 
 
 @click.command(cls=_command.Command)
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=_command.FilePath(exists=True, file_okay=False, path_type=Path))
 @_command.embedder
 @_command.artifact
 @_command.boxes
@@ -20,7 +20,7 @@ from tfface.errors import UserError
 @click.option(
     "--out",
     required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=_command.FilePath(dir_okay=False, path_type=Path),
     metavar="FILE.npz",
     help="Output file.",
 )

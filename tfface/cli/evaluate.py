@@ -25,7 +25,7 @@ from tfface.cli._command import finish
 )
 @click.option(
     "--pairs",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=_command.FilePath(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Evaluate the pairs of this file (LFW's format, or a CSV a,b,same[,fold]) instead of a protocol's.",
 )
@@ -50,7 +50,7 @@ from tfface.cli._command import finish
 @click.option(
     "--groups",
     multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=_command.FilePath(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Report error rates by group; the file maps images or people to groups; repeats.",
 )

@@ -81,7 +81,7 @@ from tfface.cli._command import finish
 @click.option(
     "--out",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=_command.FilePath(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Output folder: a folder for each artifact, and metrics.json.",
 )

@@ -10,10 +10,10 @@ from tfface.errors import UserError
 
 
 @click.command(cls=_command.Command)
-@click.argument("artifact", type=click.Path(exists=True, path_type=Path))
+@click.argument("artifact", type=_command.FilePath(exists=True, path_type=Path))
 @click.option(
     "--golden",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=_command.FilePath(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
     help="golden.json; the one beside the artifact if absent.",
 )

@@ -9,11 +9,15 @@ from tfface.cli import _command
 
 @click.command(cls=_command.Command)
 @click.argument(
-    "folders", nargs=-1, required=True, metavar="DIR...", type=click.Path(exists=True, file_okay=False, path_type=Path)
+    "folders",
+    nargs=-1,
+    required=True,
+    metavar="DIR...",
+    type=_command.FilePath(exists=True, file_okay=False, path_type=Path),
 )
 @click.option(
     "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=_command.FilePath(dir_okay=False, path_type=Path),
     default="report.html",
     show_default=True,
     metavar="FILE",

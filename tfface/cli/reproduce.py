@@ -20,7 +20,7 @@ from tfface.cli._command import show
 @_command.offline
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=_command.FilePath(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Output folder: a folder for each stage, and report.html.  [default: reproduction/DATASET]",
 )

@@ -22,7 +22,7 @@ from tfface.cli._command import finish
 @click.option("--photographs", type=click.IntRange(min=4), help="Largest number a person.  [default: all]")
 @click.option(
     "--head",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=_command.FilePath(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
     help="The old head, a head.npz that an earlier run wrote, with its people and photographs.",
 )

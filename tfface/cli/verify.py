@@ -10,8 +10,8 @@ from tfface.cli._command import finish
 
 
 @click.command(cls=_command.Command)
-@click.argument("first", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.argument("second", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("first", type=_command.FilePath(exists=True, dir_okay=False, path_type=Path))
+@click.argument("second", type=_command.FilePath(exists=True, dir_okay=False, path_type=Path))
 @_command.embedder
 @_command.artifact
 @_command.boxes

@@ -24,7 +24,7 @@ def list_() -> None:
 
 @command.command()
 @click.argument("name")
-@click.option("--from", "file", type=click.Path(path_type=Path), metavar="FILE", help="Take this copy.")
+@click.option("--from", "file", type=_command.FilePath(path_type=Path), metavar="FILE", help="Take this copy.")
 @_command.offline
 def fetch(name: str, file: Path | None, offline: bool) -> None:
     """Fetch the weights of a preset (facenet/msceleb), or take the copy at --from."""

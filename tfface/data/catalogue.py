@@ -12,7 +12,7 @@ from tfface.data.dataset import FaceDataset
 from tfface.data.folder import open_folder, open_manifest
 from tfface.data.prepared import TfdsFaces
 from tfface.utils import registry
-from tfface.utils.public import Result, Table, UserError
+from tfface.utils.public import Result, Table, UserError, user_path
 
 
 def names() -> list[str]:
@@ -219,7 +219,7 @@ def _open(name: str, manual_dir: Path | None, *, offline: bool) -> FaceDataset:
 
 
 def _open_path(name: str) -> FaceDataset:
-    path = Path(name).expanduser()
+    path = user_path(name)
     return open_manifest(path) if manifest.exists(path) else open_folder(path)
 
 

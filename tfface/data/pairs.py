@@ -9,7 +9,7 @@ import numpy as np
 
 from tfface.data.dataset import ALL_PAIRS, FaceDataset, Pairs
 from tfface.errors import UserError
-from tfface.utils.files import read_lines, split_lines
+from tfface.utils.files import read_lines, split_lines, user_path
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def read_pairs_file(path: str | Path, dataset: FaceDataset) -> Pairs:
     Raises:
         UserError: the file cannot be read, a line is none of these or the opposite of another, or an image is missing.
     """
-    path = Path(path)
+    path = user_path(path)
     lines = read_lines(path)
     if not lines:
         raise UserError(f"{path} holds no pairs")
@@ -148,7 +148,7 @@ def read_groups_file(paths: str | Path | Sequence[str | Path], dataset: FaceData
     found: dict[int, set[str]] = {}
     unknown: list[str] = []
     given = [paths] if isinstance(paths, str | Path) else list(paths)
-    for path in map(Path, given):
+    for path in map(user_path, given):
         for name, group in _named_groups(path):
             if name not in lookup:
                 unknown.append(name)

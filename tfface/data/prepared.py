@@ -38,6 +38,7 @@ from tfface.utils.files import (
     lock,
     package_data,
     sha256_of,
+    user_path,
 )
 
 if TYPE_CHECKING:
@@ -178,7 +179,8 @@ def manual_folder(name: str, given: Path | None) -> Path | None:
         UserError: it is not there, or is a file that is no archive of this data set.
     """
     variable = f"TFFACE_{name.upper()}"
-    path = given or (Path(os.environ[variable]) if os.environ.get(variable) else None)
+    named = given or os.environ.get(variable)
+    path = user_path(named) if named else None
     if path is None or path.is_dir():
         return path
     if not path.exists():

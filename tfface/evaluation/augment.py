@@ -127,7 +127,7 @@ def augment(
     )
     asked = named_recipe(config.recipe) if config.recipe else None
     faces = _faces(dataset, config)
-    chosen, folder = asked or named_recipe(faces.own_recipe or RECIPE), Path(out)
+    chosen, folder = asked or named_recipe(faces.own_recipe or RECIPE), files.user_path(out)
     header: dict[str, Any] = {
         "command": "augment",
         "dataset": faces.name,

@@ -21,7 +21,7 @@ from tfface.models._embedder import as_embedder
 from tfface.preprocessing.images import Recipe
 from tfface.preprocessing.images import recipe as named_recipe
 from tfface.utils.cache import MOST_IN_MEMORY, Range, Store, write_rows
-from tfface.utils.files import atomic_write
+from tfface.utils.files import atomic_write, user_path
 from tfface.utils.public import Result, Table, UserError
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def embed(
     """
     model = as_embedder(embedder, offline=offline)
     chosen = named_recipe(recipe or model.preset.recipe)
-    photographs = open_photographs(Path(folder))
+    photographs = open_photographs(user_path(folder))
     with executor_at(cluster) as executor:
         embeddings = embed_dataset(photographs, model, chosen, flip=flip, executor=executor)
     report_failures(embeddings.failed, len(photographs), strict=strict)

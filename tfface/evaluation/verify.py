@@ -14,7 +14,7 @@ from tfface.metrics.distances import cosine_distance, from_cosine
 from tfface.models._embedder import as_embedder
 from tfface.preprocessing.images import FaceChoice, crop_faces
 from tfface.preprocessing.images import recipe as named_recipe
-from tfface.utils.public import Clock, Result, Table, run_record
+from tfface.utils.public import Clock, Result, Table, run_record, user_path
 
 if TYPE_CHECKING:
     from tfface.models._embedder import Embedder
@@ -164,7 +164,7 @@ def verify(
         >>> tfface.verify("facenet", "a.jpg", "b.jpg").same  # doctest: +SKIP
         True
     """
-    clock, model, paths = Clock(), as_embedder(embedder, offline=offline), (Path(first), Path(second))
+    clock, model, paths = Clock(), as_embedder(embedder, offline=offline), (user_path(first), user_path(second))
     preset = model.preset
     chosen = named_recipe(recipe or preset.recipe)
     metric, limit, _ = preset.decide(threshold, far, with_flip(chosen.name, flip=flip))

@@ -12,7 +12,7 @@ from tfface.errors import Unavailable, UserError
 from tfface.hub import weights
 from tfface.models._embedder import Preset, all_presets, candidates, load, locate, presets
 from tfface.utils import registry
-from tfface.utils.files import cache_dir
+from tfface.utils.files import cache_dir, user_path
 from tfface.utils.public import Result, Table
 
 _PACKAGES = (
@@ -131,7 +131,7 @@ def fetch_weights(name: str, *, file: str | Path | None = None, offline: bool = 
         known = ", ".join(preset.name for preset in candidates(name))
         raise UserError(f"name the whole preset: {known}", parameter="name")
     (preset,) = candidates(name)
-    given = Path(file)
+    given = user_path(file)
     # Loaded before it is cached, since a hash that nobody published is enforced from then on.
     _ = load(preset, weights.inspect(preset.name, preset.file_name, preset.sha256, given)).model
     found = weights.supply(preset.name, preset.file_name, preset.sha256, given)

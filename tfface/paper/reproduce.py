@@ -11,7 +11,7 @@ from tfface.evaluation.inputs import as_embedder, load_dataset
 from tfface.paper import pipeline, stages
 from tfface.paper.pipeline import PAGE, Choices, Models
 from tfface.paper.stages import Stage, Stages
-from tfface.utils.public import Clock, Result, Table, UserError, versions
+from tfface.utils.public import Clock, Result, Table, UserError, user_path, versions
 
 if TYPE_CHECKING:
     from tfface.evaluation.inputs import Embedder
@@ -94,7 +94,7 @@ def reproduce(
         PosixPath('reproduction/five_faces/report.html')
     """
     faces = load_dataset(dataset, manual_dir=manual_dir, offline=offline)
-    folder = Path(out) if out else _default_out(str(dataset), faces.name)
+    folder = user_path(out) if out else _default_out(str(dataset), faces.name)
     settings: dict[str, Any] = {"offline": True} if offline else {}
     settings |= {"manual_dir": str(manual_dir)} if manual_dir else {}
     with stages.claim(folder, faces.name) as top:
@@ -124,7 +124,7 @@ class _Loader:
 def _default_out(given: str, name: str) -> Path:
     """Return the folder for a data set by its given and its own name; `lfw/funneled` is no path."""
     if name.startswith("folder:"):
-        return Path("reproduction", Path(given).expanduser().resolve().name)
+        return Path("reproduction", user_path(given).resolve().name)
     return Path("reproduction", given.replace("/", "-"))
 
 

@@ -25,7 +25,7 @@ from tfface.preprocessing.decoding import decode as decode
 from tfface.preprocessing.decoding import decoded
 from tfface.preprocessing.decoding import encode_png as encode_png
 from tfface.preprocessing.decoding import for_server as for_server
-from tfface.utils.files import read_lines, split_lines
+from tfface.utils.files import read_lines, split_lines, user_path
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -240,7 +240,7 @@ def given_faces(boxes: str | Path | None, points: str | Path | None) -> tuple[st
         raise UserError("`boxes` and `points` are two ways to give a face: leave out one", parameter="points")
     for kind, path in ((BOX, boxes), (FIVE_POINTS, points)):
         if path:
-            return kind, read_faces(Path(path), kind)
+            return kind, read_faces(user_path(path), kind)
     return None, None
 
 

@@ -15,7 +15,7 @@ from tfface.errors import ImageError, UserError
 from tfface.preprocessing.decoding import decode
 from tfface.report.page_runs import read_runs
 from tfface.report.page_sections import sections
-from tfface.utils.files import atomic_write
+from tfface.utils.files import atomic_write, user_path
 from tfface.utils.public import as_list
 
 PAPER = "Facial Recognition Adversarial Methods and Defenses"
@@ -63,7 +63,7 @@ def write_report(folders: str | Path | Sequence[str | Path], out: str | Path = "
         >>> tfface.write_report("runs", "report.html").runs  # doctest: +SKIP
         1
     """
-    found = read_runs([Path(folder) for folder in as_list(folders)])
+    found = read_runs([user_path(folder) for folder in as_list(folders)])
     template = _environment().get_template("page.html.j2")
     parts = sections(found)
     for longest, quality in _QUALITIES:
@@ -79,7 +79,7 @@ def write_report(folders: str | Path | Sequence[str | Path], out: str | Path = "
         raise UserError(f"the report would be {len(page) / 1e6:.0f} MB, above {MOST_BYTES // 10**6}: give fewer runs")
     with atomic_write(out) as temporary:
         temporary.write_bytes(page)
-    return Report(Path(out), len(found))
+    return Report(user_path(out), len(found))
 
 
 def data_uri(path: Path, *, longest: int = 1400, quality: int = 85) -> str:

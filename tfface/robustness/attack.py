@@ -33,6 +33,7 @@ from tfface.utils.public import (
     run_record,
     save_figure,
     suffixes,
+    user_path,
 )
 
 if TYPE_CHECKING:
@@ -277,7 +278,7 @@ def attack(
         manual_dir=config.manual_dir,
         offline=config.offline,
     )
-    folder = Path(config.save) if config.save is not None else None
+    folder = user_path(config.save) if config.save is not None else None
     with executor_at(config.cluster) as executor:
         plan = dataclasses.replace(plan, executor=executor)
         experiments = [prepare(plan, seen) for context in contexts for seen in _seen(config, context)]

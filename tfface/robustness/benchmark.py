@@ -40,6 +40,7 @@ from tfface.utils.public import (
     run_record,
     save_figure,
     suffixes,
+    user_path,
 )
 
 if TYPE_CHECKING:
@@ -332,7 +333,7 @@ def _certificates(folders: Sequence[str | Path]) -> list[Metrics]:
     Raises:
         UserError: one holds other results.
     """
-    found = read_runs([Path(folder) for folder in folders]) if folders else []
+    found = read_runs([user_path(folder) for folder in folders]) if folders else []
     for run in found:
         if run.command != "certify":
             raise UserError(

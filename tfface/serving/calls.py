@@ -11,7 +11,7 @@ from tfface.evaluation.embeddings import Embeddings, report_failures, write_embe
 from tfface.evaluation.verify import DecidedResult, Verdict
 from tfface.preprocessing.images import given_faces
 from tfface.serving.client import Client
-from tfface.utils.public import Clock, Result, Table, UserError, configured, versions
+from tfface.utils.public import Clock, Result, Table, UserError, configured, user_path, versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +119,7 @@ def embed(files: Sequence[str | Path], *, config: ServerConfig) -> ServedEmbeddi
         >>> found.vectors.shape  # doctest: +SKIP
         (2, 128)
     """
-    clock, paths = Clock(), [Path(file) for file in files]
+    clock, paths = Clock(), [user_path(file) for file in files]
     given, faces = given_faces(config.boxes, config.points)
     with _client(config, given) as client:
         embeddings = client.embed(paths, batch=config.batch, faces=faces)
@@ -156,7 +156,7 @@ def verify(
     """
     if config.artifact is None and threshold is None:
         raise UserError("a server does not tell its threshold: give `artifact` or `threshold`", parameter="threshold")
-    clock, paths = Clock(), (Path(first), Path(second))
+    clock, paths = Clock(), (user_path(first), user_path(second))
     given, faces = given_faces(config.boxes, config.points)
     with _client(config, given) as client:
         verdict = client.verify(*paths, threshold=threshold, far=far, batch=config.batch, faces=faces)

@@ -16,7 +16,7 @@ from tfface.evaluation.verify import Verdict
 from tfface.metrics.distances import cosine_distance
 from tfface.preprocessing.images import BOX, FIVE_POINTS, GivenFaces, face_of, for_server, in_fractions
 from tfface.serving.connection import TOO_LARGE, Connection, Inputs, Retry, ServerError
-from tfface.utils.files import read_json
+from tfface.utils.files import read_json, user_path
 from tfface.utils.progress import progress
 
 PORTS = {"grpc": 8500, "rest": 8501}
@@ -144,7 +144,7 @@ class Client:
         Raises:
             UserError: the server cannot be reached, or does not answer what it should.
         """
-        paths = [Path(file) for file in files]
+        paths = [user_path(file) for file in files]
         vectors: dict[int, np.ndarray] = {}
         reasons: dict[int, str] = {}
         label = f"embedding at {self.connection.server}"
@@ -320,7 +320,7 @@ def served_artifact(artifact: str | Path | Artifact | None) -> Artifact | None:
     """
     if artifact is None or isinstance(artifact, Artifact):
         return artifact
-    opened = open_artifact(Path(artifact))
+    opened = open_artifact(user_path(artifact))
     if opened.format != "savedmodel":
         raise UserError(f"{opened.path} is a TFLite file, which no server serves: give the SavedModel's folder")
     return opened

@@ -24,7 +24,7 @@ from tfface.training.validation import Score, Validation, embed_part, validation
 from tfface.training.view_bank import EpochViews, ViewBank, views_within
 from tfface.training.view_maker import BATCH, ViewMaker, ViewProcess, padded, sampled, usable, wait_for
 from tfface.training.views import Augmentation
-from tfface.utils.files import cache_dir, digest_of
+from tfface.utils.files import cache_dir, digest_of, user_path
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class DistillationRun:
             UserError: `work` holds another run's.
         """
         run = self.fingerprint()
-        return Checkpoints(Path(self.work) if self.work else cache_dir("training", digest_of(run)), run)
+        return Checkpoints(user_path(self.work) if self.work else cache_dir("training", digest_of(run)), run)
 
     def validation(self) -> Validation:
         """Read the validation people's crops, which rank the epochs."""

@@ -15,7 +15,7 @@ import tensorflow as tf
 from keras import layers
 
 from tfface.errors import UserError
-from tfface.utils.files import atomic_write, cache_dir, digest_of, lock
+from tfface.utils.files import atomic_write, cache_dir, digest_of, lock, user_path
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,7 @@ class Head:
         Raises:
             UserError: the file cannot be read, or is no head.
         """
+        path = user_path(path)
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = [file[f"weight_{number}"] for number in range(len(file.files) - 2)]

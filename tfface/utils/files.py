@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-import tempfile
+import secrets
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -25,8 +25,8 @@ OWN_PICTURE = b"tEXtSoftware\0tfface"
 
 def cache_path(*parts: str) -> Path:
     """Return a path in the cache folder (`TFFACE_CACHE`, else `~/.cache/tfface`); nothing is made."""
-    root = os.environ.get("TFFACE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "tfface")
-    return Path(root, *parts)
+    root = os.environ.get("TFFACE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "tfface")
+    return user_path(root).joinpath(*parts)
 
 
 def cache_dir(*parts: str) -> Path:
@@ -35,6 +35,19 @@ def cache_dir(*parts: str) -> Path:
     with explain_full_disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def user_path(path: str | Path) -> Path:
+    """Return a path that a user gave; `~` at its beginning is a home folder.
+
+    Raises:
+        UserError: whose home is not known.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        advice = "set HOME, or TFFACE_CACHE for the cache" if str(path).startswith("~/") else "give the whole path"
+        raise UserError(f"the home folder in {path} is not known: {advice}") from error
 
 
 def package_data(name: str) -> Path:
@@ -110,16 +123,18 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
     A reader sees the old file or the new one, never a part; a failure leaves the old one.
     """
-    path = Path(path)
+    path = user_path(path)
     with explain_full_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         # The suffix is kept, since many writers choose their format by it.
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-", suffix=path.suffix)
+        temporary = path.with_name(f".part-{secrets.token_hex(8)}{path.suffix}")
+        # Its rights are what the user's umask leaves, whatever is moved over it.
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        rights = os.fstat(handle).st_mode & 0o777
         os.close(handle)
-        temporary = Path(name)
         try:
             yield temporary
-            temporary.chmod(0o644)
+            temporary.chmod(rights)
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)

@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 from tfface import __version__
 from tfface.errors import UserError
 from tfface.utils.files import atomic_write, file_names, write_json
+from tfface.utils.files import user_path as user_path
 
 __all__ = [
     "Clock",
@@ -86,7 +87,7 @@ class Result(abc.ABC):
         Returns:
             Names of the files written.
         """
-        folder = Path(folder)
+        folder = user_path(folder)
         written = self.save_files(folder)
         write_json(folder / "metrics.json", self.to_dict())
         return [*written, "metrics.json"]
