@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from tfface.data import load_dataset
+from tfface.data.crops import Crops
 from tfface.errors import UserError
 from tfface.models._embedder import load_embedder
+from tfface.preprocessing import mtcnn
+from tfface.preprocessing.alignment import ALIGN5
 from tfface.preprocessing.images import recipe
 from tfface.training.view_bank import ViewBank
 from tfface.training.view_maker import ViewMaker, ViewProcess, fill_for, sampled, usable, wait_for
@@ -49,6 +52,19 @@ def test_parts_do_not_matter(make_maker):
     maker = make_maker(Augmentation())
     views, _ = maker.make(1, 0, 8)
     np.testing.assert_array_equal(np.concatenate([maker.make(1, 0, 3)[0], maker.make(1, 3, 8)[0]]), views)
+
+
+def test_views_of_an_aligned_recipe_are_around_its_crops(tiny_faces, tiny_embedder, monkeypatch):
+    points = (np.array(ALIGN5) / 112 * 40 + 12).astype(np.float32)
+    face = mtcnn.Faces(np.array([[12, 12, 40, 40]], np.float32), np.ones(1, np.float32), points[None])
+    monkeypatch.setattr(mtcnn, "detect", lambda photographs: [face for _ in photographs])
+    dataset, cut = load_dataset(str(tiny_faces)), recipe("align5-112")
+    maker = ViewMaker(dataset, np.arange(4), cut, tiny_embedder, PLAIN, 0)
+    crops, _ = Crops(dataset, cut, 32)(np.arange(4))
+    views = maker.make(0, 0, 4)[0].astype(float)
+    # Interpolated twice, of photographs that are noise; a pixel aside they differ by much more.
+    assert np.abs(views - crops * 255).mean() < 4
+    assert np.abs(views[:, 1:] - crops[:, :-1] * 255).mean() > 8
 
 
 def test_the_bank_is_named_by_all_that_views_depend_on(make_maker):

@@ -145,7 +145,7 @@ defense = click.option(
 recipe = click.option(
     "--recipe",
     metavar="NAME",
-    help="Crop recipe: whole, center-140, mtcnn-v1-margin0.20 ...; the preset's if absent.",
+    help="Crop recipe: whole, center-140, mtcnn-v1-margin0.20, align5-112 ...; the preset's if absent.",
 )
 cluster = click.option(
     "--cluster",

@@ -33,7 +33,7 @@ from tfface.cli._command import finish
     "--recipe",
     multiple=True,
     metavar="NAME",
-    help="Crop recipe: whole, center-140, mtcnn-v1-margin0.20 ...; repeats.  [default: the preset's]",
+    help="Crop recipe: whole, center-140, mtcnn-v1-margin0.20, align5-112 ...; repeats.  [default: the preset's]",
 )
 @_command.flip
 @_command.defense
