@@ -33,8 +33,17 @@ if TYPE_CHECKING:
     import keras
 
 __all__ = [
-    *("COLOURS", "SCALES", "InputFormat", "read_record", "write_record"),
-    *("FACTS", "FileEmbedder", "WrapConfig", "WrappedEmbedder", "inspect", "is_file", "load", "wrap"),
+    "COLOURS",
+    "FACTS",
+    "SCALES",
+    "FileEmbedder",
+    "InputFormat",
+    "WrappedEmbedder",
+    "inspect",
+    "load",
+    "read_record",
+    "wrap",
+    "write_record",
 ]
 
 FACTS = ("scale", "colour", "layout", "output", "size", "recipe", "metric", "threshold")
