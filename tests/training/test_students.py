@@ -29,6 +29,11 @@ def test_students_have_their_teachers_embedding_size(architecture, size, config)
     assert preset.config == config
 
 
+def test_the_papers_student_sees_160_pixels_whatever_its_teacher_sees():
+    preset = make("student", dataclasses.replace(TEACHER, input_size=112, embedding_size=192)).preset
+    assert (preset.input_size, preset.embedding_size) == (160, 192)
+
+
 def test_fresh_weights_are_drawn_from_the_seed():
     student = make("student", dataclasses.replace(TEACHER, embedding_size=16), input_size=140)
     first, same, other = (student.network(seed).get_weights()[0] for seed in (0, 0, 1))

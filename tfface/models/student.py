@@ -12,6 +12,9 @@ from tfface.models._layers import CenteredConv2D, UnitNorm
 PRESETS: tuple[Preset, ...] = ()
 """Nobody published one: its presets are those that the project trained."""
 
+DISTILLED = {"input_size": 160, "projects": False}
+"""Students of this architecture: the paper's input size, whatever the teacher's, and that the embedding is its own."""
+
 # (filters, kernel size, stride)
 _CONVOLUTIONS = ((32, 8, 4), (64, 6, 4), (128, 8, 1))
 
