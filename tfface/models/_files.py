@@ -19,12 +19,15 @@ from tfface.metrics.distances import checked_metric, far_thresholds, unit
 from tfface.models._embedder import Embedder, Preset
 from tfface.models._formats import FileFacts, Reader, flat, open_reader
 from tfface.models._input_format import (
+    COLOURS,
+    SCALES,
     SUFFIXES,
     InputFormat,
     located,
     of_export,
     read_record,
     saved_model,
+    write_record,
 )
 from tfface.utils.files import digest_of_tree, fields_of
 from tfface.utils.public import UserError, configured
