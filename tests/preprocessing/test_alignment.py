@@ -286,6 +286,15 @@ class TestPhotographs:
             len(dataset) - 1
         )
 
+    def test_a_detector_s_points_that_coincide_are_said_of_their_photograph(self, monkeypatch):
+        def detect(photographs):
+            boxes, points = np.array([[2, 2, 28, 28]], np.float32), [USUAL / 4, np.full((5, 2), 9)]
+            return [mtcnn.Faces(boxes, np.ones(1, np.float32), np.array([own], np.float32)) for own in points]
+
+        monkeypatch.setattr(mtcnn, "detect", detect)
+        with pytest.raises(ImageError, match=r"^1: has five points that coincide$"):
+            crop_files([encode_png(scene())] * 2, recipe("align5-112"), 24)
+
     def test_a_face_outside(self):
         with pytest.raises(ImageError, match=r"^has a face at five points that lies outside of it$"):
             crop_boxed(encode_png(scene()), recipe("given-align5-112"), 24, points_at(1, 0, 500, 500))

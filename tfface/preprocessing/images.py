@@ -219,7 +219,12 @@ def crop_faces(
             choice = _choose(faces, pixels, wanted[position], position)
             places[position] = faces.from_left(choice.number, points=recipe.aligned)
             choices.append(choice)
-    cut = [_crop(pixels, recipe, size, place) for pixels, place in zip(photographs, places, strict=True)]
+    cut = []
+    for position, (pixels, place) in enumerate(zip(photographs, places, strict=True)):
+        try:
+            cut.append(_crop(pixels, recipe, size, place))
+        except ImageError as error:
+            raise ImageError(f"{position}: {error}") from error
     return np.stack([crop for crop, _ in cut]), [box for _, box in cut], choices
 
 
