@@ -23,7 +23,7 @@ from tfface.metrics.roc import kfold
 from tfface.models import dlib as network
 from tfface.models._embedder import load_embedder
 from tfface.preprocessing.alignment import similarity
-from tfface.preprocessing.images import decode
+from tfface.preprocessing.decoding import decode
 from tfface.preprocessing.mtcnn import Faces, choose_face
 
 SIDE, PADDING = 150, 0.25

@@ -169,6 +169,24 @@ def test_a_file_cut_anywhere_is_refused_in_one_line(written, tmp_path):
             own._read(data[:length])
 
 
+def test_a_damaged_byte_is_refused_or_is_a_weight(written):
+    """Nothing but ValueError is raised, whatever stands in the header and in the settings of layers."""
+    data, random = written[0], np.random.default_rng(0)
+    for place in [*range(0, 334, 12), *range(len(data) - 131_200, len(data) - 131_050, 10)]:
+        changed = bytearray(data)
+        changed[place] = random.integers(256)
+        try:
+            own._read(bytes(changed))
+        except ValueError as error:
+            assert "\n" not in str(error)
+
+
+def test_another_embedding_size_is_refused(written, tmp_path):
+    (tmp_path / "x.dat").write_bytes(written[0])
+    with pytest.raises(ValueError, match=r"its layer raw has shape \(256, 128\), not \(256, 64\)"):
+        own.load_weights(own.resnet(embedding_size=64), tmp_path / "x.dat")
+
+
 def test_padded_add_fills_with_zeros_below_right_and_after_the_channels():
     large, small = np.ones((1, 2, 3, 2), np.float32), np.full((1, 3, 2, 1), 5, np.float32)
     found = np.asarray(PaddedAdd()([large, small]))

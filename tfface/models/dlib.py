@@ -83,9 +83,13 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
     if data.startswith(_h5.SIGNATURE):
         _h5.fill(model, path)
         return
-    values = _read(data)
-    for name, weights in values.items():
-        model.get_layer(name).set_weights(weights)
+    found = [(model.get_layer(name), weights) for name, weights in _read(data).items()]
+    for layer, weights in found:
+        for variable, values in zip(layer.weights, weights, strict=True):
+            if tuple(variable.shape) != values.shape:
+                raise ValueError(f"its layer {layer.name} has shape {values.shape}, not {tuple(variable.shape)}")
+    for layer, weights in found:
+        layer.set_weights(weights)
 
 
 def resnet(*, input_size: int = 150, embedding_size: int = _EMBEDDING_SIZE) -> keras.Model:
@@ -242,7 +246,7 @@ class _Reader:
 
     def real(self) -> float:
         mantissa, exponent = self.integer(), self.integer()
-        return math.ldexp(mantissa, max(min(exponent, 1000), -1000)) if abs(exponent) < 1000 else math.nan
+        return math.ldexp(mantissa, exponent) if abs(exponent) < 512 else math.nan
 
     def text(self) -> str:
         length = self.integer()
