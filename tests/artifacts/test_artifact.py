@@ -1,10 +1,12 @@
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
-from tfface.artifacts.artifact import open_artifact, sidecar_of
+from tfface.artifacts.artifact import Artifact, open_artifact, record_of, sidecar_of
 from tfface.errors import UserError
+from tfface.metrics.distances import FarThreshold
 from tfface.utils.files import digest_of_tree as digest
 
 
@@ -98,3 +100,16 @@ def test_it_has_no_keras_model(made):
 
 def test_nothing_to_embed(made):
     assert made("tflite").embedder().embed(np.zeros((0, 32, 32, 3), np.float32)).shape == (0, 16)
+
+
+def test_calibrated_thresholds_travel_with_an_artifact(tiny_embedder, tmp_path):
+    row = FarThreshold(0.01, 0.15, 0.1, 0.2, 40, "FAR 0.01 on a test", "whole")
+    preset = dataclasses.replace(tiny_embedder.preset, thresholds=(row,))
+    record = json.loads(json.dumps({"weights_sha256": "0" * 64, "preset": record_of(preset)}))
+    found = Artifact(tmp_path / "a.tflite", record).preset
+    assert found.thresholds == (row,) and found.decide(far=0.01)[1] == 0.15
+    del record["preset"]["thresholds"]  # exported by an older version
+    assert Artifact(tmp_path / "a.tflite", record).preset.thresholds == ()
+    record["preset"]["thresholds"] = [{"far": 2}]
+    with pytest.raises(UserError, match=r"a.tflite.json holds damaged thresholds"):
+        Artifact(tmp_path / "a.tflite", record).preset  # noqa: B018

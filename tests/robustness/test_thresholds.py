@@ -6,13 +6,15 @@ import itertools
 import numpy as np
 import pytest
 
+from tfface.attacks.fgsm import FGSM
 from tfface.data import Pairs
 from tfface.errors import UserError
 from tfface.evaluation.embeddings import embed_dataset
-from tfface.metrics.distances import cosine_distance
+from tfface.metrics.distances import FarThreshold, cosine_distance
 from tfface.metrics.roc import kfold
 from tfface.preprocessing.images import recipe
 from tfface.robustness import pairs as thresholds
+from tfface.robustness.experiment import ExperimentConfig, prepare
 from tfface.robustness.pairs import Threshold
 
 
@@ -91,3 +93,20 @@ def test_a_euclidean_threshold_as_a_cosine_distance():
     found = Threshold(1.0, "euclidean", "here")
     assert found.cosine(np.array([0, 4])).tolist() == [0.5, 0.5]
     assert dataclasses.replace(found, by_fold={0: 1.0, 4: 0.2}).cosine(np.array([4, 0])) == pytest.approx([0.02, 0.5])
+
+
+def test_a_calibrated_far_is_taken_where_the_model_has_one(faces, context):
+    """Behind a defense distances are others, and a benchmark compares rows: there it is measured."""
+    row = FarThreshold(0.1, 0.15, 0.1, 0.2, 40, "FAR 0.1 on a test", "whole")
+    embedder = context.embedder
+    own = dataclasses.replace(embedder, preset=dataclasses.replace(embedder.preset, thresholds=(row,)))
+    calibrated = dataclasses.replace(context, embedder=own)
+    plan = ExperimentConfig(attacks=[("fgsm", FGSM())], goals=["dodging"], epsilons=(0.01,), count=2, far=0.1)
+    found = prepare(plan, calibrated).threshold
+    assert (found.value, found.source) == (0.15, "preset: FAR 0.1 on a test")
+    assert found.errors["measured_on"] == "all pairs of the data set"
+    elsewhere = prepare(dataclasses.replace(plan, measured=True), calibrated).threshold
+    assert elsewhere.source.startswith("FAR 0.1 on all pairs of") and elsewhere.value != 0.15
+    assert prepare(plan, context).threshold.record() == elsewhere.record()
+    behind = prepare(plan, calibrated.behind(["jpeg:quality=30"])).threshold
+    assert "people who are in no attacked pair" in behind.source
