@@ -25,6 +25,7 @@ from tfface.models._embedder import Embedder, Preset
 from tfface.models._input_format import InputFormat
 from tfface.utils import registry
 from tfface.utils.files import sha256_of
+from tfface.utils.tensorflow_logs import as_usual
 
 if TYPE_CHECKING:
     import keras
@@ -70,6 +71,7 @@ class PackageEmbedder(Embedder):
         return isinstance(getattr(self.client, "model", None), keras.Model)
 
     @functools.cached_property
+    @as_usual()
     def model(self) -> "keras.Model":
         """The network behind the package's normalisation; of others than Keras models, their answers as a layer."""
         from tfface.models._files import function_layer, network

@@ -21,6 +21,7 @@ from tfface.hub import weights
 from tfface.metrics.distances import FarThreshold, chosen_threshold, far_thresholds
 from tfface.utils import registry
 from tfface.utils.files import cache_path, check_package_data, fields_of, package_data, read_json, sha256_of, write_json
+from tfface.utils.tensorflow_logs import as_usual, check_backend
 
 if TYPE_CHECKING:
     import keras
@@ -191,7 +192,8 @@ class Embedder:
     @functools.cached_property
     def model(self) -> "keras.Model":
         """(N, H, W, 3) float32 RGB in [0, 1] to (N, D) float32 unit vectors."""
-        return self.build()
+        with as_usual():
+            return self.build()
 
     def open(self) -> None:
         """Load the network before `embed` is first called.
@@ -217,6 +219,7 @@ class Embedder:
         # `predict` in a loop would let memory grow.
         import tensorflow as tf
 
+        check_backend()
         model = self.model  # built before the trace: inside it, its weights would never be assigned
         return tf.function(lambda images: model(images, training=False), reduce_retracing=True)
 

@@ -17,7 +17,7 @@ import numpy as np
 from tfface.errors import UserError
 from tfface.models._h5 import as_one_vector, check_config, first_line, one_input, pick_output, read_config
 from tfface.models._input_format import SUFFIXES
-from tfface.utils.tensorflow_logs import held_stderr
+from tfface.utils.tensorflow_logs import as_usual, held_stderr
 
 logger = logging.getLogger(__name__)
 
@@ -157,8 +157,10 @@ class KerasReader(Reader):
 
         check_config(read_config(path))
         try:
-            with held_stderr():
+            with held_stderr(), as_usual():
                 model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        except UserError:
+            raise
         except Exception as error:  # Keras raises what it pleases on a broken file
             raise UserError(f"Keras cannot read it: {first_line(error)}", parameter="embedder") from error
         self.model = as_one_vector(model, output)

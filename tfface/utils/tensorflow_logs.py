@@ -1,4 +1,4 @@
-"""TensorFlow's settings, and what C libraries print kept out of the user's terminal.
+"""TensorFlow's and Keras's settings, and what C libraries print kept out of the user's terminal.
 
 TensorFlow's C++ parts write to file descriptor 2 before any log level applies, both when it is imported and when it
 first looks for devices. `install` redirects that descriptor meanwhile; what was written is shown only if they fail. It
@@ -16,6 +16,8 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from types import ModuleType
+
+from tfface.errors import UserError
 
 
 @contextlib.contextmanager
@@ -50,6 +52,53 @@ def install() -> None:
         logger.setLevel(logging.ERROR)
     if "tensorflow" not in sys.modules and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
+
+
+@contextlib.contextmanager
+def as_usual() -> Iterator[None]:
+    """Build and fill a Keras model at once, outside of any function that is being traced.
+
+    Inside one its weights would be made, but never given their values.
+
+    Raises:
+        UserError: Keras is set up so that networks would have other numbers, or none.
+    """
+    import keras
+
+    usual = {"floatx": "float32", "image_data_format": "channels_last", "dtype_policy": "float32"}
+    found = {
+        "floatx": keras.config.floatx(),
+        "image_data_format": keras.config.image_data_format(),
+        "dtype_policy": keras.config.dtype_policy().name,
+    }
+    for name, value in found.items():
+        if value != usual[name]:
+            raise UserError(
+                f"Keras is set to {name} {value}, where networks here need {usual[name]}: change it in Keras's "
+                f"keras.json (in ~/.keras, or KERAS_HOME), or call keras.config.set_{name}({usual[name]!r})"
+            )
+    if keras.config.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    with tf.init_scope():
+        yield
+
+
+def check_backend() -> None:
+    """Check that Keras runs on TensorFlow.
+
+    Raises:
+        UserError: it runs on another backend.
+    """
+    import keras
+
+    if (backend := keras.config.backend()) != "tensorflow":
+        raise UserError(
+            f"Keras runs on {backend}, where embedding needs TensorFlow: unset KERAS_BACKEND, or change backend in "
+            "Keras's keras.json"
+        )
 
 
 class _Finder(importlib.abc.MetaPathFinder):
