@@ -223,6 +223,8 @@ def log_to_stderr() -> None:
         logger.addHandler(_Stderr())
         logger.setLevel(logging.INFO)
         logger.propagate = False
+    # It tells of fonts and folders of its own, which are no part of a result.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
 def in_options(message: str) -> str:
