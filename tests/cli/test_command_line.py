@@ -143,7 +143,10 @@ class TestEmbed:
     def test_arrays_without_pickles(self, run_cli, tiny_model, tiny_faces, tmp_path):
         (tiny_faces / "cid" / "bad.jpg").write_bytes(b"")
         result = run_cli("embed", tiny_faces, "--out", tmp_path / "x.npz")
-        assert (result.code, result.err) == (0, "tfface: cid/bad.jpg is empty (0 bytes)\ntfface: 1 of 11 photographs failed\n")
+        assert (result.code, result.err) == (
+            0,
+            "tfface: cid/bad.jpg is empty (0 bytes)\ntfface: 1 of 11 photographs failed\n",
+        )
         assert "10 embeddings of 16 values by tiny/random, 1 photographs failed" in result.out
         with np.load(tmp_path / "x.npz", allow_pickle=False) as found:
             assert found["embeddings"].shape == (10, 16)
