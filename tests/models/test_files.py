@@ -163,6 +163,9 @@ def test_a_record_by_hand_is_read_and_never_written(tmp_path, written):
     by_hand.write_text("scale = ")
     with pytest.raises(UserError, match=r"cannot read .*own\.keras\.tfface\.toml as TOML"):
         load_embedder(path)
+    by_hand.write_text('color = "bgr"')
+    with pytest.raises(UserError, match=r"color is no fact of a model; valid: .*colour"):
+        load_embedder(path)
 
 
 def test_the_record_of_another_file_is_refused(tmp_path, written):
@@ -196,6 +199,98 @@ def test_a_fixed_batch_is_padded(tmp_path, images, unit):
         embedder = load_embedder(tmp_path / name, scale="0..1")
         want = np.concatenate([model(images[:2]), model(images[[2, 2]])[:1]])
         np.testing.assert_allclose(embedder.embed(images), unit(want), atol=1e-5)
+
+
+def saved_of(model, path, *sides):
+    """Save a network with a signature for images of that shape."""
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.model = model
+    module.answer = tf.function(lambda image: model(image), input_signature=[tf.TensorSpec(sides)])
+    tf.saved_model.save(module, str(path), signatures=module.answer)
+
+
+def test_a_saved_model_of_a_fixed_batch_gives_the_networks_gradients(tmp_path, network, images):
+    saved_of(network, tmp_path / "two", 2, SIDE, SIDE, 3)
+    ours, theirs = load_embedder(tmp_path / "two", scale="0..1"), tfface.wrap(network, SIDE)
+    assert (ours.input_format.batch, ours.differentiable) == (2, True)
+    np.testing.assert_allclose(ours.embed(images), theirs.embed(images), atol=1e-6)
+    goal = Dodging(theirs.embed(images), threshold=0.5)
+    found = [PGD(steps=2)(one, images, goal, epsilon=0.02).images for one in (ours, theirs)]
+    np.testing.assert_allclose(*found, atol=1e-6)
+
+
+def test_a_free_size_is_said(tmp_path, images, unit):
+    inputs = keras.Input((None, None, 3))
+    network = keras.Model(inputs, keras.layers.GlobalMaxPooling2D()(keras.layers.Conv2D(4, 3)(inputs)))
+    saved_of(network, tmp_path / "any", None, None, None, 3)
+    with pytest.raises(UserError, match=r"takes images of any size: say which, as any:size=112"):
+        load_embedder(tmp_path / "any", scale="0..1")
+    embedder = load_embedder(tmp_path / "any", scale="0..1", size=SIDE)
+    assert embedder.differentiable
+    np.testing.assert_allclose(embedder.embed(images), unit(network(images)), atol=1e-6)
+
+
+def test_bytes_are_given_to_what_takes_bytes(tmp_path, images, unit):
+    inputs = keras.Input((SIDE, SIDE, 3), dtype="uint8")
+    model = build()
+    network = keras.Model(inputs, model(keras.ops.cast(inputs, "float32") / 255))
+    network.save(tmp_path / "bytes.keras")
+    embedder = load_embedder(tmp_path / "bytes.keras", scale="0..255")
+    assert not embedder.differentiable
+    want = unit(network(np.rint(images * 255).astype(np.uint8)))
+    np.testing.assert_allclose(embedder.embed(images), want, atol=1e-6)
+    np.testing.assert_allclose(embedder.model(images), want, atol=1e-6)
+
+
+def write_onnx(path, nodes, outputs, constants=(), **options):
+    onnx = pytest.importorskip("onnx")
+    from onnx import helper
+
+    shapes = {"image": ["N", 3, SIDE, SIDE], **outputs}
+    values = [helper.make_tensor_value_info(name, 1, shape) for name, shape in shapes.items()]
+    made = [helper.make_node(*node[:3], **node[3]) for node in nodes]
+    graph = helper.make_graph(made, "graph", values[:1], values[1:], list(constants))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=9)
+    onnx.save(model, path, **options)
+
+
+def test_a_batch_that_the_file_does_not_say(tmp_path, images, unit):
+    numpy_helper = pytest.importorskip("onnx.numpy_helper")
+    path = tmp_path / "one.onnx"
+    shape = numpy_helper.from_array(np.array([1, 3 * SIDE**2]), "shape")
+    write_onnx(path, [("Reshape", ["image", "shape"], ["out"], {})], {"out": ["N", "D"]}, [shape])
+    with pytest.raises(UserError, match=r"one\.onnx fails on images of shape \[4, 3, 32, 32\]") as caught:
+        load_embedder(path, scale="0..1").open()
+    assert "\n" not in str(caught.value)
+    embedder = load_embedder(path, scale="0..1", batch=1)
+    assert embedder.preset.embedding_size == 3 * SIDE**2
+    np.testing.assert_allclose(embedder.embed(images), unit(images.transpose(0, 3, 1, 2).reshape(3, -1)), atol=1e-6)
+
+
+def test_classes_of_an_onnx_file_are_refused_by_their_name(tmp_path, images):
+    path = tmp_path / "classes.onnx"
+    write_onnx(path, [("ReduceMean", ["image"], ["logits"], {"axes": [2, 3], "keepdims": 0})], {"logits": ["N", 3]})
+    with pytest.raises(UserError, match=r"its output logits gives classes, not embeddings"):
+        load_embedder(path, scale="0..1")
+    assert load_embedder(path, scale="0..1", output="logits").embed(images).shape == (3, 3)
+
+
+def test_weights_beside_an_onnx_file_are_in_its_hash(tmp_path):
+    numpy_helper = pytest.importorskip("onnx.numpy_helper")
+    found = set()
+    for value in (1.0, 2.0):
+        weights = numpy_helper.from_array(np.full((1, 3, 1, 1), value, np.float32), "w")
+        nodes = [("Mul", ["image", "w"], ["m"], {}), ("ReduceMean", ["m"], ["v"], {"axes": [2, 3], "keepdims": 0})]
+        (tmp_path / "w.bin").unlink(missing_ok=True)
+        options = {"save_as_external_data": True, "location": "w.bin", "size_threshold": 0}
+        write_onnx(tmp_path / "w.onnx", nodes, {"v": ["N", 3]}, [weights], **options)
+        assert (tmp_path / "w.bin").stat().st_size == 12
+        found.add((digest_of_tree(tmp_path / "w.onnx"), load_embedder(tmp_path / "w.onnx", scale="0..1").sha256))
+    files, models = zip(*found, strict=True)
+    assert len(set(files)) == 1, "the graph is the same"
+    assert len(set(models)) == 2
 
 
 def test_channels_first_and_several_outputs_of_onnx(tmp_path, images, unit):
@@ -250,6 +345,39 @@ def test_wrapped_functions(images, unit):
         pickle.dumps(embedder)
 
 
+def test_what_is_wrapped_is_a_function_for_its_batch(images, unit):
+    def two(batch):
+        assert batch.shape == (2, SIDE, SIDE, 3)
+        return batch.max((1, 2))
+
+    np.testing.assert_allclose(tfface.wrap(two, SIDE, batch=2).embed(images), unit(images.max((1, 2))), atol=1e-6)
+    with pytest.raises(UserError, match=r"wrapped fails on images of shape \[4, 32, 32, 3\]"):
+        tfface.wrap(two, SIDE)
+    with pytest.raises(UserError, match="leave out `batch` or `differentiable`"):
+        tfface.wrap(two, SIDE, batch=2, differentiable=True)
+    with pytest.raises(UserError, match=r"a str is no function of images: give a file's path to `load_embedder`"):
+        tfface.wrap("own.keras", SIDE)
+
+
+def test_wrapped_networks_are_told_apart_by_their_weights(network):
+    changed = keras.models.clone_model(network)
+    changed.set_weights([weight + 1e-6 for weight in network.get_weights()])
+    assert tfface.wrap(network, SIDE).sha256 == tfface.wrap(network, SIDE).sha256
+    assert tfface.wrap(changed, SIDE).sha256 != tfface.wrap(network, SIDE).sha256
+
+
+def test_wrapped_classes_of_keras_give_gradients(images, network):
+    class Own(keras.Model):
+        def call(self, inputs):
+            return network(inputs) * 2
+
+    ours, theirs = tfface.wrap(Own(), SIDE), tfface.wrap(network, SIDE)
+    assert ours.differentiable
+    goal = Dodging(theirs.embed(images), threshold=0.5)
+    found = [PGD(steps=2)(one, images, goal, epsilon=0.02).images for one in (ours, theirs)]
+    np.testing.assert_allclose(*found, atol=1e-6)
+
+
 def test_wrapped_tensorflow_functions_give_gradients_on_request(images):
     import tensorflow as tf
 
@@ -268,23 +396,19 @@ def test_defenses_stand_in_front_of_any_model(written, images):
 
 def test_another_process_opens_the_file_itself(written, images):
     embedder = load_embedder(written("own.keras"), scale="-1..1")
-    again = pickle.loads(pickle.dumps(embedder))
+    sent = pickle.dumps(embedder)
+    again = pickle.loads(sent)
     np.testing.assert_allclose(again.embed(images), embedder.embed(images), atol=1e-6)
+    assert pickle.loads(sent) is again, "it is built once, however many jobs come with it"
 
 
-def refused_keras(change):
-    """Write a `.keras` file with a change in its description."""
-
-    def write(path):
-        buffer = io.BytesIO()
-        build().save(path)
-        with zipfile.ZipFile(path) as old, zipfile.ZipFile(buffer, "w") as new:
-            for name in old.namelist():
-                data = old.read(name)
-                new.writestr(name, json.dumps(change(json.loads(data))) if name == "config.json" else data)
-        path.write_bytes(buffer.getvalue())
-
-    return write
+def test_another_process_refuses_another_file(tmp_path):
+    path = tmp_path / "own.keras"
+    build(seed=1).save(path)
+    sent = pickle.dumps(load_embedder(path, scale="0..1"))
+    build(seed=2).save(path)
+    with pytest.raises(UserError, match=r"own\.keras is another file here than where the command runs"):
+        pickle.loads(sent)
 
 
 def with_lambda(config):
@@ -312,6 +436,76 @@ def linked_h5(path):
 def softmax(path):
     model = build()
     keras.Model(model.input, keras.layers.Dense(5, activation="softmax", name="people")(model.output)).save(path)
+
+
+def softmax_layer(path):
+    model = build()
+    keras.Model(model.input, keras.layers.Softmax()(model.output)).save(path)
+
+
+def logits(path):
+    model = build()
+    keras.Model(model.input, keras.layers.Dense(5, name="logits")(model.output)).save(path)
+
+
+def lambda_behind_a_zip(path):
+    """Write one file that is HDF5 with a Lambda and a zip with a harmless description."""
+    build().save(path)
+    with h5py.File(path, "a") as file:
+        file.attrs["model_config"] = json.dumps(with_lambda(json.loads(file.attrs["model_config"])))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as bundle:
+        bundle.writestr("config.json", "{}")
+    path.write_bytes(path.read_bytes() + buffer.getvalue())
+
+
+def endless_h5(path):
+    build().save(path)
+    with h5py.File(path, "a") as file:
+        file["model_weights"]["loop"] = file["model_weights"]
+
+
+def replaced(member, change):
+    """Write a `.keras` file with a change in one of its members."""
+
+    def write(path):
+        buffer = io.BytesIO()
+        build().save(path)
+        with zipfile.ZipFile(path) as old, zipfile.ZipFile(buffer, "w") as new:
+            for name in old.namelist():
+                new.writestr(name, change(old.read(name)) if name == member else old.read(name))
+        path.write_bytes(buffer.getvalue())
+
+    return write
+
+
+def described(change):
+    return replaced("config.json", lambda config: json.dumps(change(json.loads(config))))
+
+
+def with_link(weights):
+    buffer = io.BytesIO(weights)
+    with h5py.File(buffer, "a") as file:
+        file["elsewhere"] = h5py.ExternalLink("/etc/passwd", "/")
+    return buffer.getvalue()
+
+
+def unbuilt(path):
+    keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(4)]).save(path)
+
+
+def writes_a_file(path):
+    import tensorflow as tf
+
+    module, spec = tf.Module(), tf.TensorSpec([None, SIDE, SIDE, 3])
+
+    @tf.function(input_signature=[spec])
+    def answer(image):
+        tf.io.write_file(str(path) + ".written", "x")
+        return tf.reduce_mean(image, (1, 2))
+
+    module.answer = answer
+    tf.saved_model.save(module, str(path), signatures=answer)
 
 
 def two_inputs(path):
@@ -344,12 +538,20 @@ BAD = {
     "text.h5": (lambda path: path.write_text("no model"), r"it is no Keras model"),
     "text.tflite": (lambda path: path.write_text("no model"), r"LiteRT cannot read it"),
     "text.onnx": (lambda path: path.write_text("no model"), r"onnxruntime cannot read it"),
-    "lambda.keras": (refused_keras(with_lambda), r"its layer evil is a Lambda, which runs code of the file"),
-    "module.keras": (refused_keras(with_module), r"its layer evil is a os\.system, which this project does not know"),
+    "lambda.keras": (described(with_lambda), r"its layer evil is a Lambda, which runs code of the file"),
+    "module.keras": (described(with_module), r"its layer evil is a os\.system, which this project does not know"),
     "pickle.keras": (with_pickle, r"it holds payload\.pkl, which no Keras file does"),
     "linked.h5": (linked_h5, r"its entry elsewhere points to another file"),
     "weights.weights.h5": (lambda path: build().save_weights(path), r"weights without their network"),
     "softmax.keras": (softmax, r"its last layer people gives class probabilities.* give `output=vectors`"),
+    "layer.keras": (softmax_layer, r"its last layer softmax gives class probabilities.* give `output=vectors`"),
+    "logits.keras": (logits, r"its last layer logits gives classes, not embeddings: give `output=vectors`"),
+    "both.h5": (lambda_behind_a_zip, r"its layer evil is a Lambda"),
+    "endless.h5": (endless_h5, r"its entry /model_weights/loop holds itself"),
+    "deep.keras": (replaced("config.json", lambda _: "[" * 10**5 + "]" * 10**5), r"it is no Keras model"),
+    "linked.keras": (replaced("model.weights.h5", with_link), r"its entry elsewhere points to another file"),
+    "unbuilt.keras": (unbuilt, r"its layers have met no input: call it once, then save it"),
+    "writes": (writes_a_file, r"its graph holds WriteFile, which runs code, or reads or writes files: it is refused"),
     "two.keras": (two_inputs, r"it has 2 inputs"),
     "rank4.keras": (rank_4, r"answers with the shape .*, not one vector an image: name another `output`"),
     "free.keras": (free, r"takes images of any size: say which"),
@@ -359,7 +561,7 @@ BAD = {
     "zero.keras": (constant(0.0), r"gives embeddings that are zero"),
     "vector.keras": (
         lambda path: keras.Sequential([keras.Input((5,)), keras.layers.Dense(2)]).save(path),
-        r"its input has the shape \(None, 5\), not images",
+        r"its input has the shape \[None, 5\], not images",
     ),
 }
 
@@ -372,6 +574,7 @@ def test_what_is_no_embedder_is_refused_in_one_line(tmp_path, name):
         load_embedder(tmp_path / name, scale="0..1").open()
     assert "\n" not in str(caught.value)
     assert name in str(caught.value)
+    assert not (tmp_path / f"{name}.written").exists()
 
 
 def test_a_layer_before_the_classes_can_be_taken(tmp_path, images, unit):
@@ -389,12 +592,33 @@ def test_a_layer_before_the_classes_can_be_taken(tmp_path, images, unit):
         ("own.keras:scale=0..1,colour=grey", r"unknown colour 'grey'"),
         ("own.keras:scale=0..1,size=64", r"takes 32 pixels a side, not 64"),
         ("own.keras:scale=0..1,output=x", r"it has no output 'x'"),
+        ("own.keras:scale=0..1,threshold=x", r"own\.keras: its threshold 'x' is no number"),
+        ("own.tflite:scale=0..1,batch=3", r"takes 1 images at once, not 3"),
+        ("own.onnx:scale=0..1,layout=nchw", r"takes images of shape .*, not three colours where nchw has them"),
+        ("notes.pt", r"notes\.pt is no model that can be read: give a \.keras"),
     ],
 )
 def test_texts_that_name_no_model(written, monkeypatch, text, reason):
-    monkeypatch.chdir(written("own.keras").parent)
+    folder = written(text.split(":")[0] if text.startswith("own") else "own.keras").parent
+    monkeypatch.chdir(folder)
+    (folder / "notes.pt").write_text("none of these formats")
     with pytest.raises(UserError, match=reason):
         load_embedder(text)
+
+
+def test_presets_go_before_folders_of_their_names(written, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "student").symlink_to(written("own"))
+    assert load_embedder("student", offline=True).preset.name.startswith("student/")
+    assert load_embedder("./student:scale=0..1").preset.name == "student"
+    monkeypatch.chdir(written("own"))
+    assert load_embedder(".", scale="0..1").preset.name == "own"
+
+
+def test_an_output_with_a_colon_in_its_name(written, images):
+    output = next(iter(_files.inspect(written("own.tflite")).outputs))
+    assert ":" in output
+    load_embedder(f"{written('own.tflite')}:output={output},scale=0..1").open()
 
 
 def test_an_onnx_file_without_its_data(tmp_path):

@@ -61,9 +61,7 @@ def test_a_setting_that_changes_networks_is_refused(filled, name, value, usual, 
     embedder, expected = filled
     change(value)
     try:
-        with pytest.raises(
-            UserError, match=rf"^Keras is set to {name} {value}, where networks here need {usual}: "
-        ):
+        with pytest.raises(UserError, match=rf"^Keras is set to {name} {value}, where networks here need {usual}: "):
             embedder.model  # noqa: B018 - built by being asked for
     finally:
         change(usual)

@@ -74,14 +74,14 @@ class PackageEmbedder(Embedder):
     @as_usual()
     def model(self) -> "keras.Model":
         """The network behind the package's normalisation; of others than Keras models, their answers as a layer."""
-        from tfface.models._files import function_layer, network
+        from tfface.models._layers import function_layer
 
         size = self.preset.input_size
         if not self.differentiable:
-            return network(size, InputFormat(), function_layer(self.embed, self.preset.embedding_size, follows=False))
+            return InputFormat().network(size, function_layer(self.embed, self.preset.embedding_size, follows=False))
         scale = NORMALIZATIONS[self.normalization]
         fit = functools.partial(_fitted, shape=self.client.input_shape)
-        built = network(size, InputFormat(colour="bgr", scale=scale), self.client.model, fit)
+        built = InputFormat(colour="bgr", scale=scale).network(size, self.client.model, fit)
         tried = np.random.default_rng(0).uniform(0, 1, (1, size, size, 3)).astype(np.float32)
         apart = float(np.abs(np.asarray(built(tried)) - self.embed(tried)).max())
         if apart > _CLOSE:

@@ -8,6 +8,7 @@ record that `tfface.export` writes beside an artifact, then from the file itself
 import dataclasses
 import functools
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +17,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfface.metrics.distances import checked_metric, far_thresholds, unit
-from tfface.models._embedder import Embedder, Preset
-from tfface.models._formats import FileFacts, Reader, flat, open_reader
+from tfface.models._embedder import Embedder, Preset, presets
+from tfface.models._formats import FileFacts, Reader, in_batches, open_reader
 from tfface.models._input_format import (
     COLOURS,
     SCALES,
     SUFFIXES,
     InputFormat,
+    as_one_vector,
+    check_answers,
+    digest_of,
+    is_graph,
     located,
+    number,
     of_export,
     read_record,
-    saved_model,
     write_record,
 )
-from tfface.utils.files import digest_of_tree, fields_of
+from tfface.utils import registry
 from tfface.utils.public import UserError, configured
 
 if TYPE_CHECKING:
@@ -49,7 +54,7 @@ __all__ = [
     "write_record",
 ]
 
-FACTS = ("scale", "colour", "layout", "output", "size", "recipe", "metric", "threshold")
+FACTS = ("scale", "colour", "layout", "batch", "output", "size", "recipe", "metric", "threshold")
 """Facts of a model that may be given with it."""
 _ALIGNED = 112
 """Side of the input for which embedders are trained on faces aligned by five points."""
@@ -68,7 +73,8 @@ class FileEmbedder(Embedder):
     input_format: InputFormat = InputFormat()  # noqa: RUF009 it is frozen
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return functools.partial(type(self), **fields_of(self)), ()
+        # Another process opens the file itself, once for all of its jobs.
+        return _arrived, (self.preset, self.sha256, self.path, self.input_format)
 
     @property
     def reader(self) -> Reader:
@@ -77,7 +83,7 @@ class FileEmbedder(Embedder):
 
     @property
     def differentiable(self) -> bool:
-        return self.reader.facts.differentiable
+        return _follows(self.reader, self.input_format)
 
     def fingerprint(self) -> dict[str, Any]:
         return {**super().fingerprint(), "input_format": self.input_format.to_dict()}
@@ -92,7 +98,8 @@ class FileEmbedder(Embedder):
         Returns:
             Its answers as they are, float32 (N, D).
         """
-        return self.reader((input_format or self.input_format).known(self.path).array(images))
+        fed = (input_format or self.input_format).known(self.path)
+        return self.reader(fed.array(images), self.input_format.batch)
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         if self.differentiable:
@@ -125,13 +132,19 @@ class WrappedEmbedder(Embedder):
     def embed(self, images: np.ndarray) -> np.ndarray:
         if self.differentiable or self.function is None:
             return super().embed(images)
-        return unit(np.asarray(self.function(self.input_format.array(images)), np.float32))
+        fed = self.input_format
+        return unit(in_batches(self.preset.name, self.function, fed.array(images), fed.batch))
 
 
 def is_file(text: str) -> bool:
     """Tell if a model's text names a file or a SavedModel's folder."""
     path, _ = split(text)
-    return path.suffix.lower() in SUFFIXES or saved_model(path) is not None
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    architecture, _, training = text.partition("/")
+    if architecture in registry.names("models"):  # presets go before folders of their names
+        return bool(training) and text not in {preset.name for preset in presets(architecture)} and path.exists()
+    return bool(text) and path.exists()
 
 
 def split(text: str) -> tuple[Path, dict[str, str]]:
@@ -140,9 +153,10 @@ def split(text: str) -> tuple[Path, dict[str, str]]:
     Raises:
         UserError: a fact is none.
     """
-    path, colon, rest = text.rpartition(":")
-    if not colon or "=" not in rest:
+    start = re.search(r":(?=[^/:,=]*=)", text)  # names of outputs hold colons too
+    if start is None or Path(text).exists():
         return Path(text).expanduser(), {}
+    path, rest = text[: start.start()], text[start.end() :]
     facts = {}
     for part in rest.split(","):
         name, equals, value = part.partition("=")
@@ -156,7 +170,7 @@ def split(text: str) -> tuple[Path, dict[str, str]]:
 def inspect(path: str | Path, output: str | None = None) -> FileFacts:
     """Return the facts that a model's file states of itself."""
     place = located(Path(path))
-    return _reader(place, output, digest_of_tree(place)).facts
+    return _reader(place, output, digest_of(place)).facts
 
 
 def load(text: str | Path, **given: Any) -> FileEmbedder:
@@ -179,37 +193,58 @@ def load(text: str | Path, **given: Any) -> FileEmbedder:
         stated["input_size"] = stated.pop("size")
     if "threshold" in stated:
         stated["threshold_source"] = "given"  # whatever a record says of its own
-    sha256 = digest_of_tree(path)
+    sha256 = digest_of(path)
     known = {**of_export(path, sha256), **read_record(path, sha256), **stated}
     output = None if known.get("output") is None else str(known["output"])
-    preset, input_format = _described(path, sha256, _reader(path, output, sha256).facts, known)
+    preset, input_format = _described(path, sha256, _reader(path, output, sha256), known)
+    return _embedder(preset, sha256, path, input_format)
+
+
+def _embedder(preset: Preset, sha256: str, path: Path, input_format: InputFormat) -> FileEmbedder:
     build = functools.partial(_build, path, sha256, input_format, preset.input_size)
     return FileEmbedder(preset, sha256, build, path=path, input_format=input_format)
 
 
-def _described(path: Path, sha256: str, file: FileFacts, known: Mapping[str, Any]) -> tuple[Preset, InputFormat]:
+@functools.lru_cache(maxsize=4)
+def _arrived(preset: Preset, sha256: str, path: Path, input_format: InputFormat) -> FileEmbedder:
+    """Make an embedder that came from another process: built and compiled once, however many jobs come with it."""
+    if digest_of(located(path)) != sha256:
+        raise UserError(f"{path} is another file here than where the command runs: share its folder")
+    return _embedder(preset, sha256, path, input_format)
+
+
+def _described(path: Path, sha256: str, reader: Reader, known: Mapping[str, Any]) -> tuple[Preset, InputFormat]:
     """Return the preset and the input format that a file and what is known of it make."""
+    file = reader.facts
     layout = str(known.get("layout") or file.layout)
     if file.input_shape[1 if layout == "nchw" else 3] not in (3, None):
         raise UserError(
-            f"{path} takes images of shape {list(file.input_shape)}, not three colours", parameter="embedder"
+            f"{path} takes images of shape {list(file.input_shape)}, not three colours where {layout} has them",
+            parameter="embedder",
         )
     size = _size(path, file, known.get("input_size"))
+    batch = number(path.name, "batch", known.get("batch"))
+    if file.batch and batch not in (None, file.batch):
+        raise UserError(f"{path} takes {file.batch} images at once, not {batch:g}", parameter="embedder")
     input_format = InputFormat(
         colour=str(known.get("colour") or "rgb"),
         scale=known.get("scale"),
         layout=layout,
-        batch=file.batch,
+        batch=file.batch or (None if batch is None else max(int(batch), 1)),
         output=known.get("output"),
     )
     name = path.name if not path.name.isdecimal() else f"{path.parent.name}-{path.name}"
     known = {**known, "file_name": path.name, "sha256": sha256}
-    return _preset(name, size, int(file.outputs[file.output][-1] or 0), known), input_format
+    length = file.embedding_size
+    if length is None:
+        tried = InputFormat(layout=layout).array(np.zeros((1, size, size, 3), np.float32))
+        length = reader(tried, input_format.batch).shape[1]
+    return _preset(name, size, length, known), input_format
 
 
 def _preset(name: str, input_size: int, embedding_size: int, known: Mapping[str, Any]) -> Preset:
     """Return the preset of a model of one's own, of what is known of it."""
-    threshold = known.get("threshold")
+    threshold = number(name, "threshold", known.get("threshold"))
     return Preset(
         name=name,
         sources=(),
@@ -219,7 +254,7 @@ def _preset(name: str, input_size: int, embedding_size: int, known: Mapping[str,
         embedding_size=embedding_size,
         recipe=str(known.get("recipe") or ("align5-112" if input_size == _ALIGNED else "mtcnn-v1-margin0.20")),
         metric=checked_metric(str(known.get("metric") or "cosine")),
-        threshold=None if threshold is None else float(threshold),
+        threshold=threshold,
         threshold_source=str(known.get("threshold_source") or ("given" if threshold is not None else "not measured")),
         training_data=str(known.get("training_data") or "not stated"),
         licence=str(known.get("licence") or "not stated"),
@@ -252,6 +287,7 @@ class WrapConfig:
             `vggface2-means`, `vggface-means` or `per-image`.
         colour: order of its channels, `rgb` or `bgr`.
         layout: `nhwc`, or `nchw` for images (N, 3, S, S).
+        batch: number of images that the function takes at once; any by default.
         output: of a Keras model, the output or layer to take.
         recipe: crop recipe; `align5-112` for 112 pixels, else `mtcnn-v1-margin0.20` by default.
         metric: of the threshold, `cosine` or `euclidean` (of embeddings scaled to length 1).
@@ -263,6 +299,7 @@ class WrapConfig:
     scale: str = "0..1"
     colour: str = "rgb"
     layout: str = "nhwc"
+    batch: int | None = None
     output: str | None = None
     recipe: str | None = None
     metric: str = "cosine"
@@ -293,108 +330,66 @@ def wrap(function: Any, input_size: int, *, config: WrapConfig) -> WrappedEmbedd
     """
     import keras
 
-    from tfface.models._formats import as_one_vector
+    from tfface.models._layers import function_layer
 
+    if not callable(function):
+        reason = f"a {type(function).__name__} is no function of images: give a file's path to `load_embedder`"
+        raise UserError(reason, parameter="function")
     is_keras = isinstance(function, keras.Model)
-    input_format = InputFormat(colour=config.colour, scale=config.scale, layout=config.layout, output=config.output)
-    given = as_one_vector(function, config.output) if is_keras else function
-    follows = is_keras if config.differentiable is None else config.differentiable
-    answers = _tried(config.name, given, input_format, input_size)
-    sha256 = hashlib.sha256(np.round(unit(answers), 3).astype(np.float32).tobytes()).hexdigest()
-    known = dataclasses.asdict(config) | {"file_name": "", "sha256": sha256}
-    preset = _preset(config.name, input_size, answers.shape[1], known)
+    is_network = is_keras and is_graph(function)  # a class of the user's own is called as it is
+    known = dataclasses.asdict(config)
+    input_format = InputFormat(**{name: known[name] for name in ("colour", "scale", "layout", "batch", "output")})
+    given = as_one_vector(function, config.output) if is_network else function
+    follows = is_keras and not config.batch if config.differentiable is None else config.differentiable
+    if follows and config.batch:
+        raise UserError("gradients pass through batches of any size: leave out `batch` or `differentiable`")
+    images = _tried(input_size)
+    answers = in_batches(config.name, given, input_format.array(images), config.batch)
+    check_answers(config.name, answers, images)
+    weights = given.get_weights() if is_network else []
+    parts = [np.round(unit(answers), 4), *weights]
+    sha256 = hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
+    preset = _preset(config.name, input_size, answers.shape[1], known | {"file_name": "", "sha256": sha256})
 
     def build() -> "keras.Model":
-        answer = given if is_keras else function_layer(given, answers.shape[1], follows=follows)
-        return network(input_size, input_format, answer)
+        def asked(images: Any) -> Any:
+            return given(images) if follows else in_batches(config.name, given, images, config.batch)
+
+        layer = given if is_network else function_layer(asked, answers.shape[1], follows=follows)
+        return input_format.network(input_size, layer)
 
     return WrappedEmbedder(preset, sha256, build, differentiable=follows, function=given, input_format=input_format)
 
 
-def _tried(name: str, function: Any, input_format: InputFormat, size: int) -> np.ndarray:
-    """Return a function's answers to two fixed images, checked."""
-    images = np.random.default_rng(0).uniform(0, 1, (2, size, size, 3)).astype(np.float32)
-    try:
-        answers = np.asarray(function(input_format.array(images)), np.float32)
-    except Exception as error:  # the function is the user's own
-        reason = f"{name} does not take images of shape {images.shape}: {error}"
-        raise UserError(reason, parameter="function") from error
-    check_answers(name, answers := flat(name, answers), images)
-    return answers
+def _tried(size: int) -> np.ndarray:
+    """Return four fixed images on which a model is tried: noise, and slopes of colour."""
+    draw = np.random.default_rng(0)
+    slopes = np.linspace(0, 1, size)[:, None, None] * draw.uniform(0, 1, (2, 1, size, 3))
+    return np.concatenate([draw.uniform(0, 1, (2, size, size, 3)), slopes]).astype(np.float32)
 
 
-def check_answers(name: str, answers: np.ndarray, images: np.ndarray) -> None:
-    """Check that a model's answers to a few different images can be embeddings.
-
-    Raises:
-        UserError: they are not finite, zero, or class probabilities.
-    """
-    if len(answers) != len(images):
-        raise UserError(f"{name} gives {len(answers)} answers to {len(images)} images", parameter="embedder")
-    if not np.isfinite(answers).all():
-        raise UserError(f"{name} gives embeddings that are not finite: its weights or its scale are wrong")
-    if not np.linalg.norm(answers, axis=1).all():
-        raise UserError(f"{name} gives embeddings that are zero: its weights or its scale are wrong")
-    if answers.shape[1] > 1 and answers.min() >= 0 and np.allclose(answers.sum(axis=1), 1, atol=1e-3):
-        raise UserError(f"{name} gives class probabilities, not embeddings: name by `output` the layer before them")
-
-
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=16)
 def _reader(path: Path, output: str | None, sha256: str) -> Reader:
     """Open a file once for all who ask; its hash is given, so that another file of the same name is another."""
     return open_reader(path, output)
 
 
 def _build(path: Path, sha256: str, input_format: InputFormat, size: int) -> "keras.Model":
+    from tfface.models._layers import function_layer
+
     reader = _reader(path, input_format.output, sha256)
-    images = np.random.default_rng(0).uniform(0, 1, (2, size, size, 3)).astype(np.float32)
-    answers = reader(input_format.known(path).array(images))
+    images = _tried(size)
+
+    def asked(prepared: np.ndarray) -> np.ndarray:
+        return reader(prepared, input_format.batch)
+
+    answers = asked(input_format.known(path).array(images))
     check_answers(path.name, answers, images)
-    if reader.facts.differentiable:
-        return network(size, input_format, reader.apply)
-    return network(size, input_format, function_layer(reader, answers.shape[1], follows=False))
+    if _follows(reader, input_format):
+        return input_format.network(size, reader.apply)
+    return input_format.network(size, function_layer(asked, answers.shape[1], follows=False))
 
 
-def function_layer(function: Callable[[Any], Any], size: int, *, follows: bool) -> Callable[[Any], Any]:
-    """Return a layer that calls a function: on tensors, whose gradient it gives, or on arrays."""
-    import tensorflow as tf
-
-    from tfface.models._layers import FunctionLayer
-
-    def answered(images: np.ndarray) -> np.ndarray:
-        return np.asarray(function(images), np.float32).reshape(len(images), size)
-
-    def called(images: Any) -> Any:
-        return function(images) if follows else tf.numpy_function(answered, [images], tf.float32)
-
-    layer: Callable[[Any], Any] = FunctionLayer(called, size)
-    return layer
-
-
-def network(
-    size: int, input_format: InputFormat, answer: Callable[[Any], Any], fit: Callable[[Any], Any] | None = None
-) -> "keras.Model":
-    """Return a model from (N, S, S, 3) in [0, 1] to unit vectors.
-
-    Args:
-        size: S.
-        input_format: how `answer` is fed.
-        answer: prepared images to (N, D), as Keras tensors.
-        fit: changes the images' sides before they are prepared.
-    """
-    import keras
-
-    from tfface.models._layers import UnitNorm
-
-    inputs = keras.Input((size, size, 3), name="image")
-    outputs = answer(input_format.prepare(fit(inputs) if fit else inputs))
-    outputs = keras.layers.Flatten()(outputs) if len(outputs.shape) > 2 else outputs
-    last = outputs._keras_history.operation
-    while isinstance(last, keras.Model):
-        last = last.outputs[0]._keras_history.operation
-    # Scaled a second time, the vectors differ by a rounding, which attacks that follow signs make large.
-    if not isinstance(last, UnitNorm | keras.layers.UnitNormalization):
-        outputs = UnitNorm(dtype="float32", name="embedding")(outputs)
-    model = keras.Model(inputs, outputs, name="own")
-    model.trainable = False
-    return model
+def _follows(reader: Reader, input_format: InputFormat) -> bool:
+    """Tell if gradients pass through a file; not where its batch is known by what is said beside it alone."""
+    return reader.facts.differentiable and input_format.batch == reader.facts.batch

@@ -4,8 +4,10 @@ Nothing of a file is run that could be code of its own: Keras files are read in 
 this project knows; the other three formats hold graphs of known operations.
 """
 
+import dataclasses
 import functools
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,11 +17,14 @@ from typing import Any
 import numpy as np
 
 from tfface.errors import UserError
-from tfface.models._h5 import as_one_vector, check_config, first_line, one_input, pick_output, read_config
-from tfface.models._input_format import SUFFIXES
+from tfface.models._h5 import WRITES, check_config, check_graphs, first_line, operations, read_config, refuse_operations
+from tfface.models._input_format import SUFFIXES, as_one_vector, one_input, pick_output
 from tfface.utils.tensorflow_logs import as_usual, held_stderr
 
 logger = logging.getLogger(__name__)
+
+_TRIED_SIDE = 112
+"""Side of the image on which the gradient of a SavedModel for any size is tried."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,11 @@ class FileFacts:
     differentiable: bool
     layers: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if len(self.input_shape) != 4:
+            reason = f"its input has the shape {list(self.input_shape)}, not images (N, H, W, 3) or (N, 3, H, W)"
+            raise UserError(reason, parameter="embedder")
+
     @property
     def layout(self) -> str:
         """`nchw` where the second axis holds the three channels and the last does not."""
@@ -59,6 +69,13 @@ class FileFacts:
     def batch(self) -> int | None:
         """Number of images that it takes at once; None for any."""
         return self.input_shape[0]
+
+    @property
+    def embedding_size(self) -> int | None:
+        """Length of its answers; None where the file does not say."""
+        sides = self.outputs[self.output][1:]
+        known = [side for side in sides if side]
+        return math.prod(known) if sides and len(known) == len(sides) else None
 
 
 class Reader:
@@ -87,26 +104,40 @@ class Reader:
         """Return its output for a Keras tensor of prepared images; of models that give gradients."""
         raise NotImplementedError
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Run any number of images.
+    def __call__(self, images: np.ndarray, batch: int | None = None) -> np.ndarray:
+        """Run any number of prepared images, as `in_batches` does; a batch of the file's own goes before `batch`."""
+        return in_batches(self.path.name, self.run, images, self.facts.batch or batch)
 
-        Args:
-            images: float32 (N, ...), prepared.
 
-        Returns:
-            float32 (N, D).
+def in_batches(name: str, function: Callable[[np.ndarray], Any], images: np.ndarray, size: int | None) -> np.ndarray:
+    """Run any number of images through a function that may take a fixed number of them.
 
-        Raises:
-            UserError: what it answers are no embeddings.
-        """
-        size = self.facts.batch or len(images)
-        parts = []
-        for start in range(0, len(images), max(size, 1)):
-            part = images[start : start + size]
-            missing = size - len(part)
-            full = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
-            parts.append(flat(self.path.name, np.asarray(self.run(full), np.float32))[: len(part)])
-        return np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
+    Args:
+        name: of the model, for messages.
+        function: one batch to answers (N, ...).
+        images: float32 (N, ...), prepared.
+        size: number of images in a batch, to which the last is filled up; None for any.
+
+    Returns:
+        float32 (N, D).
+
+    Raises:
+        UserError: the function fails on them, or what it answers are no embeddings.
+    """
+    size, parts = size or max(len(images), 1), []
+    for start in range(0, len(images), size):
+        part = images[start : start + size]
+        missing = size - len(part)
+        full = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
+        try:
+            answers = np.asarray(function(full), np.float32)
+        except UserError:
+            raise
+        except Exception as error:  # each format and each user's function has its own
+            reason = f"{name} fails on images of shape {list(full.shape)}: {first_line(error)}"
+            raise UserError(reason, parameter="embedder") from error
+        parts.append(flat(name, answers)[: len(part)])
+    return np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
 
 
 def flat(name: str, answers: np.ndarray) -> np.ndarray:
@@ -165,11 +196,10 @@ class KerasReader(Reader):
             raise UserError(f"Keras cannot read it: {first_line(error)}", parameter="embedder") from error
         self.model = as_one_vector(model, output)
         last = self.model.output_names[0] if output is None else output
-        shape = tuple(self.model.input_shape)
-        names = tuple(layer.name for layer in model.layers)
+        shape, dtype = tuple(self.model.input_shape), str(self.model.inputs[0].dtype)
+        names, outputs = tuple(layer.name for layer in model.layers), {last: tuple(self.model.output_shape)}
         kind = SUFFIXES[path.suffix.lower()]
-        outputs = {last: tuple(self.model.output_shape)}
-        self.facts = FileFacts(kind, shape, "float32", outputs, last, True, names)
+        self.facts = FileFacts(kind, shape, dtype, outputs, last, "float" in dtype, names)
 
     @functools.cached_property
     def _compiled(self) -> Callable[..., Any]:
@@ -178,7 +208,7 @@ class KerasReader(Reader):
         return tf.function(lambda images: self.model(images, training=False), reduce_retracing=True)
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        return np.asarray(self._compiled(images))
+        return np.asarray(self._compiled(images if self.facts.differentiable else as_bytes(images)))
 
     def apply(self, images: Any) -> Any:
         return self.model(images)
@@ -190,6 +220,7 @@ class SavedModelReader(Reader):
     def __init__(self, path: Path, output: str | None) -> None:
         import tensorflow as tf
 
+        check_graphs(path)
         try:
             with held_stderr():
                 self._loaded = tf.saved_model.load(str(path))
@@ -200,25 +231,24 @@ class SavedModelReader(Reader):
         if not name:
             raise UserError("it has no signature: save it with one (model.export does)", parameter="embedder")
         self._function = signatures[name]
+        refuse_operations(operations(self._function.graph.as_graph_def()), WRITES)
         inputs = self._function.structured_input_signature[1]
         self._input = one_input(inputs)
         spec = inputs[self._input]
-        shape, outputs = tuple(spec.shape), self._function.structured_outputs
-        if len(shape) != 4:
-            raise UserError(f"its input has the shape {list(shape)}, not images (N, H, W, 3)", parameter="embedder")
-        shapes = {key: tuple(value.shape) for key, value in outputs.items()}
+        shape, outputs = _sides(spec.shape), self._function.structured_outputs
+        shapes = {key: _sides(value.shape) for key, value in outputs.items()}
         own = pick_output(shapes, output)
-        dtype = spec.dtype.name
-        facts = FileFacts("savedmodel", shape, dtype, shapes, own, False)
-        self.facts = FileFacts("savedmodel", shape, dtype, shapes, own, self._has_gradient(facts))
+        self.facts = FileFacts("savedmodel", shape, spec.dtype.name, shapes, own, False)
+        self.facts = dataclasses.replace(self.facts, differentiable=self._has_gradient(self.facts))
 
     def _has_gradient(self, facts: FileFacts) -> bool:
         """Try TensorFlow's gradient on one small batch."""
         import tensorflow as tf
 
-        if facts.dtype != "float32" or None in facts.input_shape[1:]:
+        if facts.dtype != "float32" or facts.embedding_size is None:
             return False
-        images = tf.random.stateless_uniform([facts.batch or 1, *facts.input_shape[1:]], (1, 2))
+        sides = [side or _TRIED_SIDE for side in facts.input_shape[1:]]
+        images = tf.random.stateless_uniform([facts.batch or 1, *sides], (1, 2))
         try:
             with tf.GradientTape() as tape:
                 tape.watch(images)
@@ -238,8 +268,31 @@ class SavedModelReader(Reader):
     def apply(self, images: Any) -> Any:
         from tfface.models._layers import FunctionLayer
 
-        size = int(self.facts.outputs[self.facts.output][-1] or 0)
-        return FunctionLayer(lambda x: self._function(**{self._input: x})[self.facts.output], size)(images)
+        return FunctionLayer(self._follow, self.facts.embedding_size or 0)(images)
+
+    def _follow(self, images: Any) -> Any:
+        import tensorflow as tf
+
+        def call(part: Any) -> Any:
+            return self._function(**{self._input: part})[self.facts.output]
+
+        size = self.facts.batch
+        if size is None:
+            return call(images)
+        count = tf.shape(images)[0]
+        full = tf.pad(images, [[0, -count % size], *[[0, 0]] * 3])
+        parts = tf.reshape(full, [-1, size, *images.shape[1:]])
+        spec = tf.TensorSpec([size, *self.facts.outputs[self.facts.output][1:]], tf.float32)
+        answers = tf.map_fn(call, parts, fn_output_signature=spec)
+        return tf.reshape(answers, [-1, self.facts.embedding_size])[:count]
+
+
+def _sides(shape: Any) -> tuple[int | None, ...]:
+    return () if shape.rank is None else tuple(shape)
+
+
+def _known(shape: Any) -> tuple[int | None, ...]:
+    return tuple(side if isinstance(side, int) and side > 0 else None for side in shape or ())
 
 
 class TFLiteReader(Reader):
@@ -248,41 +301,35 @@ class TFLiteReader(Reader):
     def __init__(self, path: Path, output: str | None) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
+        self._runner: Any = None
         try:
             with held_stderr():  # it announces its delegate
                 self._interpreter = Interpreter(str(path), num_threads=os.cpu_count())
                 inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
                 signatures = self._interpreter.get_signature_list()
+                # Files of several signatures share inputs: of `export` the one that takes floats, else the first.
+                name = next((one for one in ("embed_float", "embed") if one in signatures), next(iter(signatures), ""))
+                if name and (len(signatures) > 1 or len(inputs) > 1):
+                    self._runner = runner = self._interpreter.get_signature_runner(name)
+                    inputs = [{**entry, "name": key} for key, entry in runner.get_input_details().items()]
+                    outputs = [{**entry, "name": key} for key, entry in runner.get_output_details().items()]
         except (ValueError, RuntimeError) as error:
             raise UserError(f"LiteRT cannot read it: {first_line(error)}", parameter="embedder") from error
-        # Files of several signatures share inputs: of `export` the one that takes floats, else the first.
-        name = next((one for one in ("embed_float", "embed") if one in signatures), next(iter(signatures), ""))
-        self._runner: Any = None
-        if len(signatures) > 1 or len(inputs) > 1:
-            if not name:
-                one_input({entry["name"]: entry for entry in inputs})
-            self._runner = runner = self._interpreter.get_signature_runner(name)
-            inputs = [{**entry, "name": key} for key, entry in runner.get_input_details().items()]
-            outputs = [{**entry, "name": key} for key, entry in runner.get_output_details().items()]
         one_input({entry["name"]: entry for entry in inputs})
         self._inputs, self._outputs = inputs[0], {entry["name"]: entry for entry in outputs}
-        shape = tuple(None if side < 0 else int(side) for side in self._inputs.get("shape_signature", ()))
-        if len(shape) != 4:
-            shape = tuple(int(side) for side in self._inputs["shape"])
-        if len(shape) != 4:
-            raise UserError(f"its input has the shape {list(shape)}, not images (N, H, W, 3)", parameter="embedder")
+        signed = self._inputs.get("shape_signature", ())
+        shape = _known([int(side) for side in (signed if len(signed) else self._inputs["shape"])])
         shapes = {key: tuple(int(side) for side in entry["shape"]) for key, entry in self._outputs.items()}
         own = pick_output(shapes, output)
         # A free batch is run one by one: resizing moves every tensor, and the delegate's caches are lost.
-        shape = (shape[0] or 1, *shape[1:])
-        dtype = np.dtype(self._inputs["dtype"]).name
-        self.facts = FileFacts("tflite", shape, dtype, shapes, own, False)
+        shape = (shape[0] or 1, *shape[1:]) if shape else ()
+        self.facts = FileFacts("tflite", shape, np.dtype(self._inputs["dtype"]).name, shapes, own, False)
 
-    @functools.cached_property
-    def _ready(self) -> Any:
+    @functools.lru_cache(maxsize=1)  # noqa: B019 a reader lives as long as its process
+    def _ready(self, *shape: int) -> Any:
         with held_stderr():
             if None in self.facts.input_shape:
-                raise UserError("its input has no fixed size, which LiteRT needs here", parameter="embedder")
+                self._interpreter.resize_tensor_input(self._inputs["index"], shape)
             self._interpreter.allocate_tensors()
         return self._interpreter
 
@@ -290,7 +337,7 @@ class TFLiteReader(Reader):
         given, own = _quantized(images, self._inputs), self._outputs[self.facts.output]
         if self._runner is not None:
             return _dequantized(self._runner(**{self._inputs["name"]: given})[self.facts.output], own)
-        interpreter = self._ready
+        interpreter = self._ready(*given.shape)
         interpreter.set_tensor(self._inputs["index"], given)
         interpreter.invoke()
         return _dequantized(interpreter.get_tensor(own["index"]), own)
@@ -334,10 +381,8 @@ class OnnxReader(Reader):
         inputs = {entry.name: entry for entry in self._session.get_inputs()}
         self._input = one_input(inputs)
         entry = inputs[self._input]
-        shape = tuple(side if isinstance(side, int) and side > 0 else None for side in entry.shape)
-        if len(shape) != 4:
-            raise UserError(f"its input has the shape {list(shape)}, not images (N, 3, H, W)", parameter="embedder")
-        shapes = {one.name: tuple(one.shape) for one in self._session.get_outputs()}
+        shape = _known(entry.shape)
+        shapes = {one.name: _known(one.shape) for one in self._session.get_outputs()}
         self._dtype = {"tensor(float16)": "float16", "tensor(uint8)": "uint8"}.get(entry.type, "float32")
         self.facts = FileFacts("onnx", shape, self._dtype, shapes, pick_output(shapes, output), False)
 

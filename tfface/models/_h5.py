@@ -1,6 +1,6 @@
 """Keras files: weights in HDF5, read by name and shape and written small; descriptions of layers, checked before use.
 
-Nothing is unpickled, and nothing of a file is run.
+Nothing is unpickled, and what of a file would run code is refused, in a SavedModel's graphs too.
 
 Two layouts are read: that of Keras 2 (`save_weights('x.h5')`, and whole-model files, whose weights stand under
 `model_weights`), in which the published files are, and that of Keras 3 (`save_weights('x.weights.h5')`), in which
@@ -14,6 +14,7 @@ Kernels are float16; in a compact file large ones are int8, whose scales (one fo
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,11 +30,13 @@ if TYPE_CHECKING:
     import keras
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_PROBABILITIES = ("softmax", "sigmoid")
-_CLASSES = ("logits", "predictions", "classifier", "probs", "probabilities")
 _KERAS_MEMBERS = ("config.json", "metadata.json", "model.weights.h5")
 _CODE = ("Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
 """Classes of layers that hold or load code."""
+_REACHES_OUT = re.compile(r"File(?!name)|PyFunc|Reader|Dataset|Summary|^PrintV2|Rpc|Debug")
+"""Operations of TensorFlow's graphs that run code, or read or write files."""
+WRITES = re.compile(rf"{_REACHES_OUT.pattern}|^(Save|Restore|Merge)")
+"""The same in a signature, which has no weights to save; a SavedModel's own saver has."""
 LOW_RANK = "tfface_low_rank"
 """Attribute of a file whose network was trained with few weights (`_low_rank`)."""
 _SMALL = 2**18
@@ -226,11 +229,14 @@ def _match_layer(layer: "keras.layers.Layer", saved: dict[str, h5py.Dataset]) ->
 def read_config(path: Path) -> Any:
     """Read the description of the layers in a Keras file, without running anything of it."""
     try:
-        if zipfile.is_zipfile(path):
+        # By its name, as Keras opens it: one file can be both, with another description in each.
+        if path.suffix.lower() == ".keras":
             with zipfile.ZipFile(path) as bundle:
                 odd = [name for name in bundle.namelist() if name not in _KERAS_MEMBERS and not _asset(name)]
                 if odd:
                     raise UserError(f"it holds {odd[0]}, which no Keras file does: it is refused", parameter="embedder")
+                with bundle.open(_KERAS_MEMBERS[-1]) as weights, h5py.File(weights, "r") as file:
+                    _check_links(file)
                 return json.loads(bundle.read("config.json"))
         with h5py.File(path, "r") as file:
             _check_links(file)
@@ -241,7 +247,7 @@ def read_config(path: Path) -> Any:
                     parameter="embedder",
                 )
             return json.loads(text)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError, RecursionError, zipfile.BadZipFile) as error:
         raise UserError(f"it is no Keras model ({first_line(error)})", parameter="embedder") from error
 
 
@@ -249,14 +255,17 @@ def _asset(name: str) -> bool:
     return name.startswith("assets/") and ".." not in name and not name.endswith((".pkl", ".pickle"))
 
 
-def _check_links(group: h5py.Group) -> None:
+def _check_links(group: h5py.Group, seen: frozenset[Any] = frozenset()) -> None:
+    place = h5py.h5o.get_info(group.id).addr
+    if place in seen:
+        raise UserError(f"its entry {group.name} holds itself: it is damaged", parameter="embedder")
     for name in group:
         link = group.get(name, getlink=True)
         if not isinstance(link, h5py.HardLink):
             raise UserError(f"its entry {name} points to another file or place: it is refused", parameter="embedder")
         item = group[name]
         if isinstance(item, h5py.Group):
-            _check_links(item)
+            _check_links(item, seen | {place})
         elif item.external or item.is_virtual:
             raise UserError(f"its entry {name} lies in another file: it is refused", parameter="embedder")
 
@@ -292,72 +301,36 @@ def _entries(value: Any) -> Iterator[Mapping[str, Any]]:
             yield from _entries(part)
 
 
-def pick_output(outputs: Mapping[str, Any], output: str | None) -> str:
-    """Return the name of the output to take.
+def check_graphs(path: Path) -> None:
+    """Refuse a SavedModel whose graphs run code, or read or write files; nothing of it is loaded.
 
     Raises:
-        UserError: none of that name, or several and none is named.
+        UserError: its file is damaged, or holds such an operation.
     """
-    names = list(outputs)
-    if output is None:
-        if len(names) == 1:
-            return names[0]
-        raise UserError(f"it has {len(names)} outputs, {', '.join(names)}: name one by `output`", parameter="embedder")
-    if output in outputs:
-        return output
-    if output.isdecimal() and int(output) < len(names):
-        return names[int(output)]
-    raise UserError(f"it has no output {output!r}; valid: {', '.join(names)}", parameter="embedder")
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    try:
+        held = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    except (OSError, DecodeError) as error:
+        raise UserError(f"TensorFlow cannot read it: {first_line(error)}", parameter="embedder") from error
+    for graph in held.meta_graphs:
+        refuse_operations(operations(graph.graph_def), _REACHES_OUT)
 
 
-def one_input(shapes: Mapping[str, Any]) -> str:
-    """Return the name of the only input.
-
-    Raises:
-        UserError: there are several.
-    """
-    if len(shapes) != 1:
-        raise UserError(f"it has {len(shapes)} inputs ({', '.join(shapes)}), an embedder has one", parameter="embedder")
-    return next(iter(shapes))
+def operations(graph: Any) -> set[str]:
+    nodes = (graph.node, *(function.node_def for function in graph.library.function))
+    return {node.op for part in nodes for node in part}
 
 
-def as_one_vector(model: Any, output: str | None) -> Any:
-    """Return a Keras model of one input and one output, for any batch.
-
-    Args:
-        model: as it was read, or as a user made it.
-        output: name of an output or of a layer, or number of an output; None for the only one.
-
-    Raises:
-        UserError: several inputs, no such output, or an output that holds class probabilities and was not named.
-    """
-    import keras
-
-    shapes = model.input_shape if isinstance(model.input_shape, list) else [model.input_shape]
-    one_input({f"input {number}": shape for number, shape in enumerate(shapes)})
-    if len(shapes[0]) != 4:
-        raise UserError(f"its input has the shape {shapes[0]}, not images (N, H, W, 3)", parameter="embedder")
-    if shapes[0][0] is not None:
-        inputs = keras.Input(shapes[0][1:])
-        copied = keras.models.clone_model(model, input_tensors=inputs)
-        copied.set_weights(model.get_weights())
-        model = copied
-    layers = {layer.name: layer for layer in model.layers}
-    names = dict(zip(model.output_names, model.outputs, strict=True))
-    if output in layers and output not in names:
-        return keras.Model(model.inputs[0], layers[output].output, name=model.name)
-    chosen = names[pick_output(names, output)]
-    last = next((layer for layer in model.layers[::-1] if layer.output is chosen), model.layers[-1])
-    kind = getattr(getattr(last, "activation", None), "__name__", "")
-    if output is None and (kind in _PROBABILITIES or any(word in last.name.lower() for word in _CLASSES)):
-        before = [layer.name for layer in model.layers[:-1] if len(layer.output.shape) == 2]
-        advice = f"`output={before[-1]}`" if before else "`output=` and the name of the layer before"
-        raise UserError(
-            f"its last layer {last.name} gives {'class probabilities' if kind in _PROBABILITIES else 'classes'}, not "
-            f"embeddings: give {advice}",
-            parameter="embedder",
-        )
-    return keras.Model(model.inputs[0], chosen, name=model.name)
+def refuse_operations(operations: set[str], refused: re.Pattern[str]) -> None:
+    """Raise UserError where an operation is one of those that are refused."""
+    for name in sorted(operations):
+        if refused.search(name):
+            raise UserError(
+                f"its graph holds {name}, which runs code, or reads or writes files: it is refused",
+                parameter="embedder",
+            )
 
 
 def first_line(error: BaseException) -> str:

@@ -1,21 +1,26 @@
-"""Input formats: how pixels are fed to a model, and the record beside its file that says so.
+"""Input formats: how pixels are fed to a model, which of its outputs is taken, and the record that says so.
 
 The record is `my.onnx.tfface.json`, which `tfface.probe` and `tfface.calibrate` write, or `my.onnx.tfface.toml`,
 written by hand; beside an artifact of `tfface.export` that one's own record is read.
 """
 
 import dataclasses
+import hashlib
 import math
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfface.errors import UserError
-from tfface.utils.files import digest_of_tree, read_json, write_json
+from tfface.utils.files import digest_of_tree, read_json, sha256_of, write_json
+
+if TYPE_CHECKING:
+    import keras
 
 _MEANS = {
     "imagenet-means": (123.68, 116.779, 103.939),
@@ -35,6 +40,15 @@ _RECORD = ".tfface.json"
 _RECORD_BY_HAND = ".tfface.toml"
 COLOURS = ("rgb", "bgr")
 LAYOUTS = ("nhwc", "nchw")
+RECORDED = (
+    *("format", "sha256", "input_size", "colour", "scale", "layout", "batch", "output", "recipe", "metric"),
+    *("threshold", "threshold_source", "thresholds", "training_data", "licence", "probe"),
+)
+"""Entries of a record beside a model's file."""
+_PROBABILITIES = ("softmax", "sigmoid")
+_CLASSES = ("logits", "predictions", "classifier", "probs", "probabilities")
+_ONNX_DATA = re.compile(rb"\x0a\x08location\x12(.)", re.DOTALL)
+"""How an ONNX file names a file of its weights; the length of the name follows."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +132,33 @@ class InputFormat:
         )
         return images if layer.does_nothing else layer(images)
 
+    def network(
+        self, size: int, answer: Callable[[Any], Any], fit: Callable[[Any], Any] | None = None
+    ) -> "keras.Model":
+        """Return a model from (N, S, S, 3) in [0, 1] to unit vectors.
+
+        Args:
+            size: S.
+            answer: prepared images to (N, D), as Keras tensors.
+            fit: changes the images' sides before they are prepared.
+        """
+        import keras
+
+        from tfface.models._layers import UnitNorm
+
+        inputs = keras.Input((size, size, 3), name="image")
+        outputs = answer(self.prepare(fit(inputs) if fit else inputs))
+        outputs = keras.layers.Flatten()(outputs) if len(outputs.shape) > 2 else outputs
+        last = outputs._keras_history.operation
+        while isinstance(last, keras.Model):
+            last = last.outputs[0]._keras_history.operation
+        # Scaled a second time, the vectors differ by a rounding, which attacks that follow signs make large.
+        if not isinstance(last, UnitNorm | keras.layers.UnitNormalization):
+            outputs = UnitNorm(dtype="float32", name="embedding")(outputs)
+        model = keras.Model(inputs, outputs, name="own")
+        model.trainable = False
+        return model
+
     def known(self, path: Path) -> "InputFormat":
         """Return it, if it says how the model of a path is fed.
 
@@ -134,11 +175,12 @@ class InputFormat:
 
 
 def located(path: Path) -> Path:
-    """Return the file, or the folder that holds `saved_model.pb`.
+    """Return the file, or the folder that holds `saved_model.pb`, from the root.
 
     Raises:
         UserError: there is none.
     """
+    path = path.expanduser().absolute()
     if path.suffix.lower() in SUFFIXES and path.is_file():
         return path
     folder = saved_model(path)
@@ -158,6 +200,19 @@ def saved_model(path: Path) -> Path | None:
     return max(versions, key=lambda version: int(version.name), default=None)
 
 
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a model: of its file, with those that an ONNX file keeps its weights in, or its folder."""
+    sha256 = digest_of_tree(path)
+    if path.suffix.lower() != ".onnx":
+        return sha256
+    content = path.read_bytes()
+    named = {content[found.end() : found.end() + content[found.end() - 1]] for found in _ONNX_DATA.finditer(content)}
+    folder = path.parent.resolve()
+    files = [folder / name.decode(errors="replace") for name in sorted(named)]
+    own = [file for file in files if file.is_file() and file.resolve().is_relative_to(folder)]
+    return hashlib.sha256("".join([sha256, *map(sha256_of, own)]).encode()).hexdigest() if own else sha256
+
+
 def read_record(path: Path, sha256: str | None = None) -> dict[str, Any]:
     """Read the record beside a model's file; empty where there is none.
 
@@ -175,6 +230,8 @@ def read_record(path: Path, sha256: str | None = None) -> dict[str, Any]:
             record |= tomllib.loads(by_hand.read_text())
         except (OSError, ValueError) as error:
             raise UserError(f"cannot read {by_hand} as TOML: {error}") from error
+        if odd := sorted(set(record) - set(RECORDED)):
+            raise UserError(f"{by_hand}: {odd[0]} is no fact of a model; valid: {', '.join(RECORDED)}")
     if made.is_file():
         found = read_json(made)
         if not isinstance(found, dict):
@@ -192,7 +249,7 @@ def write_record(path: str | Path, changes: Mapping[str, Any]) -> Path:
         The record's path.
     """
     place = located(Path(path))
-    sha256 = digest_of_tree(place)
+    sha256 = digest_of(place)
     try:
         known = read_record(place, sha256) if beside(place).is_file() else {}
     except UserError:
@@ -220,3 +277,114 @@ def of_export(path: Path, sha256: str) -> dict[str, Any]:
     takes_bytes = path.suffix == ".tflite" and "embed_float" not in record.get("signatures", ())
     output = "embedding" if record["artifact"] in ("tflite", "savedmodel") else None
     return {**facts, "scale": "0..255" if takes_bytes else "0..1", "output": output}
+
+
+def number(name: str, fact: str, value: Any) -> float | None:
+    """Return a number of a model's facts, which may be text.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        return None if value is None else float(value)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name}: its {fact} {value!r} is no number", parameter="embedder") from error
+
+
+def pick_output(outputs: Mapping[str, Any], output: str | None) -> str:
+    """Return the name of the output to take.
+
+    Raises:
+        UserError: none of that name, several and none is named, or classes and it is not named.
+    """
+    names = list(outputs)
+    if output is None:
+        if len(names) == 1 and names[0].lower().split(":")[0] in _CLASSES:
+            raise UserError(
+                f"its output {names[0]} gives classes, not embeddings: save the network up to the layer before, or "
+                f"give `output={names[0]}` if they are",
+                parameter="embedder",
+            )
+        if len(names) == 1:
+            return names[0]
+        raise UserError(f"it has {len(names)} outputs, {', '.join(names)}: name one by `output`", parameter="embedder")
+    if output in outputs:
+        return output
+    if output.isdecimal() and int(output) < len(names):
+        return names[int(output)]
+    raise UserError(f"it has no output {output!r}; valid: {', '.join(names)}", parameter="embedder")
+
+
+def one_input(shapes: Mapping[str, Any]) -> str:
+    """Return the name of the only input.
+
+    Raises:
+        UserError: there are several.
+    """
+    if len(shapes) != 1:
+        raise UserError(f"it has {len(shapes)} inputs ({', '.join(shapes)}), an embedder has one", parameter="embedder")
+    return next(iter(shapes))
+
+
+def is_graph(model: Any) -> bool:
+    """Tell if a Keras model is a graph of layers from known inputs to outputs."""
+    return bool(getattr(model, "inputs", None)) and bool(getattr(model, "outputs", None))
+
+
+def as_one_vector(model: Any, output: str | None) -> Any:
+    """Return a Keras model of one input and one output, for any batch.
+
+    Args:
+        model: as it was read, or as a user made it.
+        output: name of an output or of a layer, or number of an output; None for the only one.
+
+    Raises:
+        UserError: several inputs, no such output, or an output that holds class probabilities and was not named.
+    """
+    import keras
+
+    if not is_graph(model):
+        raise UserError("its layers have met no input: call it once, then save it", parameter="embedder")
+    one_input({tensor.name: tensor for tensor in model.inputs})
+    shape = tuple(model.inputs[0].shape)
+    if len(shape) != 4:
+        raise UserError(f"its input has the shape {list(shape)}, not images (N, H, W, 3)", parameter="embedder")
+    if isinstance(model, keras.Sequential):
+        model = keras.Model(model.inputs, model.outputs, name=model.name)
+    if shape[0] is not None:
+        copied = keras.models.clone_model(model, input_tensors=keras.Input(shape[1:], dtype=model.inputs[0].dtype))
+        copied.set_weights(model.get_weights())
+        model = copied
+    layers = {layer.name: layer for layer in model.layers}
+    names = dict(zip(model.output_names, model.outputs, strict=True))
+    if output in layers and output not in names:
+        return keras.Model(model.inputs[0], layers[output].output, name=model.name)
+    only = model.output_names[0] if output is None and len(names) == 1 else output  # of layers more can be said below
+    chosen = names[pick_output(names, only)]
+    last = next((layer for layer in model.layers[::-1] if layer.output is chosen), model.layers[-1])
+    kind = getattr(getattr(last, "activation", last), "__name__", type(last).__name__.lower())
+    if output is None and (kind in _PROBABILITIES or any(word in last.name.lower() for word in _CLASSES)):
+        before = [layer.name for layer in model.layers[:-1] if len(layer.output.shape) == 2]
+        advice = f"`output={before[-1]}`" if before else "`output=` and the name of the layer before"
+        raise UserError(
+            f"its last layer {last.name} gives {'class probabilities' if kind in _PROBABILITIES else 'classes'}, not "
+            f"embeddings: give {advice}",
+            parameter="embedder",
+        )
+    return keras.Model(model.inputs[0], chosen, name=model.name)
+
+
+def check_answers(name: str, answers: np.ndarray, images: np.ndarray) -> None:
+    """Check that a model's answers to a few different images can be embeddings.
+
+    Raises:
+        UserError: they are not finite, zero, or class probabilities.
+    """
+    if len(answers) != len(images):
+        raise UserError(f"{name} gives {len(answers)} answers to {len(images)} images", parameter="embedder")
+    if not np.isfinite(answers).all():
+        raise UserError(f"{name} gives embeddings that are not finite: its weights or its scale are wrong")
+    if not np.linalg.norm(answers, axis=1).all():
+        raise UserError(f"{name} gives embeddings that are zero: its weights or its scale are wrong")
+    if answers.shape[1] > 1 and answers.min() >= 0 and np.allclose(answers.sum(axis=1), 1, atol=1e-3):
+        raise UserError(f"{name} gives class probabilities, not embeddings: name by `output` the layer before them")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 _register = keras.saving.register_keras_serializable(package="tfface")
@@ -272,3 +273,17 @@ class FunctionLayer(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (input_shape[0], self.size)
+
+
+def function_layer(function: Callable[[Any], Any], size: int, *, follows: bool) -> Callable[[Any], Any]:
+    """Return a layer that calls a function: on tensors, whose gradient it gives, or on arrays."""
+    import tensorflow as tf
+
+    def answered(images: np.ndarray) -> np.ndarray:
+        return np.asarray(function(images), np.float32).reshape(len(images), size)
+
+    def called(images: Any) -> Any:
+        return function(images) if follows else tf.numpy_function(answered, [images], tf.float32)
+
+    layer: Callable[[Any], Any] = FunctionLayer(called, size)
+    return layer
