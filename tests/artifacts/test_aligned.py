@@ -9,13 +9,15 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tests.serving.stand_in import StandIn
-from tfface.artifacts.artifact import fixed_recipe, reader_recipe
+from tfface.artifacts.artifact import fixed_recipe, reader_recipe, typical_recipe
 from tfface.artifacts.export import export
 from tfface.artifacts.golden import check, drawn_photograph, jpeg_of
-from tfface.artifacts.making import Order, make
+from tfface.artifacts.making import Calibration, Order, make
 from tfface.artifacts.photographs import embed, verify
 from tfface.artifacts.saved_model import Service
+from tfface.data.crops import Crops
 from tfface.errors import UserError
+from tfface.preprocessing import mtcnn
 from tfface.preprocessing.images import crop_boxed, given_faces, in_fractions, read_faces, recipe
 from tfface.serving import calls
 from tfface.serving.client import Client
@@ -190,6 +192,17 @@ class TestServed:
     def test_boxes_are_not_taken(self, server):
         with pytest.raises(UserError, match=r"no signature embed_jpeg_boxes of file and box.*: give `points` instead$"):
             Client(server.address("rest"), protocol="rest", model="tiny", given="box")
+
+
+def test_it_is_calibrated_and_evaluated_at_its_own_crops(usual, some_faces, tmp_path, monkeypatch):
+    face = mtcnn.Faces(np.array([[10, 10, 40, 40]], np.float32), np.ones(1, np.float32), FACE.reshape(1, 5, 2))
+    monkeypatch.setattr(mtcnn, "detect", lambda photographs: [face for _ in photographs])
+    options = {"format": "tflite", "quantize": "int8", "calibration": some_faces, "dataset": some_faces}
+    found = export(usual, tmp_path, evaluate=True, protocol="all-pairs", **options).metrics
+    assert found["recipe"] == "center-140"
+    assert [entry["evaluate"]["recipe"] for entry in (found["keras"], *found["artifacts"])] == ["align5-112"] * 2
+    crops = Calibration(some_faces, "anybody").images(typical_recipe(recipe("whole"), usual.preset), 32)
+    assert crops == pytest.approx(Crops(some_faces, recipe("align5-112"), 32)(np.arange(len(some_faces)))[0], abs=1e-6)
 
 
 def test_without_a_threshold_nothing_is_made(usual, tmp_path):

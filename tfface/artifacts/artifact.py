@@ -231,6 +231,19 @@ def fixed_recipe(name: str | None, preset: Preset) -> Recipe:
     return chosen
 
 
+def typical_recipe(cut: Recipe, preset: Preset) -> Recipe:
+    """Return the recipe of the crops that an artifact is calibrated and evaluated on.
+
+    That of a preset that aligns is its own, since such an artifact is given points; else the artifact's fixed one.
+
+    Args:
+        cut: recipe of the artifact for photographs that come without a face.
+        preset: the preset that is exported.
+    """
+    own = recipe(preset.recipe)
+    return own if own.aligned else cut
+
+
 def given_of(own: Recipe) -> str:
     """Return how an artifact of a preset with that recipe takes a face: `points` where it is aligned, else `box`."""
     return FIVE_POINTS if own.aligned else BOX

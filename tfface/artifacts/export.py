@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tfface.artifacts.artifact import Artifact, fixed_recipe
+from tfface.artifacts.artifact import Artifact, fixed_recipe, typical_recipe
 from tfface.artifacts.attacking import ArtifactAttacks, attack_artifact, attack_keras, entries, threshold_of
 from tfface.artifacts.golden import golden_pair, write_card
 from tfface.artifacts.making import Calibration, calibration_of, make, orders
@@ -31,7 +31,7 @@ class ExportConfig:
         format: `savedmodel`, `tflite`, or both.
         quantize: of TFLite: `none`, `float16`, `dynamic`, `int8`, or several.
         recipe: crop recipe of the artifact for photographs without a face box; `center-140` by default where the
-            preset's looks for faces.
+            preset's looks for faces. A model that aligns is calibrated and evaluated at crops of its own recipe.
         defense: input defenses in front of the model, as `jpeg:quality=75`.
         calibration: data set that int8 is calibrated on; LFW if it is at hand, else `five_faces`.
         calibration_images: most photographs to calibrate on.
@@ -148,7 +148,7 @@ def export(embedder: str | Embedder, out: str | Path, *, config: ExportConfig) -
     cut = fixed_recipe(config.recipe, model.preset)
     model.preset.decide()  # an artifact says what matches: without a threshold nothing is made
     todo = orders(model, cut, as_list(config.format), as_list(config.quantize), config.photographs())
-    evaluated = _Evaluated.of(config, cut) if config.evaluate else None
+    evaluated = _Evaluated.of(config, typical_recipe(cut, model.preset)) if config.evaluate else None
     artifacts = [make(order, out) for order in todo]
     metrics = _measured(model, artifacts, evaluated, out)
     dataset = evaluated.dataset if evaluated else None

@@ -26,6 +26,7 @@ from tfface.artifacts.artifact import (
     record_of,
     sidecar_of,
     size_of,
+    typical_recipe,
 )
 from tfface.artifacts.measure import milliseconds
 from tfface.data.crops import crop_stream
@@ -245,7 +246,7 @@ def _write_tflite(order: Order, path: Path) -> None:
     calibration = None
     if order.quantization == "int8":
         assert order.calibration is not None, "int8 is calibrated on photographs"
-        calibration = order.calibration.images(order.cut, size)
+        calibration = order.calibration.images(typical_recipe(order.cut, order.embedder.preset), size)
     data = convert(model, size, order.quantization, calibration)
     with atomic_write(path) as temporary:
         temporary.write_bytes(data)
