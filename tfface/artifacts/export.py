@@ -145,6 +145,12 @@ def export(embedder: str | Embedder, out: str | Path, *, config: ExportConfig) -
         message = "`attack` goes with `evaluate`, which finds the thresholds that attacks are judged at"
         raise UserError(message, parameter="attack")
     model = apply(as_embedder(embedder, offline=config.offline), as_list(config.defense))
+    if not model.differentiable:
+        raise UserError(
+            f"{model.preset.name} is known by its answers alone, there is no network of it to export: give the Keras "
+            "model or the SavedModel that it was made of",
+            parameter="embedder",
+        )
     cut = fixed_recipe(config.recipe, model.preset)
     model.preset.decide()  # an artifact says what matches: without a threshold nothing is made
     todo = orders(model, cut, as_list(config.format), as_list(config.quantize), config.photographs())

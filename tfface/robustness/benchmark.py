@@ -286,8 +286,10 @@ def benchmark_row(config: RowConfig, context: Context) -> Metrics:
         attacks += [_attack(trial, rows.epsilon[rows.attacked, 0], entry) for trial, rows, entry in experiment.run()]
     assert direct is not None, "every model is attacked directly"
     first: dict[str, Trial] = {}
-    for trial in direct.trials:
+    for trial in direct.trials if embedder.differentiable else ():
         first.setdefault(trial.subjects.goal, trial)
+    if not first:
+        logger.warning(f"{embedder.preset.name} gives no gradients: they are not checked, nor is detection tried")
     return {
         "label": label,
         "defense": list(embedder.defense),
