@@ -43,7 +43,9 @@ def plot_roc(curves: Sequence[tuple[str, Curve, float]]) -> plt.Figure:
         far, tar = curve.impostor_accepted / curve.impostors, curve.genuine_accepted / curve.genuine
         lowest = min(lowest, 1 / curve.impostors)
         shown = far > 0
-        axes.step(far[shown], tar[shown], where="post", label=f"{label} (AUC {auc:.4f})")
+        # A legend leaves out names that begin with an underscore.
+        text = f"{' ' * label.startswith('_')}{label} (AUC {auc:.4f})"
+        axes.step(far[shown], tar[shown], where="post", label=text)
     axes.set(
         xscale="log",
         xlim=(min(lowest, 0.5), 1),

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tfface.preprocessing.decoding import decode, encode_png
 from tfface.utils.files import OWN_PICTURE, atomic_write
+from tfface.utils.public import drawable, font_file
 
 SHOWN = 24
 """Pairs in a gallery at most."""
@@ -21,6 +21,7 @@ _SIDE, _GAP, _LINE, _MARGIN = 150, 4, 17, 14
 _TEXT = 3 * _LINE + 4
 _INK, _GREY, _PAPER, _GREEN = (25, 25, 28), (110, 110, 118), (255, 255, 255), (60, 200, 90)
 _HEIGHT = 320
+_FONT = "DejaVu Sans"
 _PNG_HEAD = 33  # bytes of the signature and of the first chunk
 _SHEET_SIDE, _SHEET_GAP, _SHEET_LINE = 128, 6, 20
 
@@ -60,11 +61,11 @@ def draw_photographs(photographs: Sequence[bytes], boxes: Sequence[np.ndarray], 
     """
     panels = [_panel(decode(data), box) for data, box in zip(photographs, boxes, strict=True)]
     row = np.concatenate(panels, axis=1)
-    font, width = cv2.FONT_HERSHEY_SIMPLEX, row.shape[1]
-    size = min(0.6, 0.6 * width / max(cv2.getTextSize(caption, font, 0.6, 1)[0][0] + 20, 1))
-    strip = np.full((40, width, 3), 255, np.uint8)
-    cv2.putText(strip, caption, (10, 26), font, size, (20, 20, 20), 1, cv2.LINE_AA)
-    return np.concatenate([row, strip])
+    strip = Image.new("RGB", (row.shape[1], 40), _PAPER)
+    pen, room = ImageDraw.Draw(strip), row.shape[1] - 20
+    size = next((size for size in range(16, 8, -1) if pen.textlength(caption, _font(size, _FONT)) <= room), 8)
+    _write(pen, (10, 12), caption, _INK, room, size=size)
+    return np.concatenate([row, np.asarray(strip)])
 
 
 def draw_gallery(title: str, pairs: Sequence[GalleryPair]) -> np.ndarray:
@@ -98,12 +99,12 @@ def draw_contact_sheet(columns: Sequence[str], rows: Sequence[tuple[str, Sequenc
     wide, high = _SHEET_SIDE + _SHEET_GAP, _SHEET_SIDE + _SHEET_LINE + _SHEET_GAP
     size = (len(columns) * wide + _SHEET_GAP, len(rows) * high + _SHEET_LINE + _SHEET_GAP)
     picture = Image.new("RGB", size, _PAPER)
-    pen, font = ImageDraw.Draw(picture), _font(12)
+    pen = ImageDraw.Draw(picture)
     for column, text in enumerate(columns):
-        pen.text((_SHEET_GAP + column * wide, 4), text, _INK, font)
+        _write(pen, (_SHEET_GAP + column * wide, 4), text, _INK, wide - _SHEET_GAP)
     for row, (name, images) in enumerate(rows):
         top = _SHEET_LINE + row * high
-        pen.text((_SHEET_GAP, top + 3), name, _INK, font)
+        _write(pen, (_SHEET_GAP, top + 3), name, _INK, picture.width - 2 * _SHEET_GAP)
         for column, image in enumerate(images):
             pixels = Image.fromarray(np.rint(image * 255).astype(np.uint8))
             face = pixels.resize((_SHEET_SIDE, _SHEET_SIDE), Image.Resampling.LANCZOS)
@@ -141,8 +142,9 @@ def _write(
     cut_start: bool = False,
 ) -> None:
     """Draw a line of text, cut with an ellipsis at its end (or its start) where there is no room for it."""
-    font = _font(size)
-    line = " ".join(text.split())
+    line, fonts = drawable(" ".join(text.split()))
+    # One font draws a line: the one of the script that the other lacks has Latin letters too.
+    font = _font(size, fonts[-1])
     shown = line
     while line and pen.textlength(shown, font) > width:
         line = line[1:] if cut_start else line[:-1]
@@ -150,6 +152,6 @@ def _write(
     pen.text(corner, shown, colour, font)
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    # The font that Matplotlib brings knows far more scripts than OpenCV's strokes do.
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
+def _font(size: int, name: str) -> ImageFont.FreeTypeFont:
+    # Matplotlib's fonts know far more scripts than OpenCV's strokes do.
+    return ImageFont.truetype(str(font_file(name)), size)

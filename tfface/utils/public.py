@@ -8,6 +8,7 @@ import functools
 import html
 import importlib.metadata
 import inspect
+import logging
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -37,6 +38,17 @@ __all__ = [
 ]
 
 
+logger = logging.getLogger(__name__)
+
+
+def _plain_figure(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def draw(*args: Any, **options: Any) -> Any:
+        return plain(method(*args, **options))
+
+    return draw
+
+
 @dataclass(frozen=True)
 class Table:
     """One table; the first column is text, the rest are numbers.
@@ -64,6 +76,13 @@ class Table:
 
 class Result(abc.ABC):
     """Base of what a public function returns."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Have the figures that it draws show names as they are."""
+        super().__init_subclass__(**options)
+        for name in ("plot", "plot_distances"):
+            if name in vars(cls):
+                setattr(cls, name, _plain_figure(vars(cls)[name]))
 
     @abc.abstractmethod
     def to_dict(self) -> dict[str, Any]:
@@ -101,8 +120,74 @@ def save_figure(figure: Any, target: Path) -> None:
     import matplotlib.pyplot as plt
 
     with atomic_write(target) as temporary:
-        figure.savefig(temporary, dpi=120, metadata={"Software": "tfface"})
+        plain(figure).savefig(temporary, dpi=120, metadata={"Software": "tfface"})
     plt.close(figure)
+
+
+_FONT = "DejaVu Sans"  # comes with matplotlib
+_OTHER_FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Noto Sans SC", "Noto Sans JP", "Noto Sans KR"),
+    *("Source Han Sans", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback", "IPAexGothic", "IPAGothic"),
+    *("NanumGothic", "Hiragino Sans", "PingFang SC", "Apple SD Gothic Neo", "Microsoft YaHei", "MS Gothic"),
+    *("Malgun Gothic", "Arial Unicode MS", "Noto Sans", "Noto Sans Devanagari", "Noto Sans Thai", "Unifont"),
+)
+"""Fonts of scripts that it lacks, as systems have them."""
+_BOX = "\u25a1"
+
+
+def plain(figure: Any) -> Any:
+    """Return a figure that shows names as they are: `$` is no formula, letters come from a font that has them."""
+    from matplotlib import ticker
+    from matplotlib.text import Text
+
+    numbers = set()  # on a logarithmic axis they are powers of ten
+    for axis in (axis for axes in figure.get_axes() for axis in (axes.xaxis, axes.yaxis)):
+        formatter = axis.get_major_formatter()
+        if isinstance(formatter, ticker.ScalarFormatter | ticker.LogFormatter):
+            numbers |= {label for minor in (False, True) for label in axis.get_ticklabels(minor=minor)}
+        else:
+            axis.set_major_formatter(lambda value, place, own=formatter: drawable(own(value, place))[0])
+    for text in figure.findobj(Text):
+        if text not in numbers:
+            shown, fonts = drawable(text.get_text())
+            text.set_parse_math(False)
+            text.set_text(shown)
+            text.set_fontfamily(fonts)
+    return figure
+
+
+def drawable(text: str) -> tuple[str, list[str]]:
+    """Return a text as the fonts of this machine can draw it, and their families; a letter that none has is a box."""
+    fonts, missing = [_FONT], set(text) - _letters(_FONT) - set("\n")
+    for name in _OTHER_FONTS if missing else ():
+        if found := missing & _letters(name):
+            fonts.append(name)
+            missing -= found
+    if missing:
+        _note_missing("".join(sorted(missing)[:10]))
+    return "".join(_BOX if letter in missing else letter for letter in text), fonts
+
+
+@functools.cache
+def font_file(name: str) -> str | None:
+    """Return the file of a font; None where it is not installed."""
+    from matplotlib import font_manager
+
+    known = [entry.fname for entry in font_manager.fontManager.ttflist if entry.name == name]
+    return font_manager.findfont(name) if known else None
+
+
+@functools.cache
+def _letters(name: str) -> frozenset[str]:
+    from matplotlib.ft2font import FT2Font
+
+    file = font_file(name)
+    return frozenset(map(chr, FT2Font(file).get_charmap())) if file else frozenset()
+
+
+@functools.cache
+def _note_missing(letters: str) -> None:
+    logger.warning(f"no font of this machine has {letters}: pictures show boxes; a font as Noto Sans CJK has them")
 
 
 def suffixes(labels: Sequence[str]) -> list[str]:
