@@ -235,6 +235,8 @@ class _Run:
 
     def try_out(self, feeds: Sequence[Feed], seed: int) -> None:
         """Embed the photographs under each feed; those that are hopeless on the first of them are dropped."""
+        # A model that gives no vectors says so before faces are looked for.
+        self.fed.outputs(np.zeros((1, self.fed.size, self.fed.size, 3), np.float32), feeds[0])
         every = np.arange(len(self.faces))
         drawn = [self.pairs.sample(max(10, len(every) // 20), genuine=kind, seed=seed) for kind in (True, False)]
         first = np.unique([*(part.first for part in drawn), *(part.second for part in drawn)])
@@ -305,7 +307,10 @@ class _Run:
         first, second, same = self._kept()
         if len(set(same)) < 2:
             key, why = next(iter(self.unusable.items()), ("", ""))
-            raise UserError(f"no genuine or no impostor pairs are left; the first photograph that fails: {key} {why}")
+            raise UserError(
+                f"no genuine or no impostor pairs are left; the first photograph that fails: {key} {why}; "
+                "where photographs are crops already, give whole as one of `recipes`"
+            )
         areas = {}
         for feed in [feed for feed in self.vectors if feed not in self.dropped and feed not in self.failed]:
             distances = 1 - (self.vectors[feed] @ self.vectors[feed].T)[first, second]
@@ -365,13 +370,8 @@ def _choose(results: Sequence[FeedResult]) -> Feed | None:
     best = results[0]
     if best.auc is None or best.auc.low <= 0.5:
         return None
-    near = [
-        result.feed
-        for result in results
-        if result.verdict == "tie"
-        and result.behind is not None
-        and result.behind.value <= (result.behind.high - result.behind.low) / 4
-    ]
+    ties = [(result.feed, result.behind) for result in results if result.verdict == "tie" and result.behind]
+    near = [feed for feed, behind in ties if behind.value <= (behind.high - behind.low) / 4]
     return min([best.feed, *near], key=_unusual)
 
 
