@@ -13,7 +13,8 @@ from tfface.data.crops import Crops, faces_known
 from tfface.data.pairs import Drawn, draw_pairs
 from tfface.evaluation.inputs import Embedder, FaceDataset, Model, Source, as_embedder, load_dataset, recipe
 from tfface.metrics.intervals import Estimate, IdentityAuc
-from tfface.models._files import COLOURS, SCALES, FileEmbedder, InputFormat, WrappedEmbedder, write_record
+from tfface.models._files import FileEmbedder, WrappedEmbedder, write_record
+from tfface.models._input_format import COLOURS, SCALES, InputFormat
 from tfface.report.evaluation_tables import feed_text, probe_remarks, probe_tables
 from tfface.utils.progress import progress
 from tfface.utils.public import Clock, Result, Table, UserError, as_list, configured, run_record

@@ -20,8 +20,6 @@ from tfface.metrics.distances import checked_metric, far_thresholds, unit
 from tfface.models._embedder import Embedder, Preset, presets
 from tfface.models._formats import FileFacts, Reader, in_batches, open_reader
 from tfface.models._input_format import (
-    COLOURS,
-    SCALES,
     SUFFIXES,
     InputFormat,
     as_one_vector,
@@ -41,11 +39,8 @@ if TYPE_CHECKING:
     import keras
 
 __all__ = [
-    "COLOURS",
     "FACTS",
-    "SCALES",
     "FileEmbedder",
-    "InputFormat",
     "WrappedEmbedder",
     "inspect",
     "load",
