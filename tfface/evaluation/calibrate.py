@@ -181,14 +181,15 @@ def calibrate_embeddings(
     chosen = dataset.whose(people)
     part = dataclasses.replace(embeddings, ok=embeddings.ok & chosen)
     names = np.array(dataset.identities)
-    where = f"all pairs of {_people(dataset, names[chosen], people)}"
+    who = _people(dataset, names[chosen], people)
+    where = f"all pairs of {who}"
     if len(np.unique(names[part.ok])) < 2:
         raise UserError(f"{where} are none: take a larger data set, or more `people`", parameter="dataset")
     scores = AllPairsScores(part, np.unique(names, return_inverse=True)[1], preset.metric, 0)
     far = far or [rate for rate in OWN_FARS if _beyond(scores.curve, rate) >= FEWEST]
-    lowest = _lowest_far(scores.curve, where) if far else None
+    lowest = _lowest_far(scores.curve, who) if far else None
     for rate in far:
-        _check_supported(scores.curve, rate, lowest, where)
+        _check_supported(scores.curve, rate, lowest, who)
     found = _measured(scores, far, f"{where}, {recipe}" if recipe else where, recipe)
     metrics = {
         "people": people,
@@ -271,12 +272,12 @@ def _remarks(preset: Preset, people: set[str]) -> list[str]:
     return [f"{preset.name} saw {share} in training or validation: on others FAR may be higher"]
 
 
-def _lowest_far(curve: ErrorCurve, where: str) -> float:
+def _lowest_far(curve: ErrorCurve, who: str) -> float:
     """Return the lowest rate that `FEWEST` impostor pairs stand for, rounded up to two digits."""
     place = int(np.searchsorted(curve.impostor_accepted, FEWEST))
     if place == len(curve.impostor_accepted):
         raise UserError(
-            f"{where} make {curve.impostors:,} impostor pairs, and {FEWEST} must lie beyond a threshold: take a larger "
+            f"{who} make {curve.impostors:,} impostor pairs, and {FEWEST} must lie beyond a threshold: take a larger "
             "data set, or more `people`",
             parameter="dataset",
         )
@@ -291,11 +292,11 @@ def _beyond(curve: ErrorCurve, far: float) -> int:
     return int(curve.impostor_accepted[place]) if place >= 0 else 0
 
 
-def _check_supported(curve: ErrorCurve, far: float, lowest: float | None, where: str) -> None:
+def _check_supported(curve: ErrorCurve, far: float, lowest: float | None, who: str) -> None:
     beyond = _beyond(curve, far)
     if beyond < FEWEST:
         raise UserError(
-            f"`far` {far:g}: only {beyond} of the {curve.impostors:,} impostor pairs of {where} lie beyond such a "
+            f"`far` {far:g}: only {beyond} of the {curve.impostors:,} impostor pairs of {who} lie beyond such a "
             f"threshold, and {FEWEST} must: the lowest FAR that they support is {lowest:g}; give that, or more people",
             parameter="far",
         )
