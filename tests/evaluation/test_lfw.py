@@ -75,8 +75,12 @@ def test_gender_lists_make_groups(evaluate, lfw_dir):
         assert low <= entry["fmr"]["value"] <= high
 
 
-def test_mtcnn_finds_every_face_of_two_folds(run_cli, lfw_dir, lfw_cache, monkeypatch):
-    """Folds 9 and 10 alone, to stay quick: 1,200 pairs; the best centre crop of a trial makes 1.2% errors there."""
+@pytest.mark.parametrize("preset", ["facenet/msceleb", "dlib/resnet-v1"])
+def test_mtcnn_finds_every_face_of_two_folds(preset, lfw_dir, lfw_cache, monkeypatch):
+    """Folds 9 and 10 alone, to stay quick: 1,200 pairs; the best centre crop of a trial makes 1.2% errors there.
+
+    Measured when this was written: 0.3% by FaceNet, 0.7% by dlib's network.
+    """
     monkeypatch.setenv("TFFACE_CACHE", str(lfw_cache))
     from tfface.data import load_dataset
     from tfface.evaluation.embeddings import embed_dataset
@@ -90,7 +94,7 @@ def test_mtcnn_finds_every_face_of_two_folds(run_cli, lfw_dir, lfw_cache, monkey
     pairs = dataset.pairs("view2")
     chosen = pairs.fold >= 8
     used = np.unique(np.concatenate([pairs.first[chosen], pairs.second[chosen]]))
-    embedder = load_embedder("facenet/msceleb")
+    embedder = load_embedder(preset)
     found = embed_dataset(dataset.take(used, "folds-9-and-10"), embedder, recipe(embedder.preset.recipe))
     assert found.failed == []
     first, second = (np.searchsorted(used, side[chosen]) for side in (pairs.first, pairs.second))
