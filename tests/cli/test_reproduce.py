@@ -163,7 +163,7 @@ def test_what_is_refused(refused, people, tiny_faces, tmp_path, run_cli):
         "reproduce", "--dataset", people, "--out", out, "--only", "atack"
     )
     said = refused("reproduce", "--dataset", tiny_faces, "--out", out)
-    assert "out reproduces the paper on folder:people, not on folder:tiny faces" in said
+    assert "out reproduces the paper on folder:people (" in said and "), not on folder:tiny faces (" in said
     assert "is not empty and holds no reproduction" in refused("reproduce", "--dataset", people, "--out", people)
     assert "unknown data set 'nowhere'" in refused("reproduce", "--dataset", "nowhere", "--out", out)
     assert "--epsilon" in refused("reproduce", "--dataset", people, "--out", out, "--epsilon", "2")

@@ -83,6 +83,19 @@ def test_a_folder_is_of_one_data_set(tmp_path):
         pass
 
 
+def test_folders_of_one_name_are_two_data_sets(tmp_path):
+    out = tmp_path / "own"
+    with tested.claim(out, "folder:faces (/a/faces)"):
+        pass
+    with tested.claim(out, "folder:faces (/a/faces)"):
+        pass
+    with (
+        pytest.raises(UserError, match=r"on folder:faces \(/a/faces\), not on folder:faces \(/b/faces\): choose"),
+        tested.claim(out, "folder:faces (/b/faces)"),
+    ):
+        pass
+
+
 def test_a_folder_of_other_things_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").touch()
     with pytest.raises(UserError, match="is not empty and holds no reproduction"), tested.claim(tmp_path, "lfw"):

@@ -97,7 +97,9 @@ def reproduce(
     folder = user_path(out) if out else _default_out(str(dataset), faces.name)
     settings: dict[str, Any] = {"offline": True} if offline else {}
     settings |= {"manual_dir": str(manual_dir)} if manual_dir else {}
-    with stages.claim(folder, faces.name) as top:
+    # Folders of one name in two places are two data sets.
+    place = f" ({user_path(dataset).resolve()})" if faces.name.startswith("folder:") else ""
+    with stages.claim(folder, faces.name + place) as top:
         loader = _Loader(offline)
         models = _models(embedder, folder, top, loader, distill=distill)
         facts = {"settings": settings, "distill": distill, **pipeline.facts_of(faces)}

@@ -196,7 +196,7 @@ def _begun(out: Path, dataset: str) -> Record:
         raise UserError(
             f"{path} is no record that this version reads: delete {out}, or choose another `out`", parameter="out"
         )
-    if top.get("dataset") != dataset:
+    if top.get("dataset") not in (dataset, dataset.partition(" (")[0]):  # an older version left out the folder
         other = top.get("dataset")
         raise UserError(
             f"{out} reproduces the paper on {other}, not on {dataset}: choose another `out`", parameter="out"
