@@ -50,7 +50,7 @@ def verify(
     clock, opened, (given, faces) = Clock(), _opened(artifact), given_faces(boxes, points)
     chosen = reader_recipe(opened, recipe, given=given)
     embedder, preset = opened.embedder(), opened.preset
-    metric, limit, _ = preset.decide(threshold, far, with_flip(chosen.name, flip=flip))
+    metric, limit, source = preset.decide(threshold, far, with_flip(chosen.name, flip=flip))
     crops, cuts = [], []
     for path in (user_path(first), user_path(second)):
         try:
@@ -60,7 +60,12 @@ def verify(
         crops.append(crop)
         cuts.append(box)
     verdict = Verdict.of(embed_images(embedder, np.stack(crops), flip=flip), metric, limit)
-    record = {**run_record("verify", embedder, chosen.name, None, 0, clock), **opened.origin(), "flip": flip}
+    record = {
+        **run_record("verify", embedder, chosen.name, None, 0, clock),
+        **opened.origin(),
+        "flip": flip,
+        "threshold_source": source,
+    }
     return Verification((user_path(first), user_path(second)), verdict, cuts, record)
 
 

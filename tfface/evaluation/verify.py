@@ -110,10 +110,12 @@ class Verification(DecidedResult):
 
     def tables(self) -> list[Table]:
         names = ", ".join(path.name for path in self.photographs)
+        source = self.record.get("threshold_source", "given")
         return [
             Table(
                 ["photographs", "model", "recipe", "metric", "distance", "threshold", "verdict"],
                 [[names, self.record["preset"], self.record["recipe"], *self.verdict.cells()]],
+                notes=[f"the threshold: {source}"] if source != "given" else [],
             )
         ]
 
@@ -167,7 +169,7 @@ def verify(
     clock, model, paths = Clock(), as_embedder(embedder, offline=offline), (user_path(first), user_path(second))
     preset = model.preset
     chosen = named_recipe(recipe or preset.recipe)
-    metric, limit, _ = preset.decide(threshold, far, with_flip(chosen.name, flip=flip))
+    metric, limit, source = preset.decide(threshold, far, with_flip(chosen.name, flip=flip))
     wanted = (face,) if isinstance(face, int) else tuple(face)
     if len(wanted) > len(paths) or min(wanted, default=1) < 1:
         raise UserError("`face` is one number from 1 for both photographs, or one for each", parameter="face")
@@ -179,7 +181,7 @@ def verify(
         position, _, reason = str(error).partition(": ")
         raise ImageError(f"{paths[int(position)]}: {reason}") from error
     verdict = Verdict.of(embed_images(model, images, flip=flip), metric, limit)
-    record = {**run_record("verify", model, chosen.name, None, 0, clock), "flip": flip}
+    record = {**run_record("verify", model, chosen.name, None, 0, clock), "flip": flip, "threshold_source": source}
     if not wanted:
         _mention(paths, faces)
     return Verification(paths, verdict, boxes, record, faces)
