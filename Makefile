@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: evaluate setup check test test-slow pythons test-pythons test-lfw lint resolve bench wheel clean
+.PHONY: evaluate setup check fuzz test test-slow pythons test-pythons test-lfw lint resolve bench wheel clean
 
 evaluate: setup
 	$(BIN)/python cli.py evaluate --model facenet --out out/evaluate
@@ -47,6 +47,11 @@ test-pythons:
 # Their environments alone.
 pythons:
 	$(PYTHON) tests/packaging/pythons.py --install
+
+# Files that were damaged in every way: some minutes. `COUNT=2000 make fuzz` for a first look.
+COUNT ?= 100000
+fuzz: $(VENV)/installed-dev
+	$(BIN)/python -m tests.preprocessing.fuzz --count $(COUNT) --workers $(WORKERS)
 
 # TFFACE_LFW names a folder that holds lfw-deepfunneled.tgz and pairs.txt.
 test-lfw: $(VENV)/installed-dev

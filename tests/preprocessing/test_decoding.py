@@ -227,6 +227,13 @@ class TestRefusals:
         with pytest.raises(ImageError, match=r"^claims 20000x20000 pixels, more than 134 million: refused unread$"):
             decode(data)
 
+    @pytest.mark.parametrize("size", [(65_536, 16), (16, 65_536), (2_555_944, 32)])
+    def test_a_side_beyond_all_photographs(self, size, undecoded):
+        # A WebP of 1,230 bytes that claimed the last of these took half a minute.
+        reason = rf"^claims {size[0]}x{size[1]} pixels, more than 65535 a side: refused unread$"
+        with pytest.raises(ImageError, match=reason):
+            decode(png_header(*size))
+
     def test_a_real_bomb_is_refused_by_its_header(self, request):
         # 400 million black pixels in 50 kB.
         bomb = file_of(Image.new("1", (20_000, 20_000)), "PNG", compress_level=1)

@@ -7,7 +7,15 @@ ICC profile is, nor an orientation in compressed text: `tfface.preprocessing.dec
 
 import tensorflow as tf
 
-from tfface.preprocessing.decoding import BACKGROUND, MAX_PIXELS, MIN_SIDE, RAW_PROFILE, XMP_CHUNK, XMP_SEGMENT
+from tfface.preprocessing.decoding import (
+    BACKGROUND,
+    MAX_PIXELS,
+    MAX_SIDE,
+    MIN_SIDE,
+    RAW_PROFILE,
+    XMP_CHUNK,
+    XMP_SEGMENT,
+)
 
 _JPEG = b"\xff\xd8\xff"
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -84,7 +92,8 @@ def _composed(data: tf.Tensor) -> tf.Tensor:
 
 def _assert_size(height: tf.Tensor, width: tf.Tensor) -> tf.Operation:
     """Check the size before decoding: a file of a few bytes may claim any."""
-    fits = (tf.minimum(height, width) >= MIN_SIDE) & (height * width <= MAX_PIXELS)
+    sides = tf.stack([height, width])
+    fits = tf.reduce_all((sides >= MIN_SIDE) & (sides <= MAX_SIDE)) & (height * width <= MAX_PIXELS)
     return tf.debugging.Assert(fits, ["too small, or a decompression bomb"])
 
 

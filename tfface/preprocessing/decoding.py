@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 2**27
 """More than a phone's sensor has; a header that claims more is taken for a decompression bomb."""
+MAX_SIDE = 2**16 - 1
+"""The most that a JPEG can have; libraries are slow or give up on rows of millions of pixels."""
 MIN_SIDE = 16
 BACKGROUND = 255
 """What lies behind transparent pixels: white."""
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF", "SUN")
 """Pillow's names of the formats that are read; its parsers of other formats are never run."""
 
 XMP_SEGMENT = b"http://ns.adobe.com/xap/1.0/\0"
@@ -138,6 +140,8 @@ def _header(data: bytes) -> Iterator["Image.Image"]:
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise ImageError(f"claims {width}x{height} pixels, more than {MAX_PIXELS // 10**6} million: refused unread")
+        if max(width, height) > MAX_SIDE:
+            raise ImageError(f"claims {width}x{height} pixels, more than {MAX_SIDE} a side: refused unread")
         if min(width, height) < MIN_SIDE:
             raise ImageError(f"is {width}x{height} pixels, too small for a face (at least {MIN_SIDE} a side)")
         yield image
