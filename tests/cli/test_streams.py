@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tfface import cli
+from tfface.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 
@@ -111,3 +112,23 @@ def test_a_folder_that_cannot_be_read(refused, tiny_faces, tiny_model, monkeypat
     for command in (("evaluate", "--dataset", tiny_faces), ("embed", tiny_faces, "--out", tiny_faces / "e.npz")):
         said = refused(*command, "--model", "tiny", "--recipe", "whole")
         assert said == f"error: cannot read the folder {tiny_faces}: Permission denied"
+
+
+def test_a_report_names_the_folders_that_it_cannot_read(tmp_path, monkeypatch, capsys):
+    from tfface.report.page_runs import read_runs
+
+    look = os.scandir
+
+    def scandir(path):
+        if Path(path).name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return look(path)
+
+    (tmp_path / "runs" / "locked").mkdir(parents=True)
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(UserError, match=r"holds no metrics\.json"):
+        read_runs([tmp_path / "runs"])
+    locked = tmp_path / "runs" / "locked"
+    assert f"{locked} cannot be read and is left out: Permission denied" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"cannot read the folder .*locked: Permission denied"):
+        read_runs([locked])

@@ -318,7 +318,7 @@ class TestOmissions:
         assert keys == KEYS
         assert f"1 files that hold a photograph and are not called one are left out (Bob/{name})" in said
 
-    def test_a_link_that_leads_nowhere_and_a_folder_called_like_a_photograph(self, faces):
+    def test_a_link_that_leads_nowhere_and_a_folder_called_like_a_photograph(self, faces, capsys):
         (faces / "Ann/3.jpg").symlink_to("gone.jpg")
         (faces / "Ann/4.jpg").symlink_to("4.jpg")
         put(faces, "Ann/5.jpg/1.jpg")
@@ -331,6 +331,10 @@ class TestOmissions:
         }
         with pytest.raises(ImageError, match=r"cannot read .*3\.jpg: No such file"):
             loaded.read("Ann/3.jpg")
+        assert data.describe_dataset(faces).facts["images"] == 6
+        said = capsys.readouterr().err
+        assert "Ann/3.jpg cannot be read (No such file or directory)" in said
+        assert "2 of 6 photographs cannot be read" in said
 
     def test_each_that_fails_is_named_and_counted_by_every_command(
         self, tmp_path, make_photo, tiny_model, run_cli, monkeypatch

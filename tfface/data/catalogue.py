@@ -1,5 +1,6 @@
 """Load, list, prepare and describe data sets: known ones by name, folders by path."""
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,10 @@ from tfface.data.folder import open_folder, open_manifest
 from tfface.data.prepared import TfdsFaces
 from tfface.utils import registry
 from tfface.utils.public import Result, Table, UserError, user_path
+
+logger = logging.getLogger(__name__)
+
+_NAMED = 10
 
 
 def names() -> list[str]:
@@ -179,7 +184,13 @@ def describe_dataset(name: str | Path) -> DatasetDescription:
     """
     name = str(name)
     if _is_folder(name):
-        return DatasetDescription({**_counts(_open_path(name)), "source": "a folder of yours"})
+        faces = _open_path(name)
+        reasons = [f"{faces.keys[index]} {reason}" for index, reason in faces.unreadable.items()]
+        for reason in reasons[:_NAMED]:
+            logger.warning(reason)
+        if reasons:
+            logger.warning(f"{len(reasons)} of {len(faces)} photographs cannot be read")
+        return DatasetDescription({**_counts(faces), "source": "a folder of yours"})
     return DatasetDescription(_facts(*_split(name)))
 
 

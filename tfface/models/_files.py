@@ -33,7 +33,7 @@ from tfface.models._input_format import (
     write_record,
 )
 from tfface.utils import registry
-from tfface.utils.public import UserError, configured
+from tfface.utils.public import UserError, configured, user_path
 
 if TYPE_CHECKING:
     import keras
@@ -150,7 +150,7 @@ def split(text: str) -> tuple[Path, dict[str, str]]:
     """
     start = re.search(r":(?=[^/:,=]*=)", text)  # names of outputs hold colons too
     if start is None or Path(text).exists():
-        return Path(text).expanduser(), {}
+        return user_path(text), {}
     path, rest = text[: start.start()], text[start.end() :]
     facts = {}
     for part in rest.split(","):
@@ -159,7 +159,7 @@ def split(text: str) -> tuple[Path, dict[str, str]]:
             known = ", ".join(FACTS)
             raise UserError(f"{text}: {part!r} is no fact of a model; valid: {known}, as in scale=-1..1,colour=bgr")
         facts[name.strip()] = value.strip()
-    return Path(path).expanduser(), facts
+    return user_path(path), facts
 
 
 def inspect(path: str | Path, output: str | None = None) -> FileFacts:

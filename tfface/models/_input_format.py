@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfface.errors import UserError
-from tfface.utils.files import digest_of_tree, read_json, sha256_of, write_json
+from tfface.utils.files import digest_of_tree, read_json, sha256_of, user_path, write_json
 
 if TYPE_CHECKING:
     import keras
@@ -180,7 +180,7 @@ def located(path: Path) -> Path:
     Raises:
         UserError: there is none.
     """
-    path = path.expanduser().absolute()
+    path = user_path(path).absolute()
     if path.suffix.lower() in SUFFIXES and path.is_file():
         return path
     folder = saved_model(path)

@@ -1,8 +1,9 @@
 """Runs that the HTML report gathers, and the blocks of its sections; the template knows how each looks."""
 
+import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -10,6 +11,8 @@ from typing import Any, ClassVar, TypeVar
 from tfface.errors import UserError
 from tfface.report.evaluation_tables import interval, percent
 from tfface.utils.files import natural_key, read_json
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Metrics = dict[str, Any]
@@ -66,13 +69,26 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder: give the output folder of a command")
-        below = sorted(folder.rglob("metrics.json"), key=lambda path: natural_key(path.as_posix()))
+        below = sorted(_results_below(folder), key=lambda path: natural_key(path.as_posix()))
         if not below:
             raise UserError(f"{folder} holds no metrics.json: give the output folder of a command")
         found += below
     files = list({path.resolve(): path for path in found}.values())
     labels = _labels([path.parent for path in files])
     return [run for path, label in zip(files, labels, strict=True) for run in _runs_of(path, label)]
+
+
+def _results_below(folder: Path) -> Iterator[Path]:
+    """Yield every `metrics.json` below a folder; folders that cannot be read are logged."""
+
+    def tell(error: OSError) -> None:
+        if error.filename == str(folder):
+            raise UserError(f"cannot read the folder {folder}: {error.strerror}") from error
+        logger.warning(f"{error.filename} cannot be read and is left out: {error.strerror}")
+
+    for place, _, names in os.walk(folder, onerror=tell):
+        if "metrics.json" in names:
+            yield Path(place, "metrics.json")
 
 
 def _labels(folders: Sequence[Path]) -> list[str]:
