@@ -11,6 +11,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tfface.artifacts.artifact import fixed_recipe
 from tfface.artifacts.saved_model import Service, grown_box
 from tfface.errors import UserError
+from tfface.models._embedder import load_embedder
 from tfface.preprocessing.decoding import decode
 from tfface.preprocessing.images import crop_files, crop_resize, recipe
 
@@ -158,3 +159,13 @@ def test_the_recipe_is_one_without_faces(tiny_embedder):
     assert fixed_recipe(None, detecting).name == "center-140"
     with pytest.raises(UserError, match="embed_jpeg_boxes"):
         fixed_recipe("mtcnn-v1-margin0.20", preset)
+
+
+@pytest.mark.parametrize("format", ["savedmodel", "tflite"])
+def test_by_its_path_it_is_a_model_of_which_nothing_need_be_said(made, tiny_embedder, crops, format):
+    artifact = made(format)
+    embedder = load_embedder(artifact.path)
+    np.testing.assert_allclose(embedder.embed(crops), tiny_embedder.embed(crops), atol=1e-5)
+    assert embedder.input_format.scale == "0..1"
+    given = {name: getattr(tiny_embedder.preset, name) for name in ("recipe", "metric", "threshold")}
+    assert {name: getattr(embedder.preset, name) for name in given} == given

@@ -33,7 +33,11 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _KERAS_MEMBERS = ("config.json", "metadata.json", "model.weights.h5")
 _CODE = ("Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
 """Classes of layers that hold or load code."""
-_REACHES_OUT = re.compile(r"File(?!name)|PyFunc|Reader|Dataset|Summary|^PrintV2|Rpc|Debug")
+_REACHES_OUT = re.compile(
+    r"File(?!name)|PyFunc|Reader|(TextLine|Record|Snapshot|Save|Cache)Dataset|Summary|^PrintV2|Rpc|Debug"
+)
+    r"File(?!name)|PyFunc|Reader|(TextLine|Record|Snapshot|Save|Cache)Dataset|Summary|^PrintV2|Rpc|Debug"
+)
 """Operations of TensorFlow's graphs that run code, or read or write files."""
 WRITES = re.compile(rf"{_REACHES_OUT.pattern}|^(Save|Restore|Merge)")
 """The same in a signature, which has no weights to save; a SavedModel's own saver has."""
