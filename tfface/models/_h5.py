@@ -36,8 +36,6 @@ _CODE = ("Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", 
 _REACHES_OUT = re.compile(
     r"File(?!name)|PyFunc|Reader|(TextLine|Record|Snapshot|Save|Cache)Dataset|Summary|^PrintV2|Rpc|Debug"
 )
-    r"File(?!name)|PyFunc|Reader|(TextLine|Record|Snapshot|Save|Cache)Dataset|Summary|^PrintV2|Rpc|Debug"
-)
 """Operations of TensorFlow's graphs that run code, or read or write files."""
 WRITES = re.compile(rf"{_REACHES_OUT.pattern}|^(Save|Restore|Merge)")
 """The same in a signature, which has no weights to save; a SavedModel's own saver has."""
