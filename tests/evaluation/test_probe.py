@@ -194,3 +194,16 @@ def test_faces_found_before_give_the_same_crops(model, tmp_path, monkeypatch):
     found = tfface.probe(model, faces, **probe)
     monkeypatch.setattr("tfface.evaluation.probe.faces_known", lambda dataset: True)
     assert tfface.probe(model, faces, **probe).feeds == found.feeds
+
+
+@pytest.mark.slow
+@pytest.mark.registry
+def test_the_paper_s_student_is_fed_rightly_told_nothing(registry_cache, tmp_path):
+    """Even five people tell its colour order."""
+    path = tmp_path / "student.keras"
+    tfface.load_embedder("student/lfw-distilled").model.save(path)
+    found = tfface.probe(path)
+    assert found.chosen == ("mtcnn-v1-margin0.20", "rgb", "0..1")
+    assert found.best.auc.value == pytest.approx(0.916, abs=2e-3)
+    blue_first = next(result for result in found.feeds if result.feed.colour == "bgr")
+    assert blue_first.behind.low > 0
