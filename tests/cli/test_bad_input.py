@@ -174,7 +174,7 @@ def test_a_person_with_one_photograph_counts_for_impostors(run_cli, tiny_model, 
 
 
 def test_no_face_in_the_picture(refused, tiny_model, good, monkeypatch):
-    monkeypatch.setattr(mtcnn, "_run", lambda canvases: np.zeros((0, 16)))
+    monkeypatch.setattr(mtcnn, "_run", lambda photograph: np.zeros((0, 16)))
     message = refused("verify", good, good, "--recipe", "mtcnn-v1-margin0.25")
     assert message == f"error: {good}: no face found in it"
 

@@ -1,9 +1,11 @@
+import itertools
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tfface.data import load_dataset
 from tfface.errors import ImageError, UserError
 from tfface.evaluation.verify import Verdict, Verification, verify
 from tfface.preprocessing import mtcnn
@@ -70,7 +72,7 @@ def test_a_bad_photograph_is_named(tiny_embedder, pair, position):
 
 
 def test_one_without_a_face_is_named(tiny_embedder, pair, monkeypatch):
-    monkeypatch.setattr(mtcnn, "_run", lambda canvases: np.zeros((0, 16)))
+    monkeypatch.setattr(mtcnn, "_run", lambda photograph: np.zeros((0, 16)))
     with pytest.raises(ImageError, match=rf"^{pair[0]}: {NO_FACE}$"):
         verify(tiny_embedder, *pair, recipe="mtcnn-v1-margin0.25")
 
@@ -135,3 +137,19 @@ def test_the_only_face_is_taken_whatever_the_number(tiny_embedder, pair, monkeyp
     )
     found = verify(tiny_embedder, *pair, recipe="mtcnn-v1-margin0.0", face=2)
     assert [(choice.number, choice.count) for choice in found.faces] == [(1, 1), (2, 2)]
+
+
+@pytest.mark.registry
+def test_real_faces_are_judged_alike_from_both_sides(registry_cache, tmp_path):
+    faces = load_dataset("five_faces", images_per_person=2, seed=3)
+    paths = [tmp_path / f"{place}.jpg" for place in range(4)]
+    for path, key in zip(paths, faces.keys, strict=False):
+        path.write_bytes(faces.read(key))
+    for first, second in itertools.pairwise(paths):
+        one, other = verify("student", first, second), verify("student", second, first)
+        assert one.distance == pytest.approx(other.distance, abs=1e-6)
+        assert [box.tolist() for box in one.boxes] == [box.tolist() for box in other.boxes[::-1]]
+    for path in paths:
+        itself = verify("student", path, path)
+        assert itself.distance == pytest.approx(0, abs=1e-6)
+        assert itself.boxes[0].tolist() == itself.boxes[1].tolist()

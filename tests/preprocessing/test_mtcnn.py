@@ -7,6 +7,7 @@ import pytest
 from tfface import data
 from tfface.data.crops import find_faces
 from tfface.preprocessing import mtcnn
+from tfface.preprocessing.decoding import decode
 from tfface.preprocessing.mtcnn import choose_face, detect
 
 
@@ -36,15 +37,15 @@ class TestChooseFace:
 
 
 class Detector:
-    """Stands for the package: finds one face at the same place of every canvas, and remembers the batches."""
+    """Stands for the package: finds one face at the same place of every photograph, and remembers what it saw."""
 
     def __init__(self):
-        self.batches = []
+        self.seen = []
 
-    def __call__(self, canvases):
-        self.batches.append(canvases)
+    def __call__(self, photograph):
+        self.seen.append(photograph)
         landmarks = [120, 140, 130, 122, 138, 110, 110, 120, 130, 130]  # x1..x5, y1..y5
-        return np.array([[index, 100, 96, 160, 156, 0.5 + index / 100, *landmarks] for index in range(len(canvases))])
+        return np.array([[0, 100, 96, 160, 156, 0.5 + photograph[0, 0, 0] / 1000, *landmarks]])
 
 
 @pytest.fixture
@@ -62,10 +63,10 @@ class TestDetect:
     def test_photographs_are_seen_as_they_are(self, detector):
         sizes = [(250, 250), (64, 128), (640, 30)]
         detect([grey(*size) for size in sizes])
-        assert [batch[0].shape for batch in detector.batches] == [(250, 250, 3), (64, 128, 3), (640, 30, 3)]
+        assert sorted(seen.shape for seen in detector.seen) == [(64, 128, 3), (250, 250, 3), (640, 30, 3)]
 
     def test_positions_are_those_of_the_photograph(self, detector):
-        (faces,) = detect([grey(250, 250)])
+        (faces,) = detect([grey(250, 250, 0)])
         assert faces.boxes.tolist() == [[100, 96, 60, 60]]
         assert faces.landmarks[0].tolist() == [[120, 110], [140, 110], [130, 120], [122, 130], [138, 130]]
         assert faces.confidences.tolist() == [0.5]
@@ -73,29 +74,24 @@ class TestDetect:
     def test_large_photographs_are_scaled_there_and_back(self, detector):
         # 2560x1920 is seen at a quarter, as 640x480.
         (faces,) = detect([grey(1920, 2560)])
-        assert detector.batches[0][0].shape == (480, 640, 3)
+        assert detector.seen[0].shape == (480, 640, 3)
         assert faces.boxes.tolist() == [[400, 384, 240, 240]]
         assert faces.landmarks[0][0].tolist() == [480, 440]
 
     def test_a_very_long_photograph_keeps_a_row(self, detector):
         detect([grey(16, 40_000)])
-        assert detector.batches[0][0].shape == (1, 640, 3)
+        assert detector.seen[0].shape == (1, 640, 3)
 
-    def test_equal_sizes_go_together_and_results_stay_in_order(self, detector):
-        sizes = [(250, 250), (64, 64), (250, 250), (500, 500), (64, 64), (1280, 1280), (640, 640)]
-        found = detect(grey(*size) for size in sizes)
-        assert [len(batch) for batch in detector.batches] == [2, 2, 1, 2]
-        # Each photograph's place within its batch is told by the confidence.
-        assert [round(float(faces.confidences[0]) * 100) for faces in found] == [50, 50, 51, 50, 51, 50, 51]
-
-    def test_batches_are_of_64(self, detector):
-        detect(grey(64, 64) for _ in range(150))
-        assert [len(batch) for batch in detector.batches] == [64, 64, 22]
+    def test_each_is_seen_alone_and_results_stay_in_order(self, detector):
+        found = detect(grey(64 + value % 3, 64, value) for value in range(0, 250, 5))
+        assert len(detector.seen) == 50
+        # Each photograph is told by the confidence.
+        assert [round(float(faces.confidences[0] - 0.5) * 1000) for faces in found] == list(range(0, 250, 5))
 
     def test_several_faces_and_none(self, monkeypatch):
         rows = np.array([[0, 1, 2, 11, 22, 0.9, *range(10)], [0, 3, 4, 13, 24, 0.8, *range(10)]])
-        monkeypatch.setattr(mtcnn, "_run", lambda canvases: rows)
-        first, second = detect([grey(64, 64), grey(64, 64)])
+        monkeypatch.setattr(mtcnn, "_run", lambda photograph: rows if photograph.max() else rows[:0])
+        first, second = detect([grey(64, 64), grey(64, 64, 0)])
         assert first.boxes.tolist() == [[1, 2, 10, 20], [3, 4, 10, 20]]
         assert len(second) == 0
         assert second.landmarks.shape == (0, 5, 2)
@@ -107,6 +103,38 @@ class TestDetect:
         noise = np.random.default_rng(0).integers(0, 256, (120, 100, 3)).astype(np.uint8)
         first, second = detect([noise, grey(120, 100)])
         assert len(first) == len(second) == 0
+
+
+@pytest.mark.registry
+class TestAlone:
+    """A photograph's faces hang on nothing else: not on what is beside it, its place, or how it was grouped."""
+
+    @pytest.fixture
+    def photographs(self, registry_cache):
+        faces = data.load_dataset("five_faces", images_per_person=2, seed=1)
+        return [decode(faces.read(key)) for key in faces.keys]
+
+    @staticmethod
+    def same(one: mtcnn.Faces, other: mtcnn.Faces) -> bool:
+        return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("boxes", "landmarks"))
+
+    def test_of_ten(self, photographs):
+        together = detect(photographs)
+        assert sum(map(len, together)) >= 9
+        for place, faces in enumerate(together):
+            assert self.same(faces, detect([photographs[place]])[0])
+        backwards = detect([*photographs[::-1], grey(250, 250), photographs[0]])
+        assert all(self.same(*both) for both in zip(together[::-1], backwards, strict=False))
+        assert self.same(backwards[-1], together[0])
+
+    def test_compiling_the_networks_changes_nothing(self, photographs):
+        from mtcnn import MTCNN
+
+        package = MTCNN()
+        for pixels in photographs[:3]:
+            pixels, _ = mtcnn._scale_down(pixels)
+            rows = package.detect_faces([pixels], output_type="numpy", box_format="xyxy", postprocess=False)
+            assert np.array_equal(mtcnn._run(pixels), np.asarray(rows).reshape(-1, 16))
 
 
 class TestFindFaces:
@@ -125,9 +153,9 @@ class TestFindFaces:
 
     def test_is_found_once(self, faces, detector):
         first = find_faces(faces)
-        seen = len(detector.batches)
+        seen = len(detector.seen)
         second = find_faces(faces)
-        assert len(detector.batches) == seen
+        assert len(detector.seen) == seen
         assert second.failed == first.failed
         assert np.array_equal(second.sizes, first.sizes)
         for one, other in zip(first.faces, second.faces, strict=True):
@@ -137,10 +165,10 @@ class TestFindFaces:
 
     def test_another_version_of_the_data_is_looked_at_again(self, faces, detector, tiny_faces):
         find_faces(faces)
-        seen = len(detector.batches)
+        seen = len(detector.seen)
         (tiny_faces / "cid" / "0 bad.jpg").write_bytes(cv2.imencode(".jpg", grey(64, 64))[1].tobytes())
         assert find_faces(data.load_dataset(str(tiny_faces))).failed == [""] * 11
-        assert len(detector.batches) > seen
+        assert len(detector.seen) > seen
 
     @pytest.mark.registry
     def test_real_faces(self, registry_cache):
