@@ -39,17 +39,19 @@ def strict():
         yield
 
 
-def figure_of(name):
-    """A figure with a name in every place where a text can be."""
+def figure_of(names):
+    """A figure with each name in every place where a text can be."""
     figure, (left, right) = plt.subplots(1, 2)
-    left.step([0.001, 1], [0, 1], label=f" {name}")
-    left.set(xscale="log", yscale="log", title=name, xlabel=name, ylabel=name)
-    left.legend(title=name)
-    left.text(0.1, 0.1, name)
-    left.annotate(name, (0.1, 0.1))
-    right.set_xticks([0, 1], labels=[name, name])
-    right.set_yticks([0], labels=[name], rotation=30)
-    figure.suptitle(name)
+    for name in names:
+        left.step([0.001, 1], [0, 1], label=f" {name}")
+        left.text(0.1, 0.1, name)
+        left.annotate(name, (0.1, 0.1))
+        figure.text(0, 0, name)
+    left.set(xscale="log", yscale="log", title=names[0], xlabel=names[1], ylabel=names[2])
+    left.legend(title=names[0])
+    right.set_xticks(range(len(names)), labels=names)
+    right.set_yticks(range(len(names)), labels=names, rotation=30)
+    figure.suptitle(names[0])
     return figure
 
 
@@ -58,21 +60,21 @@ def texts(figure):
     return [text.get_text() for text in figure.findobj(plt.Text) if text.get_text()]
 
 
-@pytest.mark.parametrize("name", [*NAMES, *CJK])
-def test_a_figure_shows_them(tmp_path, capsys, name):
-    save_figure(figure_of(name), tmp_path / "a.png")
+@pytest.mark.parametrize(("names", "notes"), [(NAMES, 0), (CJK, 1)])
+def test_a_figure_shows_them(tmp_path, capsys, names, notes):
+    figure = plain(figure_of(names))
+    found = texts(figure)
+    for name in names:
+        assert found.count(drawable(name)[0]) >= 5
+    save_figure(figure, tmp_path / "a.png")
     assert plt.imread(tmp_path / "a.png").std() > 0
-    figure = plain(figure_of(name))
-    shown, _ = drawable(name)
-    assert texts(figure).count(shown) >= 8
-    plt.close(figure)
-    notes = capsys.readouterr().err.splitlines()
-    assert len(notes) == (shown != name), "one note, where there is no font"
+    # Where no font has them; a machine with fonts of all scripts needs no note.
+    assert len(capsys.readouterr().err.splitlines()) in (0, notes)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_no_letter_of_theirs_is_missing(name):
-    assert drawable(name) == (name, ["DejaVu Sans"])
+def test_no_letter_of_theirs_is_missing():
+    for name in NAMES:
+        assert drawable(name) == (name, ["DejaVu Sans"])
 
 
 def test_powers_of_ten_stay():
@@ -102,24 +104,23 @@ def test_a_font_that_has_them(monkeypatch):
 
 
 def test_the_note_comes_once(capsys):
-    for _ in range(3):
-        drawable("名前")
+    for name in ("名前", "名前", "김철수"):
+        drawable(name)
     (note,) = capsys.readouterr().err.splitlines()
     assert note.startswith("tfface: no font of this machine has ") and "名" in note
 
 
-@pytest.mark.parametrize("name", [*NAMES, *CJK])
-def test_pictures_show_them(make_photo, name):
+def test_pictures_show_them(make_photo):
     face = make_photo(0, 0)
-    pairs = [GalleryPair([face, face], [name, name], [name, name], name)]
-    assert draw_gallery(name, pairs).std() > 0
-    assert draw_contact_sheet([name, name], [(name, [face / 255, face / 255])]).std() > 0
-    drawn = draw_photographs([encode_png(face)] * 2, [np.array([4, 4, 60, 60])] * 2, f"{name}: distance 0.1")
-    assert (drawn[-40:] < 128).any(), "the caption"
+    for name in [*NAMES, *CJK]:
+        assert draw_gallery(name, [GalleryPair([face, face], [name, name], [name, name], name)]).std() > 0
+        assert draw_contact_sheet([name, name], [(name, [face / 255, face / 255])]).std() > 0
+        drawn = draw_photographs([encode_png(face)] * 2, [np.array([4, 4, 60, 60])] * 2, f"{name}: distance 0.1")
+        assert (drawn[-40:] < 128).any(), "the caption"
 
 
-@pytest.mark.parametrize("name", ["R$5_a_b$", "名$"])
-def test_commands_end_well(tmp_path, tiny_model, run_cli, make_photo, name):
+def test_commands_end_well(tmp_path, tiny_model, run_cli, make_photo):
+    name = "R$5_a_b$ 名"
     folder = tmp_path / name
     for person in range(3):
         for number in range(2):
@@ -128,7 +129,7 @@ def test_commands_end_well(tmp_path, tiny_model, run_cli, make_photo, name):
             path.write_bytes(encode_png(make_photo(person, number)))
     shared = ("--dataset", folder, "--model", "tiny", "--recipe", "whole")
     attack = ("attack", "--goal", "dodging", "--count", "2", "--epsilon", "0.1")
-    for number, command in enumerate([("evaluate",), ("mine", "--threshold", "0"), attack]):
+    for number, command in enumerate([("evaluate",), attack]):
         out = tmp_path / f"out{number}"
         found = run_cli(*command, *shared, "--out", out)
         assert found.code == 0, found.err

@@ -163,7 +163,7 @@ def drawable(text: str) -> tuple[str, list[str]]:
         if found := missing & _letters(name):
             fonts.append(name)
             missing -= found
-    if missing:
+    if missing and not _note_missing.cache_info().currsize:  # once
         _note_missing("".join(sorted(missing)[:10]))
     return "".join(_BOX if letter in missing else letter for letter in text), fonts
 
