@@ -4,10 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.preprocessing.photographs import TURNED, file_of, rgb_profile, scene
 from tests.serving.stand_in import Refusal, StandIn
 from tfface.artifacts.golden import drawn_photograph, jpeg_of
 from tfface.errors import ImageError, UserError
-from tfface.preprocessing.images import crop_resize
+from tfface.preprocessing.images import crop_resize, decode
 from tfface.serving import client as serving_client
 from tfface.serving.client import Client, Photograph, batches, connect, read, with_face
 from tfface.serving.connection import Retry
@@ -80,6 +81,18 @@ def test_batches_are_bounded(monkeypatch):
     groups = list(batches(found, 3))
     assert [[place for place, _ in group] for group in groups] == [[0, 1], [2], [3], [4, 5, 6], [7]]
     assert list(batches([], 3)) == []
+
+
+def test_what_a_server_does_not_read_rightly_is_sent_as_a_png(tmp_path):
+    profiled = file_of(scene(), "JPEG", icc_profile=rgb_profile(curve=1.8))
+    sources = [TURNED["avif"](6), file_of(scene(), "WEBP"), profiled, TURNED["png, raw profile"](6), TURNED["jpeg"](6)]
+    paths = [tmp_path / f"{place}" for place in range(len(sources))]
+    for path, source in zip(paths, sources, strict=True):
+        path.write_bytes(source)
+    sent = [photograph.data for photograph in read(paths)]
+    assert [data.startswith(b"\x89PNG") for data in sent] == [True] * 4 + [False]
+    assert all(np.array_equal(decode(data), decode(source)) for data, source in zip(sent, sources, strict=True))
+    assert sent[-1] == sources[-1]
 
 
 def test_photographs_are_read_one_by_one(files):
