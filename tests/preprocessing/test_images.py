@@ -143,9 +143,10 @@ class TestCropResize:
         assert found.shape == (size, size, 3)
         assert 0 <= found.min() <= found.max() <= 1
 
-    def test_float_images_are_on_the_same_scale(self):
-        box = [0, 0, 83, 61]
-        assert np.array_equal(cropped(scene().astype(np.float32), box, 32), cropped(scene(), box, 32))
+    @pytest.mark.parametrize("box", [[0, 0, 83, 61], [3.7, 2.2, 40.9, 50.1], [20, 10, 25, 14]])
+    @pytest.mark.parametrize("size", [3, 32, 160])
+    def test_float_images_are_on_the_same_scale(self, box, size):
+        assert np.array_equal(cropped(scene().astype(np.float32), box, size), cropped(scene(), box, size))
 
     @given(
         st.integers(0, 2**32 - 1),
