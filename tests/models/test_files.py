@@ -665,3 +665,11 @@ def test_the_command_line_takes_a_path(written, tiny_faces, run_cli, tmp_path):
         *("--threshold", "0.1", "--count", "2", "--epsilon", "0.1"),
     )
     assert result.code == 0, result.err
+
+
+@pytest.mark.parametrize(("name", "known"), [("own", "its signature"), ("own.tflite", "its answers")])
+def test_what_has_no_network_is_not_exported(written, tmp_path, name, known):
+    model = load_embedder(written(name), scale="0..1", threshold=0.5)
+    with pytest.raises(UserError, match=f"{name} is known by {known} alone, there is no network of it to export"):
+        tfface.export(model, tmp_path, format="tflite")
+    assert not any(tmp_path.iterdir())

@@ -145,10 +145,11 @@ def export(embedder: str | Embedder, out: str | Path, *, config: ExportConfig) -
         message = "`attack` goes with `evaluate`, which finds the thresholds that attacks are judged at"
         raise UserError(message, parameter="attack")
     model = apply(as_embedder(embedder, offline=config.offline), as_list(config.defense))
-    if not model.differentiable:
+    if not model.differentiable or _holds_function(model):
+        known = "its signature" if model.differentiable else "its answers"
         raise UserError(
-            f"{model.preset.name} is known by its answers alone, there is no network of it to export: give the Keras "
-            "model or the SavedModel that it was made of",
+            f"{model.preset.name} is known by {known} alone, there is no network of it to export: give the Keras model "
+            "that it was made of",
             parameter="embedder",
         )
     cut = fixed_recipe(config.recipe, model.preset)
@@ -160,6 +161,13 @@ def export(embedder: str | Embedder, out: str | Path, *, config: ExportConfig) -
     dataset = evaluated.dataset if evaluated else None
     record = run_record("export", model, cut.name, dataset, config.seed, clock)
     return Exports(out, artifacts, {**record, **metrics})
+
+
+def _holds_function(model: Embedder) -> bool:
+    # It imports Keras.
+    from tfface.models._layers import holds_function
+
+    return holds_function(model.model)
 
 
 @dataclass(frozen=True)

@@ -287,3 +287,8 @@ def function_layer(function: Callable[[Any], Any], size: int, *, follows: bool) 
 
     layer: Callable[[Any], Any] = FunctionLayer(called, size)
     return layer
+
+
+def holds_function(model: keras.Model) -> bool:
+    """Tell if a model calls a function or a SavedModel somewhere, whose weights are not its own."""
+    return any(isinstance(layer, FunctionLayer) for layer in model._flatten_layers())
