@@ -161,11 +161,21 @@ def test_the_recipe_is_one_without_faces(tiny_embedder):
         fixed_recipe("mtcnn-v1-margin0.20", preset)
 
 
-@pytest.mark.parametrize("format", ["savedmodel", "tflite"])
-def test_by_its_path_it_is_a_model_of_which_nothing_need_be_said(made, tiny_embedder, crops, format):
-    artifact = made(format)
+@pytest.mark.parametrize(
+    ("format", "quantization", "scale"),
+    [
+        ("savedmodel", "none", "0..1"),
+        ("tflite", "none", "0..1"),
+        ("tflite", "float16", "0..255"),
+        ("tflite", "int8", "0..255"),
+    ],
+)
+def test_by_its_path_it_is_a_model_of_which_nothing_need_be_said(
+    made, tiny_embedder, crops, format, quantization, scale
+):
+    artifact = made(format, quantization)
     embedder = load_embedder(artifact.path)
-    np.testing.assert_allclose(embedder.embed(crops), tiny_embedder.embed(crops), atol=1e-5)
-    assert embedder.input_format.scale == "0..1"
+    np.testing.assert_allclose(embedder.embed(crops), artifact.embedder().embed(crops), atol=1e-6)
+    assert embedder.input_format.scale == scale
     given = {name: getattr(tiny_embedder.preset, name) for name in ("recipe", "metric", "threshold")}
     assert {name: getattr(embedder.preset, name) for name in given} == given

@@ -309,7 +309,7 @@ class TFLiteReader(Reader):
                 signatures = self._interpreter.get_signature_list()
                 # Files of several signatures share inputs: of `export` the one that takes floats, else the first.
                 name = next((one for one in ("embed_float", "embed") if one in signatures), next(iter(signatures), ""))
-                if name and (len(signatures) > 1 or len(inputs) > 1):
+                if name and (len(signatures) > 1 or len(inputs) > 1 or name.startswith("embed")):
                     self._runner = runner = self._interpreter.get_signature_runner(name)
                     inputs = [{**entry, "name": key} for key, entry in runner.get_input_details().items()]
                     outputs = [{**entry, "name": key} for key, entry in runner.get_output_details().items()]
