@@ -167,7 +167,7 @@ def test_the_recipe_is_one_without_faces(tiny_embedder):
         ("savedmodel", "none", "0..1"),
         ("tflite", "none", "0..1"),
         ("tflite", "float16", "0..255"),
-        ("tflite", "int8", "0..255"),
+        ("tflite", "int8", "0..1"),
     ],
 )
 def test_by_its_path_it_is_a_model_of_which_nothing_need_be_said(

@@ -274,7 +274,9 @@ def of_export(path: Path, sha256: str) -> dict[str, Any]:
         raise UserError(f"{path} is not what was exported: its sha256 is not that of {sidecar.name}; copy it again")
     named = ("recipe", "metric", "threshold", "threshold_source", "training_data", "licence", "thresholds")
     facts = {name: record["preset"][name] for name in named if name in record["preset"]}
+    # An int8 file states itself how its bytes stand for [0, 1].
     takes_bytes = path.suffix == ".tflite" and "embed_float" not in record.get("signatures", ())
+    takes_bytes = takes_bytes and record.get("quantization") != "int8"
     output = "embedding" if record["artifact"] in ("tflite", "savedmodel") else None
     return {**facts, "scale": "0..255" if takes_bytes else "0..1", "output": output}
 
