@@ -13,6 +13,8 @@ import tensorflow as tf
 
 from tfface.errors import UserError
 from tfface.models._embedder import Embedder, load_embedder
+from tfface.training.students import student_of
+from tfface.utils import registry
 
 IMAGES = np.random.default_rng(0).random((2, 32, 32, 3)).astype(np.float32)
 
@@ -66,6 +68,17 @@ def test_a_setting_that_changes_networks_is_refused(filled, name, value, usual, 
     finally:
         change(usual)
     assert np.abs(embedder.embed(IMAGES) - expected).max() < 1e-6
+
+
+def test_no_student_is_built_by_such_settings():
+    teacher = next(iter(registry.load("models", "facenet").PRESETS))
+    student = student_of("student", teacher, name="any", recipe="center-140")
+    keras.config.set_floatx("float16")
+    try:
+        with pytest.raises(UserError, match=r"^Keras is set to floatx float16, where networks here need float32: "):
+            student.network(0)
+    finally:
+        keras.config.set_floatx("float32")
 
 
 def test_another_backend_is_refused(filled, monkeypatch):

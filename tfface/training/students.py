@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from tfface.errors import UserError
 from tfface.models._embedder import Embedder, Preset
 from tfface.utils import registry
+from tfface.utils.tensorflow_logs import as_usual
 
 if TYPE_CHECKING:
     import keras
@@ -27,14 +28,15 @@ class Student:
         """Build the network to train, with fresh weights drawn from a seed.
 
         Raises:
-            UserError: its embedding does not have the preset's size.
+            UserError: its embedding does not have the preset's size, or Keras's settings would change it.
         """
         import keras
 
         keras.utils.set_random_seed(seed)
         module = registry.load("models", self.preset.architecture)
         try:
-            network = getattr(module, "trained", module.build)(self.preset)
+            with as_usual():
+                network = getattr(module, "trained", module.build)(self.preset)
         except ValueError as error:
             raise UserError(
                 f"{self.preset.architecture} cannot be built for {self.preset.input_size} pixels: "
