@@ -45,9 +45,14 @@ def test_a_norm_that_one_of_several_does_not_know(capsys):
 @pytest.mark.parametrize(
     ("names", "norms", "settings", "message"),
     [
-        (["fgsm"], [], {"steps": 3}, "fgsm takes no `steps`: `steps` is of bim, cw, mim, pgd"),
+        (["fgsm"], [], {"steps": 3}, "fgsm takes no `steps`: `steps` is of apgd, bim, cw, dim, fmn, mim, pgd"),
         (["pgd"], [], {"queries": 3}, "pgd takes no `queries`: `queries` is of square"),
-        (["pdg"], [], {}, "unknown attack 'pdg'.*did you mean pgd.*bim, cw, fgsm, mim, pgd, square"),
+        (
+            ["pdg"],
+            [],
+            {},
+            "unknown attack 'pdg'.*did you mean pgd.*apgd, bim, cw, dim, fgsm, fmn, mim, pgd, si_ni, square, tim, vmi",
+        ),
         (["pgd"], ["l3"], {}, "unknown norm 'l3'; valid: linf, l2"),
         (["cw"], ["linf"], {}, "knows no norm 'linf'"),
     ],
