@@ -51,7 +51,7 @@ def test_a_norm_that_one_of_several_does_not_know(capsys):
             ["pdg"],
             [],
             {},
-            "unknown attack 'pdg'.*did you mean pgd.*apgd, bim, cw, dim, fgsm, fmn, mim, pgd, si_ni, square, tim, vmi",
+            "unknown attack 'pdg'.*did you mean pgd.*apgd, bim, .*, tim, vmi",
         ),
         (["pgd"], ["l3"], {}, "unknown norm 'l3'; valid: linf, l2"),
         (["cw"], ["linf"], {}, "knows no norm 'linf'"),
