@@ -179,6 +179,13 @@ def run_batch(attack: Attack, victim: Victim, batch: Batch, judge: Judge | None 
     return found
 
 
+def random_start(batch: Batch, norm: str) -> np.ndarray:
+    """Draw a point of each image's ball, clipped to [0, 1], from (seed, its key, restart) alone."""
+    shape, draw = batch.images.shape[1:], {"seed": batch.seed, "restart": batch.restart}
+    changes = np.stack([_norms.random_change(shape, norm, key=key, **draw) for key in batch.keys.tolist()])
+    return (batch.images + batch.epsilon[:, None, None, None] * changes).clip(0, 1)
+
+
 def into_budget(proposed: np.ndarray, clean: np.ndarray, epsilon: np.ndarray, norm: str) -> np.ndarray:
     """Clip images to [0, 1] and project them onto the ball; values that are no numbers become the clean ones."""
     proposed = np.where(np.isfinite(proposed), proposed, clean).clip(0, 1).astype(np.float32)
@@ -217,15 +224,17 @@ class GradientAttack(Attack):
         steps: gradients taken.
     """
 
-    plain: ClassVar[bool] = True
-    """It follows the gradient at its iterate: `ascent` is that of this class."""
-
     steps: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.steps < 1:
             raise UserError(f"{self.title} needs at least one step, not {self.steps}")
+
+    @property
+    def plain(self) -> bool:
+        """Tell if it follows the gradient at its iterate: it has no `ascent` of its own."""
+        return type(self).ascent is GradientAttack.ascent
 
     def start(self, batch: Batch) -> np.ndarray:
         """Return the loop's start, (N, H, W, C): the clean images unless an attack says otherwise."""

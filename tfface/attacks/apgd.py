@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfface.attacks import _norms
-from tfface.attacks._attack import Attack
+from tfface.attacks._attack import Attack, random_start
 from tfface.attacks._victim import Batch, Victim
 from tfface.errors import UserError
 
@@ -74,10 +74,7 @@ class _Climb:
     def __init__(self, attack: APGD, victim: Victim, batch: Batch) -> None:
         self._victim, self._batch, self._norm = victim, batch, attack.norm
         self._move = victim.compiled(("move", attack), self._moved)
-        shape, draw = batch.images.shape[1:], {"seed": batch.seed, "restart": batch.restart}
-        changes = np.stack([_norms.random_change(shape, attack.norm, key=key, **draw) for key in batch.keys.tolist()])
-        self._current = (batch.images + batch.epsilon[:, None, None, None] * changes).clip(0, 1)
-        self._before = self._current
+        self._current = self._before = random_start(batch, attack.norm)
         self._gradient, self._margin = self._look(self._current)
         self.best, self._best_gradient, self._best_margin = self._current.copy(), self._gradient, self._margin.copy()
         self._size = 2 * batch.epsilon.astype(np.float32)

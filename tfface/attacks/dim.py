@@ -28,7 +28,6 @@ class DIM(MIM):
     title = "DIM"
     paper = "Xie et al. 2019, https://arxiv.org/abs/1803.06978"
     deterministic = False
-    plain = False
 
     probability: float = 0.5
     smallest: float = 0.9

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfface.attacks import _norms
-from tfface.attacks._attack import IterativeAttack
+from tfface.attacks._attack import IterativeAttack, random_start
 from tfface.attacks._victim import Batch
 from tfface.errors import UserError
 
@@ -40,9 +39,7 @@ class PGD(IterativeAttack):
         return self.restarts
 
     def start(self, batch: Batch) -> np.ndarray:
-        shape, draw = batch.images.shape[1:], {"seed": batch.seed, "restart": batch.restart}
-        changes = np.stack([_norms.random_change(shape, self.norm, key=key, **draw) for key in batch.keys.tolist()])
-        return (batch.images + batch.epsilon[:, None, None, None] * changes).clip(0, 1)
+        return random_start(batch, self.norm)
 
 
 ATTACK = PGD

@@ -25,7 +25,6 @@ class SINI(MIM):
 
     title = "SI-NI"
     paper = "Lin et al. 2020, https://arxiv.org/abs/1908.06281"
-    plain = False
 
     copies: int = 5
 

@@ -27,7 +27,6 @@ class VMI(MIM):
     title = "VMI"
     paper = "Wang and He 2021, https://arxiv.org/abs/2103.15571"
     deterministic = False
-    plain = False
 
     neighbours: int = 20
     radius: float = 1.5

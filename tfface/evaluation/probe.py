@@ -14,7 +14,7 @@ from tfface.data.pairs import Drawn, draw_pairs
 from tfface.evaluation.inputs import Embedder, FaceDataset, Model, Source, as_embedder, load_dataset, recipe
 from tfface.metrics.intervals import Estimate, IdentityAuc
 from tfface.models._files import FileEmbedder, WrappedEmbedder, write_record
-from tfface.models._input_format import COLOURS, SCALES, InputFormat
+from tfface.models._input_format import COLOURS, SCALES, InputFormat, are_probabilities
 from tfface.report.evaluation_tables import feed_text, probe_remarks, probe_tables
 from tfface.utils.progress import progress
 from tfface.utils.public import Clock, Result, Table, UserError, as_list, configured, run_record
@@ -213,10 +213,8 @@ class _Fed:
     def outputs(self, images: np.ndarray, feed: Feed) -> np.ndarray:
         """Return what the model answers to crops, float32 (N, D), as it is."""
         fed = dataclasses.replace(self.own, colour=feed.colour, scale=feed.scale)
-        if isinstance(self.embedder, FileEmbedder):
+        if isinstance(self.embedder, FileEmbedder | WrappedEmbedder):
             return self.embedder.raw(images, fed)
-        if isinstance(self.embedder, WrappedEmbedder) and self.embedder.function is not None:
-            return np.asarray(self.embedder.function(fed.array(images)), np.float32)
         return self.embedder.embed(fed.array(images))
 
 
@@ -351,7 +349,7 @@ class _Run:
                 "dimension": outputs.shape[1],
                 "lengths": [float(value) for value in np.quantile(lengths, [0, 0.5, 1])],
                 "unit": bool(np.allclose(lengths, 1, atol=1e-3)),
-                "class_probabilities": bool((outputs >= 0).all() and np.allclose(outputs.sum(1), 1, atol=1e-3)),
+                "class_probabilities": are_probabilities(outputs),
             },
         }
 

@@ -120,6 +120,19 @@ def far_thresholds(rows: Any, where: object) -> tuple[FarThreshold, ...]:
     raise UserError(f"{where} holds damaged thresholds: delete them, and calibrate the model again")
 
 
+def view1_thresholds(recipe: str, *rows: tuple[float, float, float, float, int]) -> dict[str, Any]:
+    """Return the fields of a preset whose thresholds `benchmarks/calibrate_presets.py` measured on LFW's View 1.
+
+    Args:
+        recipe: crop recipe that they were measured with.
+        *rows: false accept rate, threshold, ends of its 95% interval, impostor pairs beyond it; the first is the
+            preset's own.
+    """
+    where = f"all pairs of the 2,132 people of LFW View 1's training list (View 2 shares 1,689), {recipe}"
+    found = tuple(FarThreshold(*row, f"FAR {row[0]:g} on {where}", recipe) for row in rows)
+    return {"threshold": found[0].threshold, "threshold_source": found[0].source, "thresholds": found}
+
+
 def checked_far(far: float) -> float:
     """Return a false accept rate, if it is one.
 

@@ -19,6 +19,7 @@ import numpy as np
 from tfface.errors import Unavailable, UserError
 from tfface.hub import weights
 from tfface.metrics.distances import FarThreshold, chosen_threshold, far_thresholds
+from tfface.metrics.distances import view1_thresholds as view1_thresholds
 from tfface.utils import registry
 from tfface.utils.files import cache_path, check_package_data, fields_of, package_data, read_json, sha256_of, write_json
 from tfface.utils.tensorflow_logs import as_usual, check_backend

@@ -124,11 +124,16 @@ class WrappedEmbedder(Embedder):
     def fingerprint(self) -> dict[str, Any]:
         return {**super().fingerprint(), "input_format": self.input_format.to_dict()}
 
+    def raw(self, images: np.ndarray, input_format: InputFormat | None = None) -> np.ndarray:
+        """Run crops through the function, as `FileEmbedder.raw` does."""
+        assert self.function is not None, "made by `wrap`"
+        fed = input_format or self.input_format
+        return in_batches(self.preset.name, self.function, fed.array(images), fed.batch)
+
     def embed(self, images: np.ndarray) -> np.ndarray:
-        if self.differentiable or self.function is None:
+        if self.differentiable:
             return super().embed(images)
-        fed = self.input_format
-        return unit(in_batches(self.preset.name, self.function, fed.array(images), fed.batch))
+        return unit(self.raw(images))
 
 
 def is_file(text: str) -> bool:

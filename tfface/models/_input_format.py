@@ -86,7 +86,6 @@ class InputFormat:
     @property
     def affine(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
         """Return the factor and the offset of red, green and blue, for images in [0, 1]; None for `per-image`."""
-        one = (1.0, 1.0, 1.0)
         if self.scale == "per-image":
             return None
         if self.scale in _MEANS:
@@ -97,7 +96,7 @@ class InputFormat:
         factor, offset = {"-1..1": (2.0, -1.0), "127.5/128": (255 / 128, -127.5 / 128), "0..255": (255.0, 0.0)}.get(
             str(self.scale), (1.0, 0.0)
         )
-        return tuple(factor * part for part in one), tuple(offset * part for part in one)
+        return (factor,) * 3, (offset,) * 3
 
     def array(self, images: np.ndarray) -> np.ndarray:
         """Return images as the model takes them.
@@ -376,6 +375,11 @@ def as_one_vector(model: Any, output: str | None) -> Any:
     return keras.Model(model.inputs[0], chosen, name=model.name)
 
 
+def are_probabilities(answers: np.ndarray) -> bool:
+    """Tell if answers (N, D) look like class probabilities: none is negative, and each row sums to 1."""
+    return bool(answers.shape[1] > 1 and answers.min() >= 0 and np.allclose(answers.sum(axis=1), 1, atol=1e-3))
+
+
 def check_answers(name: str, answers: np.ndarray, images: np.ndarray) -> None:
     """Check that a model's answers to a few different images can be embeddings.
 
@@ -388,5 +392,5 @@ def check_answers(name: str, answers: np.ndarray, images: np.ndarray) -> None:
         raise UserError(f"{name} gives embeddings that are not finite: its weights or its scale are wrong")
     if not np.linalg.norm(answers, axis=1).all():
         raise UserError(f"{name} gives embeddings that are zero: its weights or its scale are wrong")
-    if answers.shape[1] > 1 and answers.min() >= 0 and np.allclose(answers.sum(axis=1), 1, atol=1e-3):
+    if are_probabilities(answers):
         raise UserError(f"{name} gives class probabilities, not embeddings: name by `output` the layer before them")

@@ -23,7 +23,7 @@ from keras import layers
 from tfface.hub.packages import Package
 from tfface.hub.weights import PackageSource
 from tfface.models import _h5
-from tfface.models._embedder import FarThreshold, Preset
+from tfface.models._embedder import Preset, view1_thresholds
 from tfface.models._layers import PaddedAdd, UnitNorm
 
 _FILE = "dlib_face_recognition_resnet_model_v1.dat"
@@ -32,11 +32,10 @@ _PACKAGE = Package(
 )
 
 _RECIPE = "dlib-chip-padding0.25"
-# Measured by benchmarks/calibrate_presets.py.
-_VIEW1 = "all pairs of the 2,132 people of LFW View 1's training list (View 2 shares 1,689), " + _RECIPE
-_MEASURED = (
-    FarThreshold(0.001, 0.073974609375, 0.0709228515625, 0.0760498046875, 21952, f"FAR 0.001 on {_VIEW1}", _RECIPE),
-    FarThreshold(0.01, 0.0927734375, 0.0909423828125, 0.09423828125, 219137, f"FAR 0.01 on {_VIEW1}", _RECIPE),
+_MEASURED = view1_thresholds(
+    _RECIPE,
+    (0.001, 0.073974609375, 0.0709228515625, 0.0760498046875, 21952),
+    (0.01, 0.0927734375, 0.0909423828125, 0.09423828125, 219137),
 )
 
 PRESETS: tuple[Preset, ...] = (
@@ -49,12 +48,10 @@ PRESETS: tuple[Preset, ...] = (
         embedding_size=128,
         recipe=_RECIPE,
         metric="cosine",
-        threshold=_MEASURED[0].threshold,
-        threshold_source=_MEASURED[0].source,
-        thresholds=_MEASURED,
         training_data="about 3 million faces of 7,485 people: FaceScrub, VGG and photographs from the web; its author "
         "says that he avoided people who are also in LFW, which nobody here has checked",
         licence="public domain, by its author Davis King; the package is CC0",
+        **_MEASURED,
     ),
 )
 

@@ -12,7 +12,7 @@ from keras import layers
 from tfface.hub.packages import Package
 from tfface.hub.weights import PackageSource, UrlSource
 from tfface.models import _h5
-from tfface.models._embedder import FarThreshold, Preset
+from tfface.models._embedder import Preset, view1_thresholds
 from tfface.models._layers import PerImageStandardization, UnitNorm
 
 _RELEASE = "https://github.com/faustomorales/keras-facenet/releases/download/v0.3.1/"
@@ -32,11 +32,10 @@ _PUBLISHED: dict[str, Any] = {
     "threshold_source": f"{_TEXT}; not measured with these weights",
     "other_thresholds": (_TABLE,),
 }
-# Measured by benchmarks/calibrate_presets.py.
-_VIEW1 = "all pairs of the 2,132 people of LFW View 1's training list (View 2 shares 1,689), " + _RECIPE
-_MEASURED = (
-    FarThreshold(0.001, 0.4837646484375, 0.4644775390625, 0.4979248046875, 22130, f"FAR 0.001 on {_VIEW1}", _RECIPE),
-    FarThreshold(0.01, 0.6187744140625, 0.6038818359375, 0.630859375, 221044, f"FAR 0.01 on {_VIEW1}", _RECIPE),
+_MEASURED = view1_thresholds(
+    _RECIPE,
+    (0.001, 0.4837646484375, 0.4644775390625, 0.4979248046875, 22130),
+    (0.01, 0.6187744140625, 0.6038818359375, 0.630859375, 221044),
 )
 _NOT_CLEANED = "people who are also in LFW were not removed"
 
@@ -60,10 +59,8 @@ PRESETS: tuple[Preset, ...] = (
         embedding_size=128,
         training_data=f"MS-Celeb-1M (a data set since withdrawn by its publisher); {_NOT_CLEANED}",
         config={"standardization": "per_image"},
-        threshold=_MEASURED[0].threshold,
-        threshold_source=_MEASURED[0].source,
         other_thresholds=(_TABLE, ("cosine", 0.40, _TEXT)),
-        thresholds=_MEASURED,
+        **_MEASURED,
         **_COMMON,
     ),
     Preset(

@@ -20,7 +20,7 @@ from keras import layers
 from tfface.hub.packages import Package
 from tfface.hub.weights import PackageSource
 from tfface.models import _h5
-from tfface.models._embedder import FarThreshold, Preset
+from tfface.models._embedder import Preset, view1_thresholds
 from tfface.models._layers import UnitNorm
 
 _PACKAGE = Package(
@@ -29,11 +29,10 @@ _PACKAGE = Package(
 _FILE = "MobileFaceNet.tflite"
 # The best of View 1 among align5-104, -112, -120, -128, mtcnn-v1-margin0.20 and center-140.
 _RECIPE = "align5-112"
-# Measured by benchmarks/calibrate_presets.py.
-_VIEW1 = f"all pairs of the 2,132 people of LFW View 1's training list (View 2 shares 1,689), {_RECIPE}"
-_MEASURED = (
-    FarThreshold(0.001, 0.53515625, 0.49462890625, 0.5562744140625, 22135, f"FAR 0.001 on {_VIEW1}", _RECIPE),
-    FarThreshold(0.01, 0.6456298828125, 0.6351318359375, 0.6544189453125, 221057, f"FAR 0.01 on {_VIEW1}", _RECIPE),
+_MEASURED = view1_thresholds(
+    _RECIPE,
+    (0.001, 0.53515625, 0.49462890625, 0.5562744140625, 22135),
+    (0.01, 0.6456298828125, 0.6351318359375, 0.6544189453125, 221057),
 )
 
 PRESETS: tuple[Preset, ...] = (
@@ -46,12 +45,10 @@ PRESETS: tuple[Preset, ...] = (
         embedding_size=192,
         recipe=_RECIPE,
         metric="cosine",
-        threshold=_MEASURED[0].threshold,
-        threshold_source=_MEASURED[0].source,
-        thresholds=_MEASURED,
         training_data="not stated by the package; most likely MS-Celeb-1M, as for sirius-ai/MobileFaceNet_TF, whose "
         "network it resembles (not confirmed): people who are also in LFW were then not removed",
         licence="MIT, as the package that carries the file",
+        **_MEASURED,
     ),
 )
 
